@@ -1,0 +1,133 @@
+"""The data that passes between parts. Each type is what one joint of the chain carries.
+
+Shapes: B clips, S samples, T frames, F mel bins, N patches, V visible patches, D width, K codebook size. Patches are
+numbered time-major: patch `column * bands + band`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Grid(NamedTuple):
+    """The layout of a clip's patches: `columns` steps in time, each of `bands` frequency bands."""
+
+    columns: int
+    bands: int
+
+    @property
+    def patches(self) -> int:
+        return self.columns * self.bands
+
+
+class _Movable:
+    """A batch that fairseq2 can move: `to` works in place."""
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> None:
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                setattr(self, item.name, value.to(device, non_blocking=non_blocking))
+
+
+@dataclass
+class AudioBatch(_Movable):
+    """Waveforms at the front end's rate.
+
+    Attributes:
+        waveform: (B, S) float32 in [-1, 1], zero after each clip's end
+        lengths: (B,) int64, samples of each clip
+    """
+
+    waveform: Tensor
+    lengths: Tensor
+
+
+@dataclass
+class SpectrogramBatch(_Movable):
+    """Time-frequency frames before normalisation.
+
+    Attributes:
+        frames: (B, T, F) float32; whatever follows a clip's end is ignored
+        lengths: (B,) int64, real frames of each clip
+        samples: (B,) int64, real samples of each clip
+        clips: (B,) int64, the clips' numbers in their manifest
+        labels: (B,) int64 classes, (B, classes) float32 for several labels a clip, or None
+    """
+
+    frames: Tensor
+    lengths: Tensor
+    samples: Tensor
+    clips: Tensor | None = None
+    labels: Tensor | None = None
+
+
+@dataclass
+class PatchBatch(_Movable):
+    """Patches of the normalised spectrogram: what tokenizers and encoders see.
+
+    Attributes:
+        patches: (B, N, P) float32; row-major within a patch, time before frequency
+        valid: (B, N) bool, False where a patch is padding
+        grid: the layout of the N patches
+        front_end: fingerprint of the front end and its statistics
+        clips: (B,) int64, the clips' numbers in their manifest
+        labels: as in `SpectrogramBatch`
+        seconds: real audio in the batch, in seconds
+    """
+
+    patches: Tensor
+    valid: Tensor
+    grid: Grid
+    front_end: str = ""
+    clips: Tensor | None = None
+    labels: Tensor | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class VisiblePatches(_Movable):
+    """The patches that an encoder may see; the others are hidden from it.
+
+    Attributes:
+        index: (B, V) int64, the true place of each visible patch in the grid, ascending; padding repeats place 0
+        valid: (B, V) bool, False where `index` is padding
+    """
+
+    index: Tensor
+    valid: Tensor
+
+
+@dataclass
+class TokenBatch(_Movable):
+    """Labels of patches.
+
+    Attributes:
+        ids: (B, N) int64 in [0, K)
+        valid: (B, N) bool
+    """
+
+    ids: Tensor
+    valid: Tensor
+
+
+@dataclass
+class Encoded(_Movable):
+    """An encoder's output.
+
+    Attributes:
+        sequence: (B, N, D), or (B, V, D) when only visible patches were encoded
+        valid: (B, N) or (B, V) bool
+        grid: the layout of the N patches
+        layers: the input of the first layer and the output of each, shaped like `sequence`; empty unless asked for
+    """
+
+    sequence: Tensor
+    valid: Tensor
+    grid: Grid
+    layers: Sequence[Tensor] = field(default_factory=tuple)

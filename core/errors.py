@@ -1,0 +1,57 @@
+"""Errors that a user can mend: the command line prints them without a traceback and exits with 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class OssicleError(Exception):
+    """Base of every error whose remedy lies with the user."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in a text the user wrote; lines and columns count from 1."""
+
+    source: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with an experiment, and where."""
+
+    where: Location | str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+
+class ConfigError(OssicleError):
+    """An experiment that cannot run as written; carries every problem found, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class PluginError(OssicleError):
+    """A plugin, or a part from one, that does not keep to the interface."""
+
+
+class CorpusError(OssicleError):
+    """Recordings or labels that cannot be used as they are."""
+
+
+class ArtifactError(OssicleError):
+    """A stored result that is missing, damaged or of another kind than asked for."""
+
+
+class Interrupted(OssicleError):
+    """A stage that stopped on request, after writing what is needed to go on."""

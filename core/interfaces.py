@@ -1,0 +1,240 @@
+"""What a part must do. Everything that an experiment may swap implements one of these classes.
+
+A part's constructor takes its typed configuration first; further arguments are matched by name against what the
+experiment offers (`patch_dim`, `bands`, `encoder`, `tokenizer`, …), so that a part asks for what it needs and no more.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .data import AudioBatch, Encoded, Grid, PatchBatch, SpectrogramBatch, TokenBatch, VisiblePatches
+from .errors import PluginError
+
+_building = threading.local()
+
+
+@contextmanager
+def building_with(seed: int) -> Iterator[None]:
+    """Build parts inside this block reproducibly: `seed` drives torch's generator and `Tokenizer.seeded_normal`.
+
+    The global generator is left as it was found.
+    """
+    previous = getattr(_building, "seed", 0)
+    _building.seed = seed
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        _building.seed = previous
+
+
+class FrontEnd(nn.Module, ABC):
+    """From waveforms to patches of a normalised spectrogram.
+
+    A front end works in two steps, so that the first can run clip by clip in the data pipeline: `transform` gives one
+    clip's time-frequency frames, `patches` normalises a batch of them and cuts it up. The statistics that it normalises
+    with are buffers, so that they travel with every artifact.
+
+    Attributes:
+        sample_rate: rate of the waveforms it takes, in Hz
+        bands: patches per time column
+        patch_dim: numbers per patch
+        min_samples: shortest waveform that gives a frame; shorter ones are zero-padded to it
+        revision: raised by the author when the same configuration gives other numbers
+    """
+
+    sample_rate: int
+    bands: int
+    patch_dim: int
+    min_samples: int
+    revision: int = 1
+
+    @property
+    @abstractmethod
+    def transform(self) -> Callable[[Any], Any]:
+        """A step for fairseq2's `DataPipeline.map`.
+
+        It takes a dictionary with `waveform`, (S,) or (S, 1) float32, and `sample_rate`, a float, and adds
+        `fbank`, the clip's frames (T, F) float32. It must be free of state and of torch's global generator.
+        """
+
+    @abstractmethod
+    def patches(self, batch: SpectrogramBatch) -> PatchBatch:
+        """Normalise frames and cut them into patches. A clip gives the same patches alone and in a batch."""
+
+    @abstractmethod
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Adopt a corpus's statistics, each (F,): mean and standard deviation of every mel bin's frames."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Equal for two front ends exactly when they give the same numbers."""
+
+    @abstractmethod
+    def column_times(self, columns: int) -> Tensor:
+        """(columns, 2) float64: start and end of each time column in seconds."""
+
+    @abstractmethod
+    def band_edges(self) -> Tensor:
+        """(bands, 2) float64: lower and upper edge of each frequency band in Hz."""
+
+    def spectrogram(self, waveform: Tensor) -> Tensor:
+        """Give one clip's frames: (S,) float32 to (T, F) float32."""
+        if waveform.shape[0] < self.min_samples:
+            waveform = nn.functional.pad(waveform, (0, self.min_samples - waveform.shape[0]))
+        # The native converter ignores a view's offset in its storage, hence the copy.
+        clip = {"waveform": waveform.detach().cpu().clone().unsqueeze(1), "sample_rate": float(self.sample_rate)}
+        frames: Tensor = self.transform(clip)["fbank"]
+        return frames.to(waveform.device)
+
+    def forward(self, batch: AudioBatch) -> PatchBatch:
+        """Cut waveforms into patches, each clip over its real samples alone."""
+        frames = [
+            self.spectrogram(wave[:length])
+            for wave, length in zip(batch.waveform, batch.lengths.tolist(), strict=True)
+        ]
+        lengths = torch.tensor([clip.shape[0] for clip in frames], device=batch.waveform.device)
+        padded = nn.utils.rnn.pad_sequence(frames, batch_first=True)  # (B, T, F)
+        return self.patches(SpectrogramBatch(padded, lengths, batch.lengths))
+
+
+class Tokenizer(nn.Module, ABC):
+    """From patches to labels.
+
+    A tokenizer is frozen from a seed, fitted to a stream of patches (override `fit`), or trained through an objective
+    (name it in `objective`); the schedule adds the stage that each needs.
+
+    Args:
+        codebook_size: K, the number of different labels
+    """
+
+    objective: str | None = None
+
+    def __init__(self, codebook_size: int) -> None:
+        super().__init__()
+        if codebook_size < 1:
+            raise PluginError(f"`codebook_size` must be at least 1, but is {codebook_size}")
+        self.codebook_size = codebook_size
+        self._seed = getattr(_building, "seed", 0)
+        self._draws = 0
+
+    @abstractmethod
+    def forward(self, batch: PatchBatch) -> Tensor:
+        """Label every patch, padding included: (B, N) int64 in [0, K)."""
+
+    def fit(self, batches: Iterable[PatchBatch]) -> None:
+        """Learn from one pass over a corpus. Override it in a tokenizer that is fitted."""
+        raise NotImplementedError
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether this kind of tokenizer learns by `fit`."""
+        return type(self).fit is not Tokenizer.fit
+
+    def seeded_normal(self, *shape: int) -> Tensor:
+        """Draw standard normal numbers that depend on the experiment's seed and on the order of the draws alone."""
+        generator = torch.Generator().manual_seed((self._seed << 16) + self._draws)
+        self._draws += 1
+        return torch.randn(shape, generator=generator)
+
+    @torch.no_grad()
+    def tokenize(self, batch: PatchBatch) -> TokenBatch:
+        """Label a batch and hold the labels against what this tokenizer promises.
+
+        Raises:
+            PluginError: if the labels have another shape or type than (B, N) int64, or lie outside [0, K)
+        """
+        ids = self(batch)
+        name = type(self).__name__
+        if not isinstance(ids, Tensor) or ids.shape != batch.valid.shape or ids.dtype != torch.int64:
+            given = f"{tuple(ids.shape)} {ids.dtype}" if isinstance(ids, Tensor) else type(ids).__name__
+            raise PluginError(f"tokenizer `{name}` must give {tuple(batch.valid.shape)} int64 labels, but gave {given}")
+        if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.codebook_size):
+            raise PluginError(
+                f"tokenizer `{name}` says `codebook_size` {self.codebook_size}, "
+                f"but gave labels from {int(ids.min())} to {int(ids.max())}"
+            )
+        return TokenBatch(ids, batch.valid)
+
+
+class Encoder(nn.Module, ABC):
+    """From patches to vectors. Padding never changes the answer for a real patch.
+
+    Attributes:
+        width: D, the size of each output vector
+    """
+
+    width: int
+
+    @abstractmethod
+    def forward(
+        self, batch: PatchBatch, *, visible: VisiblePatches | None = None, layers: bool = False
+    ) -> Encoded:
+        """Encode all patches, or only the visible ones, each at its true place in the grid.
+
+        Args:
+            visible: which patches may be seen; all valid ones when None
+            layers: also keep the input of the first layer and every layer's output
+        """
+
+
+@dataclass
+class ObjectiveOutput:
+    """What an objective says of one batch.
+
+    Attributes:
+        loss: scalar, summed over the `count` predictions
+        count: the number of predictions that `loss` sums over; gradients are divided by it over all ranks
+        metrics: further figures by name, each (sum, count), reported as sum / count
+    """
+
+    loss: Tensor
+    count: Tensor | int
+    metrics: Mapping[str, tuple[Tensor | float, Tensor | float]] = field(default_factory=dict)
+
+
+class Objective(nn.Module, ABC):
+    """What is learnt: owns the modules that it trains, and hands them on when done."""
+
+    @abstractmethod
+    def forward(self, batch: PatchBatch) -> ObjectiveOutput:
+        """Give the loss of a batch. Draw random numbers from torch's global generator only."""
+
+    @abstractmethod
+    def parts(self) -> Mapping[str, nn.Module]:
+        """The modules that outlive training, by role: `encoder`, `tokenizer`."""
+
+    def health(self) -> Mapping[str, float | str]:
+        """Figures over the steps since the last call, and warnings under the key `warning`; none by default."""
+        return {}
+
+    def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
+        """What a report may draw for a batch, such as `tokens`, `hidden`, `predicted`, each (B, N); none by default."""
+        return {}
+
+
+__all__ = [
+    "AudioBatch",
+    "Encoded",
+    "Encoder",
+    "FrontEnd",
+    "Grid",
+    "Objective",
+    "ObjectiveOutput",
+    "PatchBatch",
+    "SpectrogramBatch",
+    "TokenBatch",
+    "Tokenizer",
+    "VisiblePatches",
+    "building_with",
+]
