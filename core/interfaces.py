@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,7 +154,8 @@ class Tokenizer(nn.Module, ABC):
         Raises:
             PluginError: if the labels have another shape or type than (B, N) int64, or lie outside [0, K)
         """
-        ids = self(batch)
+        with torch.autocast(batch.patches.device.type, enabled=False):
+            ids = self(batch)
         name = type(self).__name__
         if not isinstance(ids, Tensor) or ids.shape != batch.valid.shape or ids.dtype != torch.int64:
             given = f"{tuple(ids.shape)} {ids.dtype}" if isinstance(ids, Tensor) else type(ids).__name__
@@ -195,16 +196,31 @@ class ObjectiveOutput:
     Attributes:
         loss: scalar, summed over the `count` predictions
         count: the number of predictions that `loss` sums over; gradients are divided by it over all ranks
-        metrics: further figures by name, each (sum, count), reported as sum / count
+        metrics: further figures, each (sum, count), reported as sum / count over ranks and steps; the names are those
+            of `Objective.metric_names`
+        histograms: counts per code, (K,) each, summed over ranks and steps; the names are those of
+            `Objective.histogram_sizes`
     """
 
     loss: Tensor
-    count: Tensor | int
-    metrics: Mapping[str, tuple[Tensor | float, Tensor | float]] = field(default_factory=dict)
+    count: int
+    metrics: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    histograms: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module, ABC):
-    """What is learnt: owns the modules that it trains, and hands them on when done."""
+    """What is learnt: owns the modules that it trains, and hands them on when done.
+
+    Attributes:
+        metric_names: figures that `forward` reports besides the loss
+    """
+
+    metric_names: Sequence[str] = ()
+
+    @property
+    def histogram_sizes(self) -> Mapping[str, int]:
+        """The histograms that `forward` reports, with their number of bins; none by default."""
+        return {}
 
     @abstractmethod
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
@@ -214,12 +230,16 @@ class Objective(nn.Module, ABC):
     def parts(self) -> Mapping[str, nn.Module]:
         """The modules that outlive training, by role: `encoder`, `tokenizer`."""
 
-    def health(self) -> Mapping[str, float | str]:
-        """Figures over the steps since the last call, and warnings under the key `warning`; none by default."""
+    def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """Turn the histograms of the last steps into figures to log; none by default."""
         return {}
 
+    def warnings(self, metrics: Mapping[str, float]) -> Sequence[str]:
+        """What the metrics of the last steps say has gone wrong; nothing by default."""
+        return ()
+
     def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
-        """What a report may draw for a batch, such as `tokens`, `hidden`, `predicted`, each (B, N); none by default."""
+        """What a report may draw of a batch: `tokens`, `hidden`, `predicted`, each (B, N); nothing by default."""
         return {}
 
 

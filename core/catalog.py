@@ -1,0 +1,240 @@
+"""The catalog of parts: what there is of each kind, under which name, and where it came from.
+
+Notable choices: a part is added by its class, or by `"module:Class"` together with its configuration class, so that
+listing and checking need not import torch; two plugins may not claim one name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TypeVar
+
+from .config import Config
+from .errors import OssicleError, PluginError
+
+KINDS = ("corpus", "front_end", "encoder", "tokenizer", "objective", "schedule", "task")
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a part came from: a distribution and its version, a file and its hash, or the running program."""
+
+    source: str
+    version: str = ""
+    path: str | None = None
+
+    def describe(self) -> str:
+        return f"{self.source} {self.version}".strip()
+
+    def fingerprint(self) -> str:
+        """Changes when the part's code may have changed; a file's place does not enter."""
+        return f"{Path(self.source).name if self.path else self.source} {self.version}"
+
+    @classmethod
+    def of_file(cls, path: Path) -> Origin:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return cls(source=path.name, version=f"sha256:{digest}", path=str(path))
+
+    @classmethod
+    def of_program(cls, part: type) -> Origin:
+        """The origin of a class that a notebook or script defines."""
+        try:
+            digest = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:16]
+        except (OSError, TypeError) as error:
+            raise PluginError(
+                f"the source of `{part.__qualname__}` cannot be read, so its results could not be told from those of "
+                "another version; define it in a file or a notebook cell"
+            ) from error
+        return cls(source=f"defined in {part.__module__}", version=f"sha256:{digest}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One entry of the catalog."""
+
+    kind: str
+    name: str
+    target: type | str
+    config: type[Config]
+    origin: Origin
+
+    def load(self) -> type:
+        """Import the part's class.
+
+        Raises:
+            PluginError: if the module or class that the plugin named cannot be imported
+        """
+        if isinstance(self.target, type):
+            return self.target
+        module, _, name = self.target.partition(":")
+        try:
+            loaded = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise PluginError(f"{self.kind} `{self.name}` of {self.origin.describe()}: {error}") from error
+        if not isinstance(loaded, type):
+            raise PluginError(f"{self.kind} `{self.name}` of {self.origin.describe()}: `{self.target}` is no class")
+        return loaded
+
+    @property
+    def summary(self) -> str:
+        """The first line of the part's documentation."""
+        documented = self.config if isinstance(self.target, str) else self.target
+        return (inspect.getdoc(documented) or "").partition("\n")[0]
+
+
+class UnknownPart(OssicleError):
+    """A name that no plugin has claimed."""
+
+
+@dataclass(frozen=True)
+class PluginFailure:
+    """A plugin that could not be loaded: whatever it offers is missing from the catalog."""
+
+    source: str
+    error: str
+
+
+def config_of(part: type) -> type[Config]:
+    """Read a part's configuration class off the annotated first argument of its constructor.
+
+    Raises:
+        PluginError: if there is none
+    """
+    wanted = f"the first argument of `{part.__qualname__}.__init__` must be annotated with a subclass of ossicle.Config"
+    constructor = vars(part).get("__init__") or part.__init__  # type: ignore[misc]
+    parameters = list(inspect.signature(constructor).parameters.values())
+    if len(parameters) < 2 or parameters[1].annotation is inspect.Parameter.empty:
+        raise PluginError(wanted)
+    annotation = parameters[1].annotation
+    if isinstance(annotation, str):
+        # Only this one annotation is evaluated: the others may name types that are imported for type checkers alone.
+        try:
+            annotation = eval(annotation, getattr(constructor, "__globals__", {}))
+        except NameError as error:
+            raise PluginError(f"{wanted} ({error})") from error
+    if not (isinstance(annotation, type) and issubclass(annotation, Config)):
+        raise PluginError(f"{wanted}, but is annotated with `{annotation}`")
+    return annotation
+
+
+@dataclass
+class Catalog:
+    """All parts on offer, by kind and name.
+
+    Attributes:
+        failures: plugins that could not be loaded
+    """
+
+    failures: list[PluginFailure] = field(default_factory=list)
+    _parts: dict[tuple[str, str], Part] = field(default_factory=dict)
+    _origin: Origin | None = None
+
+    def add(self, kind: str, name: str, part: type | str, *, config: type[Config] | None = None) -> None:
+        """Offer a part under a name.
+
+        Args:
+            part: its class, or `"module:Class"` to import it only when it is used
+            config: its configuration class; needed for `"module:Class"`, else read off the constructor
+
+        Raises:
+            PluginError: if the kind is unknown, the name is taken or the configuration cannot be told
+        """
+        if kind not in KINDS:
+            raise PluginError(f"there is no kind of part called `{kind}`; allowed: {', '.join(KINDS)}")
+        if isinstance(part, str) and (config is None or ":" not in part):
+            raise PluginError(f'{kind} `{name}`: a part named by text needs the form "module:Class" and `config=`')
+        if config is None:
+            assert isinstance(part, type)
+            config = config_of(part)
+        origin = self._origin or Origin.of_program(part if isinstance(part, type) else config)
+        taken = self._parts.get((kind, name))
+        if taken is not None and taken.origin != origin:
+            raise PluginError(
+                f"{kind} `{name}` is offered by {taken.origin.describe()} and by {origin.describe()}; rename one of them"
+            )
+        self._parts[kind, name] = Part(kind, name, part, config, origin)
+
+    @contextmanager
+    def added_by(self, origin: Origin) -> Iterator[None]:
+        """Note `origin` as the source of everything added inside the block; if it fails, nothing of it stays."""
+        previous, self._origin = self._origin, origin
+        parts = dict(self._parts)
+        try:
+            yield
+        except Exception:
+            self._parts = parts
+            raise
+        finally:
+            self._origin = previous
+
+    def names(self, kind: str) -> list[str]:
+        return sorted(name for part_kind, name in self._parts if part_kind == kind)
+
+    def parts(self, kind: str | None = None) -> list[Part]:
+        """All parts, or those of one kind, ordered by kind and name."""
+        chosen = [part for part in self._parts.values() if kind in (None, part.kind)]
+        return sorted(chosen, key=lambda part: (KINDS.index(part.kind), part.name))
+
+    def get(self, kind: str, name: str) -> Part:
+        """Look a part up.
+
+        Raises:
+            UnknownPart: if there is none of that kind and name
+        """
+        try:
+            return self._parts[kind, name]
+        except KeyError:
+            raise UnknownPart(
+                f"there is no {kind} called `{name}`; there are: {', '.join(self.names(kind)) or 'none'}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A part named by a decorator, not yet in a catalog."""
+
+    kind: str
+    name: str
+    part: type
+
+
+declared: list[Declared] = []
+"""Parts that decorators have named so far in this process; `core.loading` hands them to a catalog."""
+
+
+def _decorator(kind: str) -> Callable[[str], Callable[[C], C]]:
+    def named(name: str) -> Callable[[C], C]:
+        def declare(part: C) -> C:
+            config_of(part)
+            same = Declared(kind, name, part)
+            # Running a notebook cell again replaces what it declared before.
+            declared[:] = [
+                old
+                for old in declared
+                if (old.kind, old.name, old.part.__module__, old.part.__qualname__)
+                != (kind, name, part.__module__, part.__qualname__)
+            ]
+            declared.append(same)
+            return part
+
+        return declare
+
+    named.__doc__ = f"Offer the decorated class as a {kind.replace('_', ' ')} of this name."
+    return named
+
+
+corpus = _decorator("corpus")
+front_end = _decorator("front_end")
+encoder = _decorator("encoder")
+tokenizer = _decorator("tokenizer")
+objective = _decorator("objective")
+schedule = _decorator("schedule")
+task = _decorator("task")

@@ -1,0 +1,353 @@
+"""Train an objective with fairseq2's `Trainer`: the only module that knows it.
+
+Notable choices: the trainer is built by hand, because fairseq2's recipe layer owns too much of the process (logging,
+environment, early stopping); metrics pass through its `MetricBag`, so that they are summed over ranks; SIGINT and
+SIGTERM finish the step, write a checkpoint and raise `Interrupted`.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import soundfile  # noqa: F401  # isort: skip  # fairseq2 takes its libsndfile, so it must come first
+import fairseq2.recipe  # noqa: F401  # isort: skip  # importing fairseq2.trainer first ends in a circular import
+import torch
+from fairseq2.checkpoint import NOOP_HG_EXPORTER, StandardCheckpointManager
+from fairseq2.composition import get_dependency_resolver
+from fairseq2.data.data_pipeline import DataPipeline
+from fairseq2.datasets import DataPipelineReader
+from fairseq2.early_stopper import NOOP_EARLY_STOPPER
+from fairseq2.file_system import FileSystem
+from fairseq2.gang import Gangs, create_fake_gangs
+from fairseq2.io import TensorFileDumper, TensorFileLoader
+from fairseq2.metrics import Mean, MetricBag, Sum
+from fairseq2.metrics.recorders import (
+    CompositeMetricRecorder,
+    JsonlMetricRecorder,
+    MetricDescriptorRegistry,
+    MetricRecorder,
+    TensorBoardRecorder,
+)
+from fairseq2.optim.fp16_loss_scaler import NOOP_FP16_LOSS_SCALER
+from fairseq2.optim.lr_schedulers import PolynomialDecayLR
+from fairseq2.profilers import NOOP_PROFILER
+from fairseq2.task import TaskStopException
+from fairseq2.trainer import Trainer, TrainUnit
+from fairseq2.utils.device_stat import NOOP_DEVICE_STAT_TRACKER
+from fairseq2.utils.gc import NOOP_GARBAGE_COLLECTOR
+from fairseq2.utils.progress import ProgressReporter, ProgressTask
+from fairseq2.utils.stopwatch import Stopwatch
+from fairseq2.utils.threading import ThreadPool
+from fairseq2.validator import NOOP_VALIDATOR
+from torch import Tensor
+from torcheval.metrics import Metric
+
+from .data import PatchBatch, SpectrogramBatch
+from .display import Display
+from .errors import Interrupted, OssicleError, PluginError
+from .experiment import TrainingConfig
+from .interfaces import FrontEnd, Objective
+
+StepListener = Callable[[int, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a finished training took.
+
+    Attributes:
+        steps: optimiser steps
+        audio_seconds: real audio seen, in seconds
+        wall_seconds: time spent, over all interruptions
+    """
+
+    steps: int
+    audio_seconds: float
+    wall_seconds: float
+
+
+def train(
+    objective: Objective,
+    front_end: FrontEnd,
+    pipeline: DataPipeline,
+    settings: TrainingConfig,
+    *,
+    folder: Path,
+    seed: int,
+    device: torch.device,
+    display: Display,
+    on_publish: StepListener,
+) -> TrainingSummary:
+    """Train `objective` in place for `settings.steps` steps, going on from the newest checkpoint in `folder`.
+
+    Args:
+        pipeline: endless source of `SpectrogramBatch`
+        folder: takes checkpoints, `metrics/train.jsonl` and TensorBoard files
+        on_publish: called with the step and its metrics, histograms included, every `settings.log_every` steps
+
+    Raises:
+        Interrupted: if SIGINT or SIGTERM came; a checkpoint was written
+    """
+    gangs = create_fake_gangs(device)
+    objective.to(device)
+    front_end.to(device)
+    unit = _ObjectiveUnit(objective, front_end)
+    recorder = _recorder(folder, unit, display, on_publish)
+    trainer = _build_trainer(objective, unit, pipeline, settings, gangs, folder, seed, recorder, display)
+    try:
+        with _stop_on_signal(trainer):
+            trainer.run()
+    except TaskStopException:
+        raise Interrupted(f"stopped after step {trainer._step_nr} of {settings.steps}; a checkpoint is kept") from None
+    finally:
+        recorder.close()
+        trainer.close()
+    objective.eval()
+    metrics = trainer._metric_bag.metrics
+    return TrainingSummary(
+        steps=trainer._step_nr,
+        audio_seconds=float(metrics["total_audio_seconds"].compute()),
+        wall_seconds=trainer._base_wall_time + trainer._wall_watch.get_elapsed_time(),
+    )
+
+
+class _Histogram(Metric[Tensor]):
+    """Counts per code, summed over steps and ranks."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._add_state("counts", torch.zeros(size, dtype=torch.int64))
+
+    def update(self, counts: Tensor) -> Self:
+        self.counts += counts
+        return self
+
+    def compute(self) -> Tensor:
+        return self.counts.clone()
+
+    def merge_state(self, metrics: Any) -> Self:
+        for metric in metrics:
+            self.counts += metric.counts.to(self.device)
+        return self
+
+
+class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):
+    """Puts an objective's figures into fairseq2's metrics."""
+
+    def __init__(self, objective: Objective, front_end: FrontEnd) -> None:
+        self._objective = objective
+        self._front_end = front_end
+        self._published_at = time.perf_counter()
+        self.histograms: dict[str, Tensor] = {}
+
+    def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
+        for name in ("loss", *self._objective.metric_names):
+            metric_bag.add(name, Mean())
+        metric_bag.add("audio_seconds", Sum())
+        metric_bag.add("total_audio_seconds", Sum())
+        for name, size in self._objective.histogram_sizes.items():
+            metric_bag.add(name, _Histogram(size))
+
+    def process_batch(self, batch: SpectrogramBatch, metric_bag: MetricBag) -> tuple[Tensor, int]:
+        patches: PatchBatch = self._front_end.patches(batch)
+        output = self._objective(patches)
+        metric_bag.get("loss", Mean).update(output.loss.detach() / output.count, weight=output.count)
+        if set(output.metrics) != set(self._objective.metric_names):
+            raise PluginError(
+                f"objective `{type(self._objective).__name__}` announces the metrics "
+                f"{sorted(self._objective.metric_names)}, but reports {sorted(output.metrics)}"
+            )
+        for name, (total, count) in output.metrics.items():
+            if count:
+                metric_bag.get(name, Mean).update(total.detach() / count, weight=count)
+        for name, counts in output.histograms.items():
+            metric_bag.get(name, _Histogram).update(counts)
+        metric_bag.get("audio_seconds", Sum).update(patches.seconds)
+        metric_bag.get("total_audio_seconds", Sum).update(patches.seconds)
+        return output.loss, output.count
+
+    def process_metric_values(self, values: MutableMapping[str, object]) -> None:
+        self.histograms = {name: _tensor(values.pop(name)) for name in self._objective.histogram_sizes}
+        values.update(self._objective.summarise(self.histograms))
+        now = time.perf_counter()
+        seconds = float(_tensor(values["audio_seconds"]))
+        values["audio_seconds_per_second"] = seconds / max(now - self._published_at, 1e-9)
+        self._published_at = now
+
+    def warnings(self, metrics: Mapping[str, float]) -> list[str]:
+        return list(self._objective.warnings(metrics))
+
+
+def _tensor(value: object) -> Tensor:
+    assert isinstance(value, Tensor)
+    return value
+
+
+class _Publisher(MetricRecorder):
+    """Hands published metrics to the display and to whoever listens."""
+
+    def __init__(self, unit: _ObjectiveUnit, display: Display, on_publish: StepListener) -> None:
+        self._unit = unit
+        self._display = display
+        self._on_publish = on_publish
+        self._warned: set[str] = set()
+
+    def record_metric_values(self, category: str, values: Mapping[str, object], step_nr: int | None = None) -> None:
+        figures = {
+            name: float(value) for name, value in values.items() if isinstance(value, int | float | Tensor)
+        }
+        self._display.metrics(figures)
+        warnings = self._unit.warnings(figures)
+        for warning in warnings:
+            kind = warning.partition(":")[0]
+            if kind not in self._warned:
+                self._warned.add(kind)
+                self._display.warn(f"step {step_nr}: {warning}")
+        self._on_publish(step_nr or 0, {**figures, **self._unit.histograms, "warnings": warnings})
+
+    def close(self) -> None:
+        pass
+
+
+def _recorder(folder: Path, unit: _ObjectiveUnit, display: Display, on_publish: StepListener) -> MetricRecorder:
+    names = MetricDescriptorRegistry([])
+    files = get_dependency_resolver().resolve(FileSystem)
+    return CompositeMetricRecorder(
+        [
+            JsonlMetricRecorder(folder, files, names),
+            TensorBoardRecorder(folder, names),
+            _Publisher(unit, display, on_publish),
+        ]
+    )
+
+
+def _build_trainer(
+    objective: Objective,
+    unit: _ObjectiveUnit,
+    pipeline: DataPipeline,
+    settings: TrainingConfig,
+    gangs: Gangs,
+    folder: Path,
+    seed: int,
+    recorder: MetricRecorder,
+    display: Display,
+) -> Trainer:
+    resolver = get_dependency_resolver()
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in objective.parameters() if parameter.requires_grad],
+        lr=settings.lr,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    wall_watch = Stopwatch()
+    wall_watch.start()
+    return Trainer(
+        model=objective,
+        unit=unit,
+        data_reader=DataPipelineReader(pipeline, gangs),
+        gangs=gangs,
+        amp=settings.precision == "bf16",
+        amp_dtype=torch.bfloat16,
+        optimizer=optimizer,
+        lr_scheduler=PolynomialDecayLR(optimizer, settings.steps, settings.warmup_steps),
+        fp16_loss_scaler=NOOP_FP16_LOSS_SCALER,
+        validator=NOOP_VALIDATOR,
+        early_stopper=NOOP_EARLY_STOPPER,
+        checkpoint_manager=StandardCheckpointManager(
+            folder,
+            gangs,
+            resolver.resolve(FileSystem),
+            resolver.resolve(TensorFileLoader),
+            resolver.resolve(TensorFileDumper),
+            resolver.resolve(ThreadPool),
+        ),
+        hg_exporter=NOOP_HG_EXPORTER,
+        metric_recorder=recorder,
+        garbage_collector=NOOP_GARBAGE_COLLECTOR,
+        profiler=NOOP_PROFILER,
+        device_stat_tracker=NOOP_DEVICE_STAT_TRACKER,
+        wall_watch=wall_watch,
+        progress_reporter=_DisplayedProgress(display),
+        seed=seed,
+        max_grad_norm=settings.max_grad_norm,
+        max_num_steps=settings.steps,
+        checkpoint_every_n_steps=settings.checkpoint_every,
+        keep_last_n_checkpoints=1,
+        publish_metrics_every_n_steps=settings.log_every,
+    )
+
+
+class _DisplayedProgress(ProgressReporter):
+    """fairseq2's view of a `Display`."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+
+    def create_task(self, name: str, total: int | None, completed: int = 0, *, start: bool = True) -> ProgressTask:
+        return _DisplayedTask(self._display, total, completed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *ex: Any) -> None:
+        pass
+
+
+class _DisplayedTask(ProgressTask):
+    def __init__(self, display: Display, total: int | None, completed: int) -> None:
+        self._display = display
+        self._completed = completed
+        display.start("training", total, completed)
+
+    def start(self) -> None:
+        pass
+
+    def step(self, value: int = 1) -> None:
+        self._completed += value
+        self._display.advance(self._completed)
+
+    def close(self) -> None:
+        self._display.finish()
+
+
+def request_stop(trainer: Trainer) -> None:
+    """Make `trainer` stop after its current step, with a checkpoint.
+
+    fairseq2 0.8.1 overlooks `Trainer.request_stop` while a number of steps is set, hence the private attribute.
+    """
+    trainer.request_stop()
+    trainer._max_num_steps = trainer._step_nr
+
+
+@contextmanager
+def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a graceful stop; a second one takes its usual way."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = {}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        restore()
+        request_stop(trainer)
+
+    try:
+        for number in signals:
+            previous[number] = signal.signal(number, stop)
+    except ValueError:
+        # Outside the main thread no handler can be set: there, whoever owns the main thread stops the run.
+        previous.clear()
+    try:
+        yield
+    finally:
+        restore()

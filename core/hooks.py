@@ -1,0 +1,52 @@
+"""Where a plugin can join in: every hook, on one screen.
+
+A plugin is a module or object with functions marked `@ossicle.hookimpl`; see `core.loading` for the ways in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pluggy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .catalog import Catalog
+    from .stages import Stage
+    from .store import Artifact
+
+hookspec = pluggy.HookspecMarker("ossicle")
+hookimpl = pluggy.HookimplMarker("ossicle")
+
+
+class ReportSection(NamedTuple):
+    """A section that a plugin adds to the report; `html` goes in as it is."""
+
+    title: str
+    html: str
+
+
+class Hooks:
+    """The hook specifications."""
+
+    @hookspec
+    def ossicle_register(self, catalog: Catalog) -> None:
+        """Hand parts to the catalog: `catalog.add("tokenizer", "pca", PcaTokenizer)`."""
+
+    @hookspec
+    def ossicle_stage_start(self, stage: Stage) -> None:
+        """A stage is about to run; stages whose artifact already exists do not get here."""
+
+    @hookspec
+    def ossicle_stage_end(self, stage: Stage, artifact: Artifact) -> None:
+        """A stage has run and its artifact lies in the store."""
+
+    @hookspec
+    def ossicle_step_end(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
+        """Metrics of a training stage were published at this step."""
+
+    @hookspec
+    def ossicle_report_sections(self, run_folder: Path) -> Sequence[ReportSection] | None:
+        """Add sections to the report of a finished run."""

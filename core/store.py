@@ -1,0 +1,95 @@
+"""The artifact store: what stages made, each under its content key, written atomically.
+
+An artifact is a folder with `card.json` (how it came about, what it measured) and whatever files its stage wrote. A
+stage's unfinished work, such as checkpoints, lies under `work/` until the artifact is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .errors import ArtifactError
+
+CARD = "card.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The result of a stage: a folder with a card."""
+
+    path: Path
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """How the artifact came about.
+
+        Raises:
+            ArtifactError: if the card is missing or damaged
+        """
+        try:
+            card = json.loads((self.path / CARD).read_text())
+        except FileNotFoundError:
+            raise ArtifactError(f"{self.path} is no artifact: it holds no {CARD}") from None
+        except json.JSONDecodeError as error:
+            raise ArtifactError(f"{self.path / CARD} is damaged: {error}; delete the folder to make it anew") from error
+        if not isinstance(card, dict):
+            raise ArtifactError(f"{self.path / CARD} is damaged: it holds no mapping")
+        return card
+
+    def read_json(self, name: str) -> Any:
+        """Read one of the artifact's JSON files."""
+        return json.loads((self.path / name).read_text())
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of artifacts."""
+
+    root: Path
+
+    def find(self, kind: str, key: str) -> Artifact | None:
+        """The artifact under this key, if it has been made."""
+        path = self._path(kind, key)
+        return Artifact(path) if (path / CARD).is_file() else None
+
+    def work(self, kind: str, key: str) -> Path:
+        """Where the stage with this key keeps unfinished work; made when missing."""
+        path = self.root / "work" / f"{kind}-{key[:16]}"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @contextmanager
+    def draft(self, kind: str, key: str) -> Iterator[Path]:
+        """Give a folder to write an artifact's files into, for `commit`; it is removed if the block fails."""
+        path = self.root / "work" / f"{kind}-{key[:16]}.draft-{os.getpid()}"
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def commit(self, draft: Path, kind: str, key: str, card: Mapping[str, Any]) -> Artifact:
+        """Make a draft the artifact under `key`; whoever comes second gives way. Unfinished work is removed."""
+        (draft / CARD).write_text(json.dumps(card, indent=2, sort_keys=True))
+        final = self._path(kind, key)
+        if final.exists() and not (final / CARD).is_file():
+            shutil.rmtree(final)
+        try:
+            draft.rename(final)
+        except OSError:
+            if not (final / CARD).is_file():
+                raise
+        shutil.rmtree(self.root / "work" / f"{kind}-{key[:16]}", ignore_errors=True)
+        return Artifact(final)
+
+    def _path(self, kind: str, key: str) -> Path:
+        return self.root / f"{kind}-{key[:16]}"

@@ -1,0 +1,49 @@
+"""Small phrases that messages share: what was given, what was perhaps meant, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+_LONGEST = 60
+
+
+def given(value: Any) -> str:
+    """Name a value from a YAML: text by its letters, numbers by their digits, the rest by its kind.
+
+    >>> given("many"), given(3.5), given(None), given([1])
+    ('the text `many`', '`3.5`', 'empty', 'a list')
+    """
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, int | float):
+        return f"`{value}`"
+    if isinstance(value, str):
+        return f"the text `{short(value)}`"
+    return "a mapping" if isinstance(value, dict) else "a list"
+
+
+def short(text: str) -> str:
+    """One line of at most 60 characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def choices(word: str, allowed: Iterable[str]) -> str:
+    """Say what may stand in place of `word`.
+
+    >>> choices("mel_bin", ["mel_bins", "hop_ms"])
+    'Did you mean `mel_bins`? Allowed: mel_bins, hop_ms.'
+    """
+    names = list(allowed)
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    meant = f"Did you mean `{close[0]}`? " if close else ""
+    return f"{meant}Allowed: {', '.join(names) or 'none'}."
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """A path as the command line writes it: `schedule.iterations.0.tokenizer`."""
+    return ".".join(str(key) for key in path)

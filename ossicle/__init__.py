@@ -1,0 +1,68 @@
+"""Ossicle: a modular toolkit for self-supervised learning on audio.
+
+The public names are loaded on first use, so that `import ossicle` alone costs nothing and needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+# In a checkout the rooms lie beside this folder; in a wheel they lie inside it.
+_here = Path(__file__).parent
+if not (_here / "core").is_dir():
+    __path__.append(str(_here.parent))
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Config": "core.config",
+    "Catalog": "core.catalog",
+    "corpus": "core.catalog",
+    "front_end": "core.catalog",
+    "encoder": "core.catalog",
+    "tokenizer": "core.catalog",
+    "objective": "core.catalog",
+    "schedule": "core.catalog",
+    "task": "core.catalog",
+    "hookimpl": "core.hooks",
+    "OssicleError": "core.errors",
+    "Corpus": "core.corpus",
+    "Manifest": "core.corpus",
+    "AudioBatch": "core.data",
+    "Encoded": "core.data",
+    "Grid": "core.data",
+    "PatchBatch": "core.data",
+    "SpectrogramBatch": "core.data",
+    "TokenBatch": "core.data",
+    "VisiblePatches": "core.data",
+    "Encoder": "core.interfaces",
+    "FrontEnd": "core.interfaces",
+    "Objective": "core.interfaces",
+    "ObjectiveOutput": "core.interfaces",
+    "Tokenizer": "core.interfaces",
+    "Schedule": "core.stages",
+    "Stage": "core.stages",
+    "Task": "core.evaluation",
+    "Features": "core.evaluation",
+    "TaskResult": "core.evaluation",
+    "Score": "core.evaluation",
+    "load": "inference",
+    "run": "running",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module `ossicle` has no attribute `{name}`")
+    value = getattr(import_module(f"ossicle.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,13 @@
+"""Reports on a run: what it measured, in honest words, on the terminal and as one HTML file.
+
+Importing this package loads neither matplotlib nor jinja2: the command line starts without them.
+"""
+
+from __future__ import annotations
+
+from .html import Section, write_report
+from .record import RunRecord
+from .terminal import print_summary
+from .verdict import Verdict, headline, verdicts
+
+__all__ = ["RunRecord", "Section", "Verdict", "headline", "print_summary", "verdicts", "write_report"]

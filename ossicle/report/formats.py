@@ -1,0 +1,42 @@
+"""Numbers as people read them; shared by the terminal and the HTML report."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+SPACE = "\N{NO-BREAK SPACE}"
+
+
+def percent(share: float) -> str:
+    """0.612 as `61.2 %`."""
+    return f"{100 * share:.1f}{SPACE}%" if math.isfinite(share) else "–"
+
+
+def interval(low: float, high: float) -> str:
+    """Two shares as `56.3–66.0`."""
+    return f"{100 * low:.1f}–{100 * high:.1f}" if math.isfinite(low) and math.isfinite(high) else "no interval"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `0.4 s`, `5 min 12 s` or `2 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f}{SPACE}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}{SPACE}h {minutes:02d}{SPACE}min"
+    return f"{minutes}{SPACE}min {rest:02d}{SPACE}s" if minutes else f"{rest}{SPACE}s"
+
+
+def moment(stamp: str) -> str:
+    """An ISO time as `2026-11-22 08:00 UTC`; what is no time comes back as it is."""
+    try:
+        return datetime.fromisoformat(stamp).strftime("%Y-%m-%d %H:%M %Z").rstrip()
+    except ValueError:
+        return stamp
+
+
+def count(number: int, word: str) -> str:
+    """`1 clip`, `1,240 clips`."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

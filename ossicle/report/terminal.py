@@ -1,0 +1,105 @@
+"""The outcome of a run on the terminal: a table of scores, what they allow to say, and where the report lies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .formats import count, duration, interval, percent
+from .record import ProbeScore, RunRecord
+from .verdict import Question, Word, best_view, by_question, final_verdicts, headline, role, verdicts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+BAR = 22
+STYLES: dict[Word, str] = {
+    "above": "green",
+    "better": "green",
+    "no worse": "green",
+    "cannot tell": "yellow",
+    "below": "red",
+}
+
+
+def print_summary(record: RunRecord, console: Console) -> None:
+    """Print what `record` says about its encoders, and where to read more."""
+    from rich.text import Text
+
+    for question, subjects in by_question(record.scores).items():
+        console.print(_table(question, subjects, ascii_only=console.options.ascii_only))
+        console.print()
+    found = verdicts(record.scores)
+    console.print(Text(headline(found), "bold"))
+    for verdict in final_verdicts(found):
+        console.print(Text("  ").append(verdict.word, STYLES[verdict.word]).append(f"  {verdict.sentence}"))
+    for text in [*record.warnings, *record.problems]:
+        console.print(Text("warning: ", "bold yellow").append(text, "default"))
+    console.print(Text(f"{record.name}: {_stages(record)} in {duration(record.seconds)}", "dim"))
+    report = record.folder / "report.html"
+    if report.is_file():
+        console.print(Text(f"report: {report}"), soft_wrap=True)
+
+
+def bar(score: ProbeScore, low: float, high: float, *, width: int = BAR, ascii_only: bool = False) -> str:
+    """Draw a score and its interval on a line of `width` characters from `low` to `high`."""
+    dot, line, empty = "o- " if ascii_only else "●─ "
+    edges = [edge if math.isfinite(edge) else score.value for edge in (score.low, score.high)]
+    if not math.isfinite(score.value):
+        return empty * width
+    left, right, middle = (_place(value, low, high, width) for value in (*edges, score.value))
+    cells = [line if left <= place <= right else empty for place in range(width)]
+    cells[middle] = dot
+    return "".join(cells)
+
+
+def _place(value: float, low: float, high: float, width: int) -> int:
+    share = (value - low) / (high - low) if high > low else 0.5
+    return min(width - 1, max(0, round(share * (width - 1))))
+
+
+def _table(question: Question, subjects: dict[str, list[ProbeScore]], *, ascii_only: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    low, high = _range([score for scores in subjects.values() for score in scores])
+    title = Text(f"{question}: {question.metric}", "bold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("subject", "view"):
+        table.add_column(name)
+    for name in ("score", "95 %", "clips"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(f"{100 * low:.0f} %".ljust(BAR - 5) + f"{100 * high:.0f} %".rjust(5), no_wrap=True)
+    for subject, scores in subjects.items():
+        best = best_view(scores)
+        for place, score in enumerate(scores):
+            cells = [
+                subject if place == 0 else "",
+                score.view + (" *" if score is best and len(scores) > 1 else ""),
+                percent(score.value),
+                interval(score.low, score.high),
+                f"{score.clips}",
+                bar(score, low, high, ascii_only=ascii_only),
+            ]
+            style = "" if score is best and role(subject) == "pretrained" else "dim"
+            table.add_row(*(Text(cell, style) for cell in cells))
+    if any(len(scores) > 1 for scores in subjects.values()):
+        table.caption = Text("* the view chosen on the validation clips; verdicts compare these", "dim")
+        table.caption_justify = "left"
+    return table
+
+
+def _range(scores: Sequence[ProbeScore]) -> tuple[float, float]:
+    """A scale in whole 5 % that holds every interval."""
+    edges = [edge for score in scores for edge in (score.low, score.value, score.high) if math.isfinite(edge)]
+    if not edges:
+        return 0.0, 1.0
+    return math.floor(min(edges) * 20) / 20, math.ceil(max(edges) * 20) / 20
+
+
+def _stages(record: RunRecord) -> str:
+    reused = sum(stage.reused for stage in record.stages)
+    return count(len(record.stages), "stage") + (f" ({reused} reused)" if reused else "")
