@@ -1,16 +1,44 @@
 """The base of every typed configuration, and `PartChoice`: "a part of this kind", as a field of one.
 
 Notable choices: configurations are frozen pydantic models that forbid unknown keys and never coerce (a string is no
-number); the docstring under a field is its documentation, in `ossicle explain` as in the JSON schema.
+number); the docstring under a field is its documentation, in `ossicle explain` as in the JSON schema. Values from a
+YAML are validated as JSON, where strictness still turns lists into tuples and text into paths.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticUndefined, core_schema
+
+from .wording import choices, given
+
+if TYPE_CHECKING:
+    from .catalog import Catalog, Origin, Part
+
+
+_JSON = (str, int, float, bool, list, tuple, dict, type(None))
 
 
 class Config(BaseModel):
-    """Base of a part's configuration: frozen, without unknown keys, with a docstring under each field."""
+    """Base of a part's configuration: frozen, without unknown keys, with a docstring under each field.
+
+    Attributes:
+        incidental: fields that do not decide a result, and so do not enter a stage's key
+    """
+
+    incidental: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(
         frozen=True,
@@ -18,5 +46,151 @@ class Config(BaseModel):
         strict=True,
         use_attribute_docstrings=True,
         validate_default=True,
+        allow_inf_nan=False,
         arbitrary_types_allowed=False,
     )
+
+    def problems(self, facts: Mapping[str, object]) -> list[str]:
+        """Say what does not fit the other parts of an experiment; nothing by default.
+
+        Args:
+            facts: what other parts' configurations say, such as `patch_dim` or `bands`
+        """
+        return []
+
+    def facts(self) -> Mapping[str, object]:
+        """What this configuration tells those of other parts; nothing by default."""
+        return {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        # Held against JSON's rules, a `Path` is no text: only defaults that JSON can express are validated.
+        odd = [field for field in cls.model_fields.values() if not isinstance(field.default, _JSON)]
+        if any(field.default is not PydanticUndefined and field.validate_default is None for field in odd):
+            for field in odd:
+                field.validate_default = False
+            cls.model_rebuild(force=True, raise_errors=False)
+
+
+@dataclass(frozen=True)
+class PartChoice:
+    """A part of the catalog together with its configuration.
+
+    Attributes:
+        part: the catalog's entry
+        config: the configuration, an instance of `part.config`
+    """
+
+    part: Part
+    config: Config
+
+    @classmethod
+    def of(cls, part: Part, config: Mapping[str, Any], *, catalog: Catalog | None = None) -> PartChoice:
+        """Choose a part with a configuration given as plain data.
+
+        Args:
+            catalog: where parts that the configuration names are looked up
+
+        Raises:
+            pydantic.ValidationError: if the configuration does not fit the part
+        """
+        context = {"catalog": catalog}
+        return cls(part, part.config.model_validate_json(json.dumps(dict(config)), context=context))
+
+    @property
+    def kind(self) -> str:
+        return self.part.kind
+
+    @property
+    def name(self) -> str:
+        return self.part.name
+
+    @property
+    def label(self) -> str:
+        """What people call it: its name, or what its `path` points at."""
+        path = getattr(self.config, "path", None)
+        return Path(path).stem if path is not None else self.name
+
+    @property
+    def origin(self) -> Origin:
+        """Where the part came from."""
+        return self.part.origin
+
+    def plain(self) -> dict[str, Any]:
+        """`{type: name, **configuration}` with every default."""
+        return {"type": self.name, **self.config.model_dump(mode="json")}
+
+    def __hash__(self) -> int:
+        # A configuration may hold dictionaries, which have no hash.
+        return hash((self.kind, self.name))
+
+
+@dataclass(frozen=True)
+class ChoiceOf:
+    """Tells pydantic to read a part of one kind: `"name"` or `{type: name, **configuration}`.
+
+    The catalog comes from the validation context, `context={"catalog": catalog}`.
+    """
+
+    kind: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            self._choose,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda choice: choice.plain() if isinstance(choice, PartChoice) else choice
+            ),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {PLACEHOLDER: self.kind}
+
+    def _choose(self, value: Any, info: ValidationInfo) -> PartChoice:
+        if isinstance(value, PartChoice):
+            if value.kind != self.kind:
+                raise PydanticCustomError(PROBLEM, f"must be of kind {self._called}, but is of kind {value.kind}")
+            return value
+        catalog: Catalog | None = (info.context or {}).get("catalog")
+        if catalog is None:
+            raise TypeError('parts are looked up in `context={"catalog": catalog}`, which was not given')
+        name = value.get("type") if isinstance(value, dict) else value
+        if not isinstance(name, str):
+            raise PydanticCustomError(PROBLEM, self._malformed(value, catalog))
+        if name not in catalog.names(self.kind):
+            raise PydanticCustomError(UNKNOWN, self._unknown(name, catalog))
+        config = {key: item for key, item in value.items() if key != "type"} if isinstance(value, dict) else {}
+        part = catalog.get(self.kind, name)
+        if info.mode == "json":
+            return PartChoice.of(part, config, catalog=catalog)
+        return PartChoice(part, part.config.model_validate(config, context=info.context))
+
+    @property
+    def _called(self) -> str:
+        return self.kind.replace("_", " ")
+
+    def _malformed(self, value: Any, catalog: Catalog) -> str:
+        allowed = choices("", catalog.names(self.kind))
+        if isinstance(value, dict):
+            stated = f"`type` is {given(value['type'])}" if "type" in value else "`type` is missing"
+            return f"must name its part in `type`, but {stated}. {allowed}"
+        return f"must be a part's name or a mapping with `type`, but is {given(value)}. {allowed}"
+
+    def _unknown(self, name: str, catalog: Catalog) -> str:
+        message = f"there is no {self._called} called `{name}`. {choices(name, catalog.names(self.kind))}"
+        for failure in catalog.failures:
+            message += f" Plugin {failure.source} could have brought it, but failed to load: {failure.error}"
+        return message
+
+
+PLACEHOLDER = "x-ossicle-part"
+"""Stands in a configuration's JSON schema for the parts of a kind, which only a catalog knows."""
+PROBLEM, UNKNOWN = "part_choice", "unknown_part"
+
+
+CorpusChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("corpus")]
+FrontEndChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("front_end")]
+EncoderChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("encoder")]
+TokenizerChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("tokenizer")]
+ObjectiveChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("objective")]
+ScheduleChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("schedule")]
+TaskChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("task")]

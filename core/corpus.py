@@ -118,6 +118,11 @@ class Corpus(ABC):
     def prepare(self) -> None:
         """Make what the corpus needs on first use (rendering, an index); nothing by default."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `prepare` has nothing left to do."""
+        return True
+
     def problems(self) -> list[str]:
         """What can be told to be wrong before any work is done, without rendering: missing folders, bad columns."""
         return []

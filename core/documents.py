@@ -1,30 +1,31 @@
-"""Trees that remember where each value was written, and how they are laid over each other.
+"""From YAML files, presets and the command line to one mapping that remembers where each value was written.
 
-Notable choices: `base:`, `--set` and an ablation's variants are one operation, `merge`: mappings are merged, lists and
-scalars replaced, and another `type:` drops what the base said of the old part; a part's name alone stands for
-`{type: name}`. Places travel with the values, so that an error in a preset names the preset's file.
+Notable choices: `base:`, the command line's overrides and an ablation's variants are one operation (see `core.nodes`);
+places travel with the values, so that an error in a preset names the preset's file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, Location, Problem
+from .nodes import Node, NodePath, Place, lay_at, lay_over
+from .presets import preset_names, preset_path
 from .wording import choices, dotted, given, short
-from .yaml_text import NodePath, Place, read_yaml, to_yaml
+from .yaml_text import read_yaml, to_yaml
 
 __all__ = [
     "Document",
-    "NodePath",
-    "Place",
     "apply_patch",
     "load_document",
     "merge",
     "override",
     "parse_document",
+    "resolve_base",
     "to_yaml",
 ]
 
@@ -34,45 +35,50 @@ class Document:
     """A mapping from a YAML and where all of it was written.
 
     Attributes:
-        tree: dictionaries, lists and scalars
-        places: the place of every node of `tree` by its path; the root's path is `()`
+        root: the mapping as nodes with places
         source: what to call the document in messages
         file: the file it was read from
     """
 
-    tree: dict[str, Any]
-    places: Mapping[NodePath, Place]
+    root: Node
     source: str
     file: Path | None = field(default=None, compare=False)
 
-    def at(self, path: NodePath) -> Document:
-        """The mapping at a path, as a document of its own.
+    @cached_property
+    def tree(self) -> dict[str, Any]:
+        """The document as dictionaries, lists and scalars."""
+        tree: dict[str, Any] = self.root.plain()
+        return tree
 
-        Raises:
-            ConfigError: if a mapping does not stand there
-        """
-        tree: Any = self.tree
-        for depth, key in enumerate(path):
-            if not (isinstance(tree, dict) and key in tree):
-                raise ConfigError([Problem(self.place(path).key, f"`{dotted(path[: depth + 1])}` is missing")])
-            tree = tree[key]
-        if not isinstance(tree, dict):
-            raise _no_mapping(self.place(path).value, f"`{dotted(path)}`", tree)
-        places = {where[len(path) :]: place for where, place in self.places.items() if where[: len(path)] == path}
-        return Document(tree, places, self.source, self.file)
+    @cached_property
+    def places(self) -> dict[NodePath, Place]:
+        """The place of every node by its path; the root's path is `()`."""
+        return {path: node.place for path, node in self.root.walk()}
 
     def place(self, path: NodePath) -> Place:
         """Where a path was written, or the nearest written place above it."""
-        while path not in self.places and path:
+        while path not in self.places:
             path = path[:-1]
-        start = Location(self.source, 1, 1)
-        return self.places.get(path, Place(start, start))
+        return self.places[path]
+
+    def at(self, *path: str) -> Document:
+        """The mapping at a path as a document of its own.
+
+        Raises:
+            ConfigError: if no mapping stands there
+        """
+        node = self.root
+        for key in path:
+            below = node.value.get(key) if isinstance(node.value, dict) else None
+            if below is None:
+                raise ConfigError([Problem(node.place.value, f"`{dotted(path)}` is missing")])
+            node = below
+        return Document(_mapping(node, f"`{dotted(path)}`"), self.source, self.file)
 
     def without(self, key: str) -> Document:
         """The same document less one top-level key."""
-        tree = {name: value for name, value in self.tree.items() if name != key}
-        places = {path: place for path, place in self.places.items() if path[:1] != (key,)}
-        return Document(tree, places, self.source, self.file)
+        entries = {name: node for name, node in _entries(self.root).items() if name != key}
+        return Document(Node(entries, self.root.place), self.source, self.file)
 
 
 def parse_document(text: str, source: str, folder: Path) -> Document:
@@ -85,21 +91,17 @@ def parse_document(text: str, source: str, folder: Path) -> Document:
     Raises:
         ConfigError: if the text is empty, no YAML or no mapping
     """
-    tree, places = read_yaml(text, source=source, folder=folder)
-    start = Location(source, 1, 1)
-    if tree is None:
-        raise ConfigError([Problem(start, "the file is empty; an experiment needs at least a `name:`")])
-    if not isinstance(tree, dict):
-        raise _no_mapping(places[()].value, "the file", tree)
-    return Document(tree, places, source)
+    root = read_yaml(text, source=source, folder=folder)
+    if root is None:
+        raise ConfigError([Problem(Location(source, 1, 1), "the file is empty")])
+    return Document(_mapping(root, "the file"), source)
 
 
 def load_document(path: Path, *, asked_at: Location | None = None) -> Document:
     """Read a YAML file.
 
     Args:
-        path: the file
-        asked_at: where it was named, if in another file
+        asked_at: where the file was named, if in another one
 
     Raises:
         ConfigError: if the file is missing, unreadable, empty, no UTF-8, no YAML or no mapping
@@ -115,47 +117,41 @@ def load_document(path: Path, *, asked_at: Location | None = None) -> Document:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        column = error.start - raw.rfind(b"\n", 0, error.start)
-        message = f"the byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8 text"
-        raise ConfigError([Problem(Location(source, line, column), message)]) from error
-    document = parse_document(text, source, path.parent)
-    return Document(document.tree, document.places, source, path.absolute())
+        start = Location(source, raw.count(b"\n", 0, error.start) + 1, error.start - raw.rfind(b"\n", 0, error.start))
+        message = f"the byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8 text"
+        raise ConfigError([Problem(start, message)]) from error
+    return Document(parse_document(text, source, path.parent).root, source, path.absolute())
 
 
 def shown(path: Path) -> str:
-    """A path as messages show it: relative to the working directory where it lies inside."""
+    """A path as messages show it: relative to the working directory if it lies inside."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def merge(base: Document, patch: Document) -> Document:
     """Lay one document over another; neither is changed."""
-    return _lay(base, (), patch.tree, patch.places, patch.source, patch.file)
+    return Document(lay_over(base.root, patch.root), patch.source, patch.file)
 
 
-def apply_patch(document: Document, patch: Document | Mapping[str, Any]) -> Document:
+def apply_patch(document: Document, patch: Document) -> Document:
     """Lay values over a document at dotted paths.
 
     Args:
-        document: what to start from
-        patch: dotted path to value, `{"schedule.iterations.0.tokenizer": {"type": "random_projection"}}`; as a
-            `Document`, errors name the places where it was written
+        patch: dotted path to value, such as `schedule.iterations.0.tokenizer: {type: random_projection}`
 
     Raises:
-        ConfigError: if a path leads through a scalar or past the end of a list
+        ConfigError: if a path leads through a number or past the end of a list
     """
-    if not isinstance(patch, Document):
-        patch = Document(dict(patch), {}, "patch")
-    for key, value in patch.tree.items():
-        below = {path[1:]: place for path, place in patch.places.items() if path[:1] == (key,)}
-        document = _put(document, key, value, below or {(): patch.place((key,))})
-    return document
+    root = document.root
+    for path, value in _entries(patch.root).items():
+        root = lay_at(root, path.split("."), value)
+    return Document(root, document.source, document.file)
 
 
 @dataclass(frozen=True)
 class _OverrideLocation(Location):
-    """A command line's override; it is its own place."""
+    """An override of the command line; it is its own place."""
 
     def __str__(self) -> str:
         return self.source
@@ -169,119 +165,91 @@ def override(document: Document, text: str) -> Document:
     """
     where = _OverrideLocation(f"override '{short(text)}'", 1, 1)
     path, equals, value = text.partition("=")
-    if not equals or not all(path.strip().split(".")):
-        message = "an override is written `key=value` or `key.below.0.further=value`"
-        raise ConfigError([Problem(where, message)])
+    components = path.strip().split(".")
+    if not equals or not all(components):
+        raise ConfigError([Problem(where, "an override is written `key=value` or `key.below.0.further=value`")])
+    if components[0] == "base":
+        raise ConfigError([Problem(where, "`base` cannot be overridden; set it in the file")])
     try:
-        tree, places = read_yaml(value, source=where.source, folder=Path.cwd())
+        node = read_yaml(value, source=where.source, folder=Path.cwd()) or Node(None, Place(where, where))
     except ConfigError as error:
         raise ConfigError([Problem(where, problem.message) for problem in error.problems]) from error
-    here = Place(where, where)
-    return _put(document, path.strip(), tree, {(): here} | dict.fromkeys(places, here))
+    root = lay_at(document.root, components, node.moved(Place(where, where)))
+    return Document(root, document.source, document.file)
 
 
-def _put(document: Document, dotted_path: str, value: Any, places: Mapping[NodePath, Place]) -> Document:
-    """Lay a value over the node at a dotted path."""
-    where = places[()]
-    path: NodePath = ()
-    node: Any = document.tree
-    for component in dotted_path.split("."):
-        if isinstance(node, list):
-            key: str | int = _index(node, component, path, where.key)
-            node = node[int(key)]
-        else:
-            _enter(node, component, path, where.key)
-            key = component
-            node = node.get(component) if isinstance(node, dict) else None
-        path = (*path, key)
-    absolute = {(*path, *below): place for below, place in places.items()}
-    return _lay(document, path, value, absolute, document.source, document.file)
-
-
-def _index(items: list[Any], component: str, path: NodePath, where: Location) -> int:
-    if component.isdecimal() and int(component) < len(items):
-        return int(component)
-    places = f"0 to {len(items) - 1}" if items else "none, for it is empty"
-    message = f"`{dotted(path)}` is a list, which has no item `{component}`; allowed: {places}"
-    raise ConfigError([Problem(where, message)])
-
-
-def _enter(node: Any, component: str, path: NodePath, where: Location) -> None:
-    """Check that a key can stand below a node; a text may be a part's name, which stands for a mapping."""
-    if isinstance(node, bool | int | float):
-        message = f"`{dotted(path)}` is {given(node)}, so there is no `{component}` below it"
-        raise ConfigError([Problem(where, message)])
-    if component.isdecimal() and not isinstance(node, dict):
-        message = f"there is no list at `{dotted(path)}` to take item {component} of; write the list in the file"
-        raise ConfigError([Problem(where, message)])
-
-
-def _lay(
-    base: Document,
-    path: NodePath,
-    value: Any,
-    places: Mapping[NodePath, Place],
-    source: str,
-    file: Path | None,
+def resolve_base(
+    document: Document,
+    presets: Callable[[str], Path | None] = preset_path,
+    names: Callable[[], list[str]] = preset_names,
 ) -> Document:
-    """Lay `value` over the base's node at `path`; `places` are those of `value`, by full path."""
-    kept = dict(base.places)
-    tree = _laid(base.tree, (), path, value, kept, places)
-    return Document(tree, kept, source, file)
+    """Lay a document over what its `base:` names, and that over its own base in turn.
+
+    A base that starts with `./`, `../` or `/` or ends in `.yaml` is a file, any other a preset; a list of bases is
+    laid over one another from left to right.
+
+    Args:
+        presets: a preset's name to its file
+        names: the presets' names, for messages
+
+    Raises:
+        ConfigError: if a base is unknown or missing, or bases go in a circle
+    """
+    return _resolved(document, presets, names, ())
 
 
-def _laid(
-    base: Any, here: NodePath, rest: NodePath, value: Any, kept: dict[NodePath, Place], places: Mapping[NodePath, Place]
-) -> Any:
-    """The tree with `value` laid over it at `here + rest`; `kept` becomes the places of the result."""
-    if rest:
-        key = rest[0]
-        if isinstance(base, list):
-            below = _laid(base[int(key)], (*here, key), rest[1:], value, kept, places)
-            return [below if index == key else item for index, item in enumerate(base)]
-        if isinstance(base, str):
-            base = {"type": base}
-            kept[*here, "type"] = kept[here]
-        entries = dict(base or {})
-        kept.setdefault((*here, key), places[(*here, *rest)])
-        entries[str(key)] = _laid(entries.get(str(key)), (*here, key), rest[1:], value, kept, places)
-        return entries
-    return _over(base, here, value, kept, places)
+def _resolved(
+    document: Document,
+    presets: Callable[[str], Path | None],
+    names: Callable[[], list[str]],
+    chain: tuple[Path, ...],
+) -> Document:
+    stated = _entries(document.root).get("base")
+    if stated is None:
+        return document
+    chain = (*chain, document.file.resolve()) if document.file else chain
+    bases: Document | None = None
+    for node in stated.value if isinstance(stated.value, list) else [stated]:
+        path = _base_path(node, document, presets, names)
+        if path.resolve() in chain:
+            circle = " -> ".join(shown(link) for link in (*chain[chain.index(path.resolve()) :], path.resolve()))
+            raise ConfigError([Problem(node.place.value, f"`base` goes in a circle: {circle}")])
+        base = _resolved(load_document(path, asked_at=node.place.value), presets, names, chain)
+        bases = base if bases is None else merge(bases, base)
+    rest = document.without("base")
+    return rest if bases is None else merge(bases, rest)
 
 
-def _over(base: Any, here: NodePath, value: Any, kept: dict[NodePath, Place], places: Mapping[NodePath, Place]) -> Any:
-    """Lay a value over a node, following the rules at the head of this module."""
-    if isinstance(base, dict) and "type" in base and isinstance(value, str):
-        places = dict(places) | {(*here, "type"): places[here]}
-        value = {"type": value}
-    elif isinstance(base, str) and isinstance(value, dict):
-        kept[*here, "type"] = kept[here]
-        base = {"type": base}
-    same_part = isinstance(base, dict) and isinstance(value, dict) and value.get("type", base.get("type")) == base.get("type", value.get("type"))
-    if not same_part:
-        for old in [path for path in kept if path[: len(here)] == here]:
-            del kept[old]
-        kept.update({path: place for path, place in places.items() if path[: len(here)] == here})
-        return value
-    kept[here] = places.get(here, kept.get(here, places[here]))
-    entries = dict(base)
-    for key, item in value.items():
-        below = (*here, key)
-        if key in base:
-            entries[key] = _over(base[key], below, item, kept, places)
-        else:
-            entries[key] = item
-            kept.update({path: place for path, place in places.items() if path[: len(below)] == below})
-    return entries
+def _base_path(
+    node: Node, document: Document, presets: Callable[[str], Path | None], names: Callable[[], list[str]]
+) -> Path:
+    name = node.value
+    if not isinstance(name, str):
+        message = f"`base` must be a preset's name, a file or a list of them, but is {given(name)}"
+        raise ConfigError([Problem(node.place.value, message)])
+    if name.startswith("/") or name.endswith(".yaml"):
+        return (document.file.parent if document.file else Path.cwd()) / name
+    path = presets(name)
+    if path is None:
+        message = f"there is no preset `{name}`. {choices(name, names())} A file is written `./{name}.yaml`."
+        raise ConfigError([Problem(node.place.value, message)])
+    return path
 
 
-def _no_mapping(where: Location, what: str, tree: Any) -> ConfigError:
-    return ConfigError([Problem(where, f"{what} must be a mapping (`key: value` lines), but is {given(tree)}")])
+def _entries(root: Node) -> Mapping[str, Node]:
+    return root.value if isinstance(root.value, dict) else {}
+
+
+def _mapping(node: Node, what: str) -> Node:
+    if not isinstance(node.value, dict):
+        message = f"{what} must be a mapping (`key: value` lines), but is {given(node.value)}"
+        raise ConfigError([Problem(node.place.value, message)])
+    return node
 
 
 def _missing(path: Path) -> str:
     folder = path.absolute().parent
     if not folder.is_dir():
-        return f"there is no file `{shown(path)}`, nor its folder {folder}"
-    files = sorted(item.name for item in folder.iterdir() if item.suffix in (".yaml", ".yml", path.suffix))
+        return f"there is no file `{path.name}`, for there is no folder {folder}"
+    files = sorted(item.name for item in folder.iterdir() if item.suffix in (".yaml", ".yml"))
     return f"there is no file `{path.name}` in {folder}. {choices(path.name, files)}"

@@ -99,7 +99,7 @@ def train(
     objective.to(device)
     front_end.to(device)
     unit = _ObjectiveUnit(objective, front_end)
-    recorder = _recorder(folder, unit, display, on_publish)
+    recorder = _recorder(folder, _Publisher(unit, settings.steps, display, on_publish))
     trainer = _build_trainer(objective, unit, pipeline, settings, gangs, folder, seed, recorder, display)
     try:
         with _stop_on_signal(trainer):
@@ -181,8 +181,8 @@ class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):
         values["audio_seconds_per_second"] = seconds / max(now - self._published_at, 1e-9)
         self._published_at = now
 
-    def warnings(self, metrics: Mapping[str, float]) -> list[str]:
-        return list(self._objective.warnings(metrics))
+    def warnings(self, metrics: Mapping[str, float], progress: float) -> list[str]:
+        return list(self._objective.warnings(metrics, progress))
 
 
 def _tensor(value: object) -> Tensor:
@@ -193,37 +193,37 @@ def _tensor(value: object) -> Tensor:
 class _Publisher(MetricRecorder):
     """Hands published metrics to the display and to whoever listens."""
 
-    def __init__(self, unit: _ObjectiveUnit, display: Display, on_publish: StepListener) -> None:
+    def __init__(self, unit: _ObjectiveUnit, steps: int, display: Display, on_publish: StepListener) -> None:
         self._unit = unit
+        self._steps = steps
         self._display = display
         self._on_publish = on_publish
         self._warned: set[str] = set()
 
     def record_metric_values(self, category: str, values: Mapping[str, object], step_nr: int | None = None) -> None:
-        figures = {
-            name: float(value) for name, value in values.items() if isinstance(value, int | float | Tensor)
-        }
+        step = step_nr or 0
+        figures = {name: float(value) for name, value in values.items() if isinstance(value, int | float | Tensor)}
         self._display.metrics(figures)
-        warnings = self._unit.warnings(figures)
+        warnings = self._unit.warnings(figures, step / self._steps)
         for warning in warnings:
             kind = warning.partition(":")[0]
             if kind not in self._warned:
                 self._warned.add(kind)
-                self._display.warn(f"step {step_nr}: {warning}")
-        self._on_publish(step_nr or 0, {**figures, **self._unit.histograms, "warnings": warnings})
+                self._display.warn(f"step {step}: {warning}")
+        self._on_publish(step, {**figures, **self._unit.histograms, "warnings": warnings})
 
     def close(self) -> None:
         pass
 
 
-def _recorder(folder: Path, unit: _ObjectiveUnit, display: Display, on_publish: StepListener) -> MetricRecorder:
+def _recorder(folder: Path, publisher: _Publisher) -> MetricRecorder:
     names = MetricDescriptorRegistry([])
     files = get_dependency_resolver().resolve(FileSystem)
     return CompositeMetricRecorder(
         [
             JsonlMetricRecorder(folder, files, names),
             TensorBoardRecorder(folder, names),
-            _Publisher(unit, display, on_publish),
+            publisher,
         ]
     )
 

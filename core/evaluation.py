@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .corpus import Manifest
+from .config import Config, CorpusChoice
+from .corpus import TEST, TRAIN, VALID, Manifest
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class TaskResult:
 
     Attributes:
         scores: one per view
-        clips: (test clips,) row numbers in the corpus's manifest
+        clips: (test clips,) row numbers in `Features.clips`
         truth: (test clips, classes) bool
         predictions: view to (test clips, classes) float32 scores, higher is likelier
     """
@@ -66,6 +67,22 @@ class TaskResult:
     clips: npt.NDArray[np.int64]
     truth: npt.NDArray[np.bool_]
     predictions: Mapping[str, npt.NDArray[np.float32]]
+
+
+class TaskConfig(Config):
+    """Base of a task's configuration."""
+
+    corpus: CorpusChoice | None = None
+    """The labelled corpus to judge on; the experiment's own when left out."""
+
+    def corpus_problems(self, manifest: Manifest) -> list[str]:
+        """Say what the corpus lacks for this task; labels and all three splits are needed unless a task says else."""
+        problems = [] if manifest.label_names else ["the corpus has no labels to judge by"]
+        for split in (TRAIN, VALID, TEST):
+            rows = manifest.rows_in(split)
+            if not any(manifest.labels[row] for row in rows):
+                problems.append(f"the corpus has no labelled clip in its split `{split}`")
+        return problems
 
 
 class Task(ABC):

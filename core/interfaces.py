@@ -49,6 +49,7 @@ class FrontEnd(nn.Module, ABC):
         sample_rate: rate of the waveforms it takes, in Hz
         bands: patches per time column
         patch_dim: numbers per patch
+        hop_seconds: time from one frame to the next
         min_samples: shortest waveform that gives a frame; shorter ones are zero-padded to it
         revision: raised by the author when the same configuration gives other numbers
     """
@@ -56,6 +57,7 @@ class FrontEnd(nn.Module, ABC):
     sample_rate: int
     bands: int
     patch_dim: int
+    hop_seconds: float
     min_samples: int
     revision: int = 1
 
@@ -234,8 +236,12 @@ class Objective(nn.Module, ABC):
         """Turn the histograms of the last steps into figures to log; none by default."""
         return {}
 
-    def warnings(self, metrics: Mapping[str, float]) -> Sequence[str]:
-        """What the metrics of the last steps say has gone wrong; nothing by default."""
+    def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
+        """What the metrics of the last steps say has gone wrong; nothing by default.
+
+        Args:
+            progress: share of the training that is done, in [0, 1]
+        """
         return ()
 
     def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:

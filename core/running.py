@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -82,6 +83,12 @@ class StageRun:
     def manifest(self) -> Manifest:
         """The manifest of the corpus that the stage names as its setting `corpus`."""
         return self.corpora.manifest(self.stage.settings["corpus"])
+
+    def copy_part(self, source: str, role: str) -> None:
+        """Hand on a part of an input artifact unchanged."""
+        name = f"{role}.safetensors"
+        shutil.copyfile(self.inputs[source].path / name, self.folder / name)
+        self.parts[role] = self.inputs[source].card["parts"][role]
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,21 @@ import yaml
 
 from .errors import Location, Problem
 
-_QUOTE_IT = "text cannot start with `{0}` in YAML; put quotes around it"
+_QUOTE_IT = "text cannot start with {0} in YAML; put quotes around it"
 _PLAIN: list[tuple[str, str]] = [
-    (r"found character '\\t'", "a tab stands here; indent with spaces"),
+    (r"found character '\\t'", "a tab stands here; use spaces"),
     (r"found character '(.)' that cannot start", _QUOTE_IT),
     (r"mapping values are not allowed", "no `:` can stand here; check the indentation, or quote text that holds `: `"),
     (r"sequence entries are not allowed", "a list's `- ` cannot start here; put it on a line of its own"),
     (r"could not find expected ':'", "this line has no `:`; write `key: value`, or quote text of several lines"),
-    (r"found undefined alias '(.*)'", "`*{0}` names no anchor; set `&{0}` before it, or quote text that starts with `*`"),
-    (r"found a tag (.*)", "tags such as `{0}` are not taken; write the plain value, or quote text that starts with `!`"),
+    (
+        r"found undefined alias '(.*)'",
+        "`*{0}` names no anchor; set `&{0}` before it, or quote text that starts with `*`",
+    ),
+    (
+        r"found a tag (.*)",
+        "tags such as `{0}` are not taken; write the plain value, or quote text that starts with `!`",
+    ),
     (r"expected the node content, but found '(.*)'", "a value is missing before `{0}`"),
     (r"expected <block end>", "this does not line up with the lines above; check the indentation and quotes"),
     (r"but found another document", "one file holds one document; remove the `---`"),

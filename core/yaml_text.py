@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
 from .errors import ConfigError, Location, Problem
+from .nodes import Node, Place
 from .yaml_errors import syntax_problem
-
-Key: TypeAlias = str | int
-NodePath: TypeAlias = tuple[Key, ...]
 
 _PREFIX = "tag:yaml.org,2002:"
 _SCALARS: list[tuple[str, str, list[str]]] = [
@@ -36,23 +33,17 @@ _SCALARS: list[tuple[str, str, list[str]]] = [
 _MOST_NODES = 100_000
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a value stands: its key (for an item of a list, the item), and the value itself."""
-
-    key: Location
-    value: Location
-
-
 class _Loader(yaml.SafeLoader):
     """pyyaml's composer with YAML 1.2's scalars and without tags."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (pyyaml's own attribute; empties the 1.1 table)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
-            raise yaml.MarkedYAMLError(problem=f"found a tag {event.tag}", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"found a tag {event.tag.replace(_PREFIX, '!!')}", problem_mark=event.start_mark
+            )
         return super().compose_node(parent, index)
 
 
@@ -62,28 +53,36 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
-    def represent_list(self, data: list[Any]) -> yaml.Node:
-        node = super().represent_list(data)
-        node.flow_style = not any(isinstance(item, dict | list) and item for item in data)
-        return node
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
+    node = dumper.represent_sequence(_PREFIX + "seq", data)
+    node.flow_style = not any(isinstance(item, dict | list) and item for item in data)
+    return node
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    # Outside double quotes pyyaml writes these as they are and reads them as line breaks.
+    style = '"' if re.search(r"[\x85\u2028\u2029]", text) else None
+    return dumper.represent_scalar(_PREFIX + "str", text, style=style)
 
 
 for _name, _pattern, _first in _SCALARS:
     # The dumper keeps the 1.1 table as well: text that either version would read as something else is quoted.
     for _side in (_Loader, _Dumper):
         _side.add_implicit_resolver(_PREFIX + _name, re.compile(rf"^(?:{_pattern})$"), _first)
-_Dumper.add_representer(list, _Dumper.represent_list)
+_Dumper.add_representer(list, _represent_list)
+_Dumper.add_representer(str, _represent_text)
 
 
-def read_yaml(text: str, *, source: str, folder: Path) -> tuple[Any, dict[NodePath, Place]]:
-    """Read a text into dictionaries, lists and scalars.
+def read_yaml(text: str, *, source: str, folder: Path) -> Node | None:
+    """Read a text into a tree of nodes; None if there is nothing in it.
 
     Args:
         source: what to call the text in messages
         folder: what paths that start with `./` or `../` are relative to
-
-    Returns:
-        The tree (None for an empty text) and the place of every node by its path.
 
     Raises:
         ConfigError: if the text is no YAML, or YAML that Ossicle does not take
@@ -93,12 +92,12 @@ def read_yaml(text: str, *, source: str, folder: Path) -> tuple[Any, dict[NodePa
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError([syntax_problem(error, text, source)]) from error
     if root is None:
-        return None, {}
+        return None
     builder = _Builder(source, folder)
-    tree = builder.build(root, (), None)
+    tree = builder.build(root)
     if builder.problems:
         raise ConfigError(list(dict.fromkeys(builder.problems)))
-    return tree, builder.places
+    return tree
 
 
 def to_yaml(tree: Any) -> str:
@@ -109,36 +108,44 @@ def to_yaml(tree: Any) -> str:
 
 
 class _Builder:
-    """Turns composed nodes into a tree, noting places and collecting problems."""
+    """Turns what pyyaml composed into our nodes, collecting problems."""
 
     def __init__(self, source: str, folder: Path) -> None:
         self.source = source
         self.folder = folder.absolute()
-        self.places: dict[NodePath, Place] = {}
         self.problems: list[Problem] = []
+        self._built = 0
         self._open: set[int] = set()
 
-    def build(self, node: yaml.Node, path: NodePath, key: Location | None) -> Any:
+    def build(self, node: yaml.Node, key: Location | None = None) -> Node:
         here = self._location(node)
-        in_block = isinstance(node, yaml.CollectionNode) and not node.flow_style
-        self.places[path] = Place(key or here, key if key and in_block else here)
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node)
-        if id(node) in self._open:
-            return self._complain(node, "this anchor holds itself; write the value out")
-        if len(self.places) > _MOST_NODES:
-            return self._complain(node, f"anchors unfold to more than {_MOST_NODES} values; write fewer of them")
+            return Node(self._scalar(node), Place(key or here, here))
+        # A block mapping starts with its first key, which is no good name for the whole.
+        in_block = isinstance(node, yaml.CollectionNode) and not node.flow_style
+        place = Place(key or here, key if key and in_block else here)
+        if not self._may_enter(node):
+            return Node(None, place)
         self._open.add(id(node))
-        tree: Any
+        value: dict[str, Node] | list[Node]
         if isinstance(node, yaml.SequenceNode):
-            tree = [self.build(item, (*path, index), None) for index, item in enumerate(node.value)]
+            value = [self.build(item) for item in node.value]
         else:
-            tree = {
-                name: self.build(value, (*path, name), self._location(key_node))
-                for name, (key_node, value) in self._pairs(node, inherited=()).items()
-            }
+            pairs = self._pairs(node, inherited=())
+            value = {name: self.build(below, self._location(at)) for name, (at, below) in pairs.items()}
         self._open.discard(id(node))
-        return tree
+        return Node(value, place)
+
+    def _may_enter(self, node: yaml.Node) -> bool:
+        """Guard against anchors that hold themselves, or each other so often that the tree would not fit."""
+        self._built += len(node.value)
+        if id(node) in self._open:
+            self._complain(node, "this anchor holds itself; write the value out")
+        elif self._built > _MOST_NODES:
+            self._complain(node, f"anchors unfold to more than {_MOST_NODES} values; write fewer of them")
+        else:
+            return True
+        return False
 
     def _pairs(self, node: yaml.Node, inherited: tuple[int, ...]) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """The entries of a mapping by key; its own win over those that `<<` brings in."""
@@ -178,7 +185,10 @@ class _Builder:
             try:
                 return int(text, base)
             except ValueError:
-                return self._complain(node, "this number is too long")
+                self._complain(node, "this number is too long")
+                return None
+        if re.search(r"[\ud800-\udfff]", text):
+            self._complain(node, "half of a surrogate pair is no character; write the character itself")
         if text.startswith(("./", "../")):
             return os.path.normpath(self.folder / text)
         return text

@@ -55,9 +55,14 @@ class ProbeScore:
 
     @property
     def valid(self) -> float | None:
-        """The score on the validation split, by which views are chosen."""
-        value = self.chosen.get("valid")
+        """The score on the validation split, by which views are chosen: `valid`, or `valid_` and the metric's name."""
+        value = self.chosen.get("valid", self.chosen.get(f"valid_{self.metric}"))
         return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was chosen, without the score it was chosen by."""
+        return {name: value for name, value in self.chosen.items() if name not in ("valid", f"valid_{self.metric}")}
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ class _Reader:
 
     def record(self) -> RunRecord:
         run = self.run
-        stages = [stage for entry in run.get("stages", []) if (stage := self._stage(entry))]
+        stages = [stage for entry in run.get("stages") or [] if (stage := self._stage(entry))]
         return RunRecord(
             folder=self.folder,
             name=str(run.get("name", self.folder.resolve().name)),
@@ -140,9 +145,9 @@ class _Reader:
             finished=str(run.get("finished", "")),
             seconds=float(run.get("seconds") or 0.0),
             store=str(run.get("store", "")),
-            versions=run.get("versions", {}),
-            machine=run.get("machine", {}),
-            plugins=run.get("plugins", []),
+            versions=run.get("versions") or {},
+            machine=run.get("machine") or {},
+            plugins=run.get("plugins") or [],
             config=self._config(),
             stages=stages,
             scores=[score for stage in stages if stage.kind == "evaluate" for score in self._scores(stage)],

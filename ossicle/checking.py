@@ -1,0 +1,104 @@
+"""Find what would make an experiment fail, before anything is trained. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .core.config import PartChoice
+from .core.errors import ConfigError, CorpusError, Problem
+from .core.evaluation import TaskConfig
+from .core.experiment import Experiment, ResolvedExperiment, load_experiment, parts_of
+from .core.loading import Plugins, load_plugins
+from .core.nodes import NodePath
+from .core.running import Corpora
+from .core.stages import Schedule, Stage, in_order
+
+
+@dataclass(frozen=True)
+class CheckedExperiment:
+    """An experiment in which nothing was found wrong, and what it takes to run it."""
+
+    resolved: ResolvedExperiment
+    plugins: Plugins
+    stages: list[Stage]
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.resolved.experiment
+
+
+def check(path: Path, overrides: Sequence[str], corpora: Corpora, *, prepare: bool) -> CheckedExperiment:
+    """Read an experiment and hold it against its parts and its corpora.
+
+    Args:
+        prepare: whether corpora that are made on first use may be made now, in order to look at their splits
+
+    Raises:
+        ConfigError: with every problem found, each at its place in the file
+    """
+    loaded: list[Plugins] = []
+
+    def catalog_for(files: Sequence[Path]) -> object:
+        loaded.append(load_plugins(files))
+        return loaded[-1].catalog
+
+    resolved = load_experiment(path, overrides=overrides, catalog_for=catalog_for)  # type: ignore[arg-type]
+    problems = [*_misfits(resolved), *_corpus_problems(resolved, corpora, prepare=prepare)]
+    if problems:
+        raise ConfigError(problems)
+    schedule = resolved.experiment.schedule
+    stages = _schedule(schedule).stages(resolved.experiment)
+    return CheckedExperiment(resolved, loaded[-1], in_order(stages))
+
+
+def _schedule(choice: PartChoice) -> Schedule:
+    schedule: Schedule = choice.part.load()(choice.config)
+    return schedule
+
+
+def _misfits(resolved: ResolvedExperiment) -> Iterator[Problem]:
+    """Configurations that do not fit each other."""
+    chosen = list(parts_of(resolved.experiment))
+    facts: dict[str, object] = {}
+    for _, choice in chosen:
+        facts |= choice.config.facts()
+    for path, choice in chosen:
+        for message in choice.config.problems(facts):
+            yield resolved.problem(path, message)
+
+
+def _corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: bool) -> Iterator[Problem]:
+    """Corpora that are missing, malformed or without the splits and labels that are asked of them."""
+    experiment = resolved.experiment
+    broken: set[PartChoice] = set()
+    for path, choice in parts_of(experiment):
+        if choice.kind == "corpus" and choice not in broken:
+            corpus = corpora.corpus(choice)
+            found = corpus.problems()
+            if not found and (prepare or corpus.is_ready):
+                try:
+                    corpora.manifest(choice)
+                except CorpusError as error:
+                    found = [str(error)]
+            if found or not (prepare or corpus.is_ready):
+                broken.add(choice)
+            yield from (resolved.problem(path, message) for message in found)
+    if experiment.corpus not in broken:
+        yield from _split_problems(resolved, corpora)
+    for number, task in enumerate(experiment.evaluate):
+        if isinstance(task.config, TaskConfig) and (task.config.corpus or experiment.corpus) not in broken:
+            manifest = corpora.manifest(task.config.corpus or experiment.corpus)
+            where: NodePath = ("evaluate", number)
+            yield from (resolved.problem(where, message) for message in task.config.corpus_problems(manifest))
+
+
+def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:
+    experiment = resolved.experiment
+    manifest = corpora.manifest(experiment.corpus)
+    if not len(manifest.rows_in(*experiment.pretrain.splits)):
+        there = ", ".join(sorted(set(manifest.splits.tolist())))
+        wanted = ", ".join(experiment.pretrain.splits)
+        message = f"corpus `{experiment.corpus.label}` has no clip in the splits {wanted}. It has: {there or 'no clips'}"
+        yield resolved.problem(("pretrain", "splits"), message)

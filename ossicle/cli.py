@@ -1,0 +1,174 @@
+"""The command line. Nothing heavy is imported before a command needs it.
+
+Exit codes: 0 done; 2 something the user can mend, told in one line per problem; 130 stopped on request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .core.errors import Interrupted, OssicleError
+
+MENDABLE, STOPPED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code."""
+    options = _parse(arguments)
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+    try:
+        code: int = options.command(options)
+    except Interrupted as stop:
+        print(f"{stop}. To go on, give the same command again.", file=sys.stderr)
+        return STOPPED
+    except OssicleError as error:
+        print(error, file=sys.stderr)
+        return MENDABLE
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept. To go on, give the same command again.", file=sys.stderr)
+        return STOPPED
+    return code
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes no positionals after an option once it has taken some before it.
+    if rest and not (hasattr(options, "overrides") and all("=" in text and text[0] != "-" for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides += rest
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ossicle", description="Self-supervised learning on audio, part by part.")
+    parser.add_argument("--version", action="version", version=f"ossicle {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(command=globals()[f"_{name}"])
+        return command
+
+    for name, help in (
+        ("run", "run an experiment; what is already done is not done again"),
+        ("check", "find what would make an experiment fail, and print it resolved"),
+    ):
+        command = add(name, help)
+        command.add_argument("experiment", type=Path, help="the experiment's YAML file")
+        command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. pretrain.steps=100")
+        if name == "run":
+            command.add_argument("--out", type=Path, default=Path("runs"), help="folder for runs (default: runs)")
+    command = add("plugins", "list the parts on offer, where they come from, and plugins that failed")
+    command.add_argument("files", nargs="*", type=Path, help="plugin files to load besides the installed ones")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command = add("explain", "show a part's fields, defaults and documentation")
+    command.add_argument("kind", help="corpus, front_end, encoder, tokenizer, objective, schedule or task")
+    command.add_argument("name", help="the part's name")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that brings the part")
+    command = add("schema", "print the JSON schema of experiments, for editors")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file with further parts")
+    for name, help, made in (
+        ("embed", "embed audio files", "embeddings.npz"),
+        ("tokenize", "turn audio files into token ids", "tokens.npz"),
+    ):
+        command = add(name, help)
+        command.add_argument("part", type=Path, help="an artifact, a run's folder or a released checkpoint")
+        command.add_argument("audio", nargs="+", type=Path, help="audio files, or folders of them")
+        command.add_argument("--out", type=Path, default=Path(made), help=f".npz or .parquet (default: {made})")
+        command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that it needs")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .display import TerminalDisplay
+    from .report import RunRecord, print_summary
+    from .running import run
+
+    console = Console()
+    folder = run(options.experiment, overrides=options.overrides, out=options.out, display=TerminalDisplay(console))
+    print_summary(RunRecord.read(folder), console)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from .checking import check
+    from .core.display import Silent
+    from .core.experiment import resolved_yaml
+    from .core.running import Corpora
+
+    checked = check(options.experiment, options.overrides, Corpora(Silent()), prepare=False)
+    print(resolved_yaml(checked.experiment), end="")
+    for failure in checked.plugins.catalog.failures:
+        print(f"warning: plugin {failure.source} failed: {failure.error}", file=sys.stderr)
+    print(f"{options.experiment}: nothing wrong; {len(checked.stages)} stages", file=sys.stderr)
+    return 0
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    from .core.loading import load_plugins
+
+    catalog = load_plugins(options.files).catalog
+    parts = [
+        {"kind": part.kind, "name": part.name, "origin": part.origin.describe(), "summary": part.summary}
+        for part in catalog.parts()
+    ]
+    failures = [{"source": failure.source, "error": failure.error} for failure in catalog.failures]
+    if options.json:
+        print(json.dumps({"parts": parts, "failures": failures}, indent=2))
+        return 0
+    width = max((len(part["name"]) for part in parts), default=0)
+    for part in parts:
+        print(f"{part['kind']:<10} {part['name']:<{width}}  {part['origin']:<24} {part['summary']}")
+    for failure in failures:
+        print(f"failed: {failure['source']}: {failure['error']}", file=sys.stderr)
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from .core.catalog import KINDS
+    from .core.loading import load_plugins
+    from .explaining import explain
+
+    if options.kind not in KINDS:
+        raise OssicleError(f"there is no kind of part called `{options.kind}`; allowed: {', '.join(KINDS)}")
+    print(explain(load_plugins(options.plugin).catalog.get(options.kind, options.name)))
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from .core.loading import load_plugins
+    from .core.schema import experiment_schema
+
+    print(json.dumps(experiment_schema(load_plugins(options.plugin).catalog), indent=2))
+    return 0
+
+
+def _embed(options: argparse.Namespace) -> int:
+    from .exporting import embed_files
+
+    return _exported(embed_files(options.part, options.audio, options.out, plugins=options.plugin), options.out)
+
+
+def _tokenize(options: argparse.Namespace) -> int:
+    from .exporting import tokenize_files
+
+    return _exported(tokenize_files(options.part, options.audio, options.out, plugins=options.plugin), options.out)
+
+
+def _exported(files: int, out: Path) -> int:
+    print(f"{files} files -> {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""Use a trained part from Python: embed, tokenize and classify waveforms of any rate and length.
+
+Notable choices: a clip is cut to its real length before anything else happens to it, so that padding cannot leak; an
+artifact brings its own front end and statistics, so that nothing has to be set by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+import torch
+from torch import Tensor, nn
+
+from .audio.kaldi_fbank import KaldiFbank
+from .core.data import AudioBatch, Encoded, PatchBatch
+from .core.errors import ArtifactError, OssicleError
+from .core.interfaces import Encoder, FrontEnd, Tokenizer
+from .core.loading import load_plugins
+from .core.parts import load_part
+from .core.store import Artifact
+from .encoders.released import read_released
+from .tasks.pooling import pool_columns, pool_mean
+
+Waveform: TypeAlias = Tensor | npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What an encoder says of B clips.
+
+    Attributes:
+        clip: (B, D) mean over each clip's valid patches
+        sequence: (B, N, D) one vector per patch, time-major
+        valid: (B, N) bool, False where a patch is padding
+        frames: (B, T′, D) mean over the frequency bands of each time column
+        frames_valid: (B, T′) bool
+        times: (T′, 2) start and end of each column in seconds
+        layers: the input of the first layer and the output of each, (B, N, D); empty unless asked for
+    """
+
+    clip: Tensor
+    sequence: Tensor
+    valid: Tensor
+    frames: Tensor
+    frames_valid: Tensor
+    times: Tensor
+    layers: Sequence[Tensor] = ()
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a tokenizer says of B clips.
+
+    Attributes:
+        ids: (B, N) int64 in [0, K), time-major
+        valid: (B, N) bool
+        times: (T′, 2) start and end of each time column in seconds
+        bands: (bands, 2) lower and upper edge of each frequency band in Hz
+        codebook_size: K
+    """
+
+    ids: Tensor
+    valid: Tensor
+    times: Tensor
+    bands: Tensor
+    codebook_size: int
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a classifier says of B clips.
+
+    Attributes:
+        probabilities: (B, classes)
+        labels: the name of each class
+    """
+
+    probabilities: Tensor
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoadedPart:
+    """A front end with whatever was trained behind it: an encoder, a tokenizer, a classifier.
+
+    Attributes:
+        path: the artifact or checkpoint that it was loaded from
+        labels: the classes of the classifier
+    """
+
+    path: Path
+    front_end: FrontEnd
+    encoder: Encoder | None = None
+    tokenizer: Tokenizer | None = None
+    head: nn.Module | None = None
+    labels: tuple[str, ...] = ()
+
+    @torch.inference_mode()
+    def embed(
+        self,
+        waveform: Waveform,
+        *,
+        sample_rate: int,
+        lengths: Sequence[int] | Tensor | None = None,
+        layers: bool = False,
+    ) -> Embedding:
+        """Embed clips.
+
+        Args:
+            waveform: (S,) or (B, S), float in [-1, 1] or integers, at any rate
+            sample_rate: in Hz; the waveform is resampled to the front end's rate where it differs
+            lengths: (B,) real samples of each clip; all of S when None
+            layers: also give every layer's output
+
+        Raises:
+            ArtifactError: if no encoder was loaded
+            OssicleError: if the waveform or the lengths make no sense
+        """
+        encoder = self._need(self.encoder, "encoder")
+        batch = self._patches(waveform, sample_rate, lengths)
+        encoded: Encoded = encoder(batch, layers=layers)
+        frames, frames_valid = pool_columns(encoded)
+        return Embedding(
+            clip=pool_mean(encoded),
+            sequence=encoded.sequence,
+            valid=encoded.valid,
+            frames=frames,
+            frames_valid=frames_valid,
+            times=self.front_end.column_times(batch.grid.columns),
+            layers=tuple(encoded.layers),
+        )
+
+    @torch.inference_mode()
+    def tokenize(
+        self, waveform: Waveform, *, sample_rate: int, lengths: Sequence[int] | Tensor | None = None
+    ) -> Tokens:
+        """Label the patches of clips; the arguments are those of `embed`.
+
+        Raises:
+            ArtifactError: if no tokenizer was loaded
+        """
+        tokenizer = self._need(self.tokenizer, "tokenizer")
+        batch = self._patches(waveform, sample_rate, lengths)
+        tokens = tokenizer.tokenize(batch)
+        return Tokens(
+            ids=tokens.ids,
+            valid=tokens.valid,
+            times=self.front_end.column_times(batch.grid.columns),
+            bands=self.front_end.band_edges(),
+            codebook_size=tokenizer.codebook_size,
+        )
+
+    @torch.inference_mode()
+    def classify(
+        self, waveform: Waveform, *, sample_rate: int, lengths: Sequence[int] | Tensor | None = None
+    ) -> Classes:
+        """Give the probability of every class, each on its own (sigmoid); the arguments are those of `embed`.
+
+        Raises:
+            ArtifactError: if no classifier was loaded
+        """
+        head = self._need(self.head, "classifier")
+        encoder = self._need(self.encoder, "encoder")
+        logits: Tensor = head(encoder(self._patches(waveform, sample_rate, lengths)))
+        return Classes(logits.sigmoid(), self.labels)
+
+    def _need(self, part: Any, role: str) -> Any:
+        if part is None:
+            has = [name for name in ("encoder", "tokenizer", "head") if getattr(self, name) is not None]
+            raise ArtifactError(f"{self.path} holds no {role}; it holds: {', '.join(has) or 'a front end alone'}")
+        return part
+
+    def _patches(self, waveform: Waveform, sample_rate: int, lengths: Sequence[int] | Tensor | None) -> PatchBatch:
+        clips = _clips(waveform, lengths)
+        if sample_rate <= 0:
+            raise OssicleError(f"`sample_rate` must be positive, in Hz, but is {sample_rate}")
+        if sample_rate != self.front_end.sample_rate:
+            clips = [soxr.resample(clip, sample_rate, self.front_end.sample_rate) for clip in clips]
+        batch = AudioBatch(
+            waveform=nn.utils.rnn.pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True),
+            lengths=torch.tensor([len(clip) for clip in clips]),
+        )
+        patches: PatchBatch = self.front_end(batch)
+        return patches
+
+
+def load(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> LoadedPart:
+    """Load an artifact, a run's folder or a released BEATs checkpoint.
+
+    Args:
+        path: an artifact's folder; the folder of a run, whose last encoder is taken; or a released file
+        plugins: Python files with the parts that the artifact needs, if they are not installed
+
+    Raises:
+        ArtifactError: if there is nothing that can be loaded
+    """
+    path = Path(path)
+    if path.is_file():
+        return _load_released(path)
+    artifact = Artifact(path) if not (path / "run.json").is_file() else _last_encoder(path)
+    parts = artifact.card["parts"]
+    made_by = [Path(entry["plugin"]) for entry in parts.values() if entry.get("plugin")]
+    files = [Path(plugin) for plugin in plugins] or [plugin for plugin in dict.fromkeys(made_by) if plugin.is_file()]
+    catalog = load_plugins(files).catalog
+    if "front_end" not in parts:
+        raise ArtifactError(f"{artifact.path} holds no front end, so it cannot take waveforms")
+    return LoadedPart(
+        path=artifact.path,
+        front_end=load_part(artifact, "front_end", FrontEnd, catalog),
+        encoder=load_part(artifact, "encoder", Encoder, catalog) if "encoder" in parts else None,
+        tokenizer=load_part(artifact, "tokenizer", Tokenizer, catalog) if "tokenizer" in parts else None,
+    )
+
+
+def _last_encoder(run: Path) -> Artifact:
+    stages = Artifact.read_json(Artifact(run), "run.json")["stages"]
+    encoders = [stage for stage in stages if stage["kind"] == "pretrain"]
+    if not encoders:
+        raise ArtifactError(f"{run} is a run without a pre-trained encoder")
+    return Artifact((run / encoders[-1]["artifact"]).resolve())
+
+
+def _load_released(path: Path) -> LoadedPart:
+    released = read_released(path)
+    if released.kind == "tokenizer":
+        raise ArtifactError(f"{path} is a released tokenizer; only released encoders can be loaded so far")
+    fine_tuned = released.kind == "fine_tuned"
+    return LoadedPart(
+        path=path,
+        front_end=KaldiFbank(released.front_end).eval(),
+        encoder=released.build_encoder(),
+        head=released.build_head() if fine_tuned else None,
+        labels=tuple(released.labels[number] for number in sorted(released.labels)),
+    )
+
+
+def _clips(waveform: Waveform, lengths: Sequence[int] | Tensor | None) -> list[npt.NDArray[np.float32]]:
+    """Cut a waveform into clips of their real lengths, as float32 in [-1, 1]."""
+    array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else np.asarray(waveform)
+    if array.ndim not in (1, 2):
+        raise OssicleError(f"`waveform` must be (samples,) or (clips, samples), but is {array.shape}")
+    array = np.atleast_2d(array)
+    if np.issubdtype(array.dtype, np.integer):
+        array = array / (np.iinfo(array.dtype).max + 1.0)
+    if not np.isfinite(array).all():
+        raise OssicleError("`waveform` holds values that are not finite")
+    real = [array.shape[1]] * len(array) if lengths is None else [int(length) for length in lengths]
+    if len(real) != len(array) or not all(0 <= length <= array.shape[1] for length in real):
+        raise OssicleError(
+            f"`lengths` must hold {len(array)} numbers between 0 and {array.shape[1]}, but holds {real}"
+        )
+    return [np.ascontiguousarray(clip[:length], dtype=np.float32) for clip, length in zip(array, real, strict=True)]

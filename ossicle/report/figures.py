@@ -1,0 +1,240 @@
+"""Plots as inline SVG that takes its colours from the page.
+
+Notable choices: matplotlib draws with stand-in colours which become CSS variables, so one figure is legible on light
+and dark; text stays text; ids are unique within the page; one unit is one CSS pixel at full size.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .record import ProbeScore
+from .training import CodebookUsage, Curve
+from .verdict import Question, best_view, role
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+
+INK, MUTED, GRID, ACCENT, WARM, COOL = (f"#00000{number}" for number in range(1, 7))
+_VARIABLES = dict(
+    zip((INK, MUTED, GRID, ACCENT, WARM, COOL), ("ink", "muted", "rule", "accent", "warm", "cool"), strict=True)
+)
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 12,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "text.color": INK,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "lines.linewidth": 1.75,
+}
+PANEL = (440, 220)
+MARGINS = (56, 40, 12, 22)
+MAX_POINTS = 500
+ROUND = (1, 2, 5, 10)
+HEAT_CELLS = 240
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the report: what it shows, the drawing, and what to look for."""
+
+    title: str
+    svg: Markup
+    caption: str = ""
+
+
+def thin(curve: Curve, points: int = MAX_POINTS) -> Curve:
+    """At most `points` of a curve: the lowest and highest of each stretch, so that spikes survive, and both ends."""
+    if len(curve.steps) <= points:
+        return curve
+    values = np.asarray(curve.values)
+    keep = {0, len(values) - 1}
+    for stretch in np.array_split(np.arange(len(values)), points // 2 - 1):
+        keep |= {int(stretch[values[stretch].argmin()]), int(stretch[values[stretch].argmax()])}
+    rows = sorted(keep)
+    return Curve([curve.steps[row] for row in rows], [curve.values[row] for row in rows])
+
+
+def curves(
+    lines: Sequence[tuple[str, Curve]], label: str, *, reference: str = "", floor: float | None = None
+) -> Markup:
+    """Draw named curves over steps; the one called `reference` is a dashed yardstick."""
+    colours = iter((ACCENT, WARM, COOL) * len(lines))
+
+    def draw(axes: Axes) -> None:
+        for name, curve in lines:
+            thinned = thin(curve)
+            look = {"color": MUTED, "linestyle": (0, (4, 3))} if name == reference else {"color": next(colours)}
+            axes.plot(
+                thinned.steps, thinned.values, label=_plain(name), marker="o" if len(curve.steps) == 1 else "", **look
+            )
+        if floor is not None:
+            axes.set_ylim(bottom=floor)
+        _step_axis(axes)
+        _legend(axes, len(lines))
+
+    return _svg(draw, PANEL, label)
+
+
+def scores(question: Question, subjects: dict[str, list[ProbeScore]], width: int) -> Markup:
+    """Draw a dot and its interval for every view of every subject, in rows; the views compared are filled."""
+    rows = [(subject, score) for subject, found in subjects.items() for score in found]
+    offsets = np.cumsum([0.5 * (row > 0 and rows[row][0] != rows[row - 1][0]) for row in range(len(rows))])
+    best = [best_view(found) for found in subjects.values()]
+
+    def draw(axes: Axes) -> None:
+        for place, (subject, score) in enumerate(rows):
+            _dot(axes, score, place + offsets[place], subject, filled=any(score is one for one in best))
+        axes.set_yticks(
+            np.arange(len(rows)) + offsets, [_plain(f"{subject} · {score.view}") for subject, score in rows]
+        )
+        axes.set_ylim(len(rows) - 0.4 + offsets[-1], -0.6)
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(_plain(f"{question.metric}, %"))
+
+    height = int(62 + 24 * (len(rows) + offsets[-1]))
+    left = 16 + 7 * max(len(f"{subject} · {score.view}") for subject, score in rows)
+    label = f"{question}: scores and their 95 % intervals"
+    return _svg(draw, (width, height), label, margins=(left, 42, 12, 6))
+
+
+def _dot(axes: Axes, score: ProbeScore, place: float, subject: str, *, filled: bool) -> None:
+    colour = ACCENT if role(subject) == "pretrained" else MUTED
+    strength = 1.0 if filled else 0.45
+    axes.plot([100 * score.low, 100 * score.high], [place] * 2, color=colour, linewidth=2.5, alpha=strength)
+    marker = "D" if role(subject) == "log-mel" else "o"
+    axes.plot([100 * score.value], [place], marker=marker, markersize=8 if filled else 6, color=colour, alpha=strength)
+
+
+def ranked_use(usage: CodebookUsage, name: str) -> Markup:
+    """Draw each code's share of the labels, commonest first, at the first, the middle and the last count."""
+    places = sorted({0, len(usage.steps) // 2, len(usage.steps) - 1})
+
+    def draw(axes: Axes) -> None:
+        for place, colour in zip(places, (MUTED, COOL, ACCENT)[-len(places) :], strict=True):
+            shares = np.sort(_shares(usage.counts[place : place + 1])[0])[::-1]
+            shares = shares[shares > 0]
+            ranks = _spread(len(shares))
+            axes.plot(ranks + 1, 100 * shares[ranks], color=colour, label=f"step {usage.steps[place]:,}")
+        axes.set_yscale("log")
+        axes.set_xlabel("codes, commonest first")
+        axes.set_ylabel("share of labels, %")
+        _legend(axes, len(places))
+
+    return _svg(draw, PANEL, f"{name}: share of the labels by rank of code")
+
+
+def use_over_time(usage: CodebookUsage, name: str) -> Markup:
+    """Draw how the use of codes moves: a row for each count, codes ordered by their use in all."""
+    order = np.argsort(usage.counts.sum(0), kind="stable")[::-1]
+    rows = _spread(len(usage.steps), HEAT_CELLS)
+    groups = np.array_split(order, min(HEAT_CELLS, len(order)))
+    shares = _shares(usage.counts[rows])
+    heat = np.stack([shares[:, group].mean(1) for group in groups], 1)  # (rows, groups of codes)
+    top = max(float(np.quantile(heat, 0.99)), 1e-12)
+    fade = LinearSegmentedColormap.from_list("fade", ["#21405e", "#2b8a9b", "#f2c45a", "#fff6d6"])
+
+    def draw(axes: Axes) -> None:
+        extent = (0.0, float(len(order)), len(rows) - 0.5, -0.5)
+        image = axes.imshow(
+            np.sqrt(np.clip(heat / top, 0, 1)), cmap=fade, aspect="auto", interpolation="none", extent=extent
+        )
+        image.set_clim(0, 1)
+        axes.grid(False)
+        ticks = _spread(len(rows), 5)
+        axes.set_yticks(ticks, [f"{usage.steps[rows[tick]]:,}" for tick in ticks])
+        axes.set_ylabel("step")
+        axes.set_xlabel("codes, commonest first")
+
+    return _svg(draw, PANEL, f"{name}: use of each code over training")
+
+
+def _shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    shares: npt.NDArray[np.float64] = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return shares
+
+
+def _spread(length: int, points: int = MAX_POINTS) -> npt.NDArray[np.int64]:
+    """Up to `points` places that spread evenly over `length`, both ends among them."""
+    return np.unique(np.linspace(0, length - 1, min(length, points)).round().astype(np.int64))
+
+
+def _plain(text: str) -> str:
+    """Text from a run as it stands; matplotlib takes dollars for formulas."""
+    return text.replace("$", r"\$")
+
+
+def _step_axis(axes: Axes) -> None:
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=ROUND))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
+    axes.ticklabel_format(axis="y", scilimits=(-3, 4))
+    axes.margins(x=0.01)
+
+
+def _legend(axes: Axes, lines: int) -> None:
+    if lines > 1:
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, borderaxespad=0, fontsize=11, handlelength=1.4
+        )
+
+
+def _svg(
+    draw: Callable[[Axes], None], size: tuple[int, int], label: str, *, margins: tuple[int, int, int, int] = MARGINS
+) -> Markup:
+    """Draw axes inside fixed margins: left, bottom, right, top. Matplotlib's own layout takes half of the time."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"{label} {size}"}):
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72))
+        left, bottom, right, top = margins
+        width, height = size[0] - left - right, size[1] - bottom - top
+        draw(figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1])))
+        figure.patch.set_alpha(0)
+        for axes in figure.axes:
+            axes.patch.set_alpha(0)
+        text = io.StringIO()
+        FigureCanvasSVG(figure)
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return Markup(_inline(text.getvalue(), size, label))
+
+
+def _inline(svg: str, size: tuple[int, int], label: str) -> str:
+    """Make a stand-alone SVG fit for a page: no prolog, the page's colours and font, only ids that are referred to."""
+    waste = r'<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>|font-family: [^;"]*; |\n\s*'
+    body = re.sub(waste, lambda found: " " if found[0].isspace() else "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    body = re.sub(r'\s(?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), body)
+    used = set(re.findall(r"""(?:url\(|href=")#([\w.-]+)""", body))
+    body = re.sub(r'\sid="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", body)
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, f"var(--{variable})")
+    width, height = size
+    head = f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {height}" style="max-width: {width}px">'
+    return re.sub(r"<svg[^>]*>", lambda _: head, body, count=1)

@@ -1,0 +1,124 @@
+"""Run an experiment from its YAML to its report."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .checking import CheckedExperiment, check
+from .core.display import Display, Silent
+from .core.experiment import resolved_yaml
+from .core.running import Corpora, StageRecord, command_line, run_stages, versions
+from .core.store import Store
+from .report import write_report
+
+DEFAULT_OUT = Path("runs")
+STORE = ".store"
+
+
+def run(
+    experiment: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path = DEFAULT_OUT,
+    display: Display | None = None,
+) -> Path:
+    """Run an experiment; what an earlier run has made is not made again.
+
+    Args:
+        experiment: path of its YAML
+        overrides: `dotted.path=VALUE`, laid over the YAML
+        out: folder for runs, and for the store of artifacts that they share
+
+    Returns:
+        The run's folder, with `report.html`, `run.json` and the resolved `experiment.yaml`.
+
+    Raises:
+        ConfigError: if the experiment cannot run as written
+        Interrupted: if it was asked to stop; the same call goes on from there
+    """
+    display = display or Silent()
+    corpora = Corpora(display)
+    checked = check(Path(experiment), overrides, corpora, prepare=True)
+    folder = Path(out) / checked.experiment.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "experiment.yaml").write_text(resolved_yaml(checked.experiment))
+    store = Store(Path(out) / STORE)
+    started = datetime.now(UTC)
+    clock = time.perf_counter()
+    records = run_stages(checked.stages, store=store, plugins=checked.plugins, corpora=corpora, display=display)
+    record = _run_record(checked, records, folder, started, time.perf_counter() - clock)
+    (folder / "run.json").write_text(json.dumps(record, indent=2))
+    _gather_bad_files(records, folder)
+    sections = checked.plugins.manager.hook.ossicle_report_sections(run_folder=folder)
+    write_report(folder, [section for group in sections for section in group or ()])
+    return folder
+
+
+def _run_record(
+    checked: CheckedExperiment, records: Sequence[StageRecord], folder: Path, started: datetime, seconds: float
+) -> dict[str, Any]:
+    parts = checked.plugins.catalog.parts()
+    sources = sorted({part.origin.describe() for part in parts})
+    return {
+        "name": checked.experiment.name,
+        "command": command_line(),
+        "seed": checked.experiment.seed,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "versions": versions(),
+        "machine": machine(),
+        "plugins": [
+            {"source": source, "parts": sum(part.origin.describe() == source for part in parts)} for source in sources
+        ],
+        "store": os.path.relpath(folder.parent / STORE, folder),
+        "stages": [
+            {
+                "name": record.stage.name,
+                "kind": record.stage.kind,
+                "key": record.key,
+                "artifact": os.path.relpath(record.artifact.path, folder),
+                "reused": record.reused,
+                "seconds": record.artifact.card["seconds"] if record.reused else round(record.seconds, 2),
+                "inputs": dict(record.stage.inputs),
+            }
+            for record in records
+        ],
+        "warnings": [
+            *(warning for record in records for warning in record.artifact.card["warnings"]),
+            *(f"plugin {failure.source}: {failure.error}" for failure in checked.plugins.catalog.failures),
+        ],
+    }
+
+
+def _gather_bad_files(records: Sequence[StageRecord], folder: Path) -> None:
+    """Put the bad files of all surveyed corpora into one list beside the report."""
+    surveys = [record for record in records if record.stage.kind == "survey"]
+    with (folder / "bad_files.jsonl").open("w") as file:
+        for survey in surveys:
+            for line in (survey.artifact.path / "bad_files.jsonl").read_text().splitlines():
+                file.write(json.dumps({"corpus": survey.stage.labels["corpus"], **json.loads(line)}) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """What the program runs on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory, 1),
+        "device": _device(),
+        "platform": platform.platform(),
+    }
+
+
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

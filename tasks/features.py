@@ -1,0 +1,60 @@
+"""Embed a labelled corpus with frozen parts: the action of the features stages."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..audio.pipeline import clip_batches
+from ..audio.surveying import good_rows
+from ..core.corpus import TEST, TRAIN, VALID
+from ..core.interfaces import Encoder, FrontEnd
+from ..core.parts import load_part
+from ..core.running import StageRun
+from .pooling import encoded_views, log_mel_views
+
+BATCH_SECONDS = 64.0
+
+
+@torch.inference_mode()
+def extract(run: StageRun) -> None:
+    """Write `features.npz`: `rows`, and each view as (clips, D) float32, in the order of the rows.
+
+    The source is an artifact with an encoder, or one with a front end alone, whose log-mel statistics are the views.
+    """
+    source = run.inputs["source"]
+    front_end = load_part(source, "front_end", FrontEnd, run.plugins.catalog)
+    encoder = None
+    if "encoder" in source.card["parts"]:
+        encoder = load_part(source, "encoder", Encoder, run.plugins.catalog)
+    manifest = run.manifest()
+    rows = good_rows(run.inputs["survey"], manifest, (TRAIN, VALID, TEST))
+    rows = np.array([row for row in rows if manifest.labels[row]], dtype=np.int64)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    collected: dict[str, list[Tensor]] = {}
+    order = []
+    run.display.start(run.stage.name, len(rows))
+    batches = clip_batches(
+        manifest,
+        rows,
+        front_end.to(device),
+        batch_seconds=BATCH_SECONDS,
+        crop_seconds=run.stage.settings["crop_seconds"],
+    )
+    for batch in batches:
+        batch.to(device)
+        if encoder is None:
+            views = log_mel_views(batch.frames, batch.lengths)
+        else:
+            views = encoded_views(encoder.to(device)(front_end.patches(batch)))
+        for name, view in views.items():
+            collected.setdefault(name, []).append(view.float().cpu())
+        order.append(batch.clips.cpu())
+        run.display.advance(sum(map(len, order)))
+    run.display.finish()
+    clips = torch.cat(order) if order else torch.empty(0, dtype=torch.int64)
+    sorting = clips.argsort()
+    views = {name: torch.cat(parts)[sorting].numpy() for name, parts in collected.items()}
+    np.savez(run.folder / "features.npz", rows=clips[sorting].numpy(), **views)
+    run.metrics["clips"] = len(clips)

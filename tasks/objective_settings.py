@@ -1,0 +1,64 @@
+"""What a user may set about each built-in objective. Importable without torch."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from ..core.config import Config
+from ..encoders.settings import StackConfig, check_divides
+
+HEAD_DIM = 64
+"""Size of an attention head where the number of heads is not given."""
+
+
+class PredictorConfig(Config):
+    """The label predictor: a small stack of the encoder's kind of layers, thrown away after pre-training."""
+
+    layers: int = Field(default=3, ge=1)
+    """Transformer layers."""
+
+    width: int | None = Field(default=None, ge=1)
+    """Size of its vectors; the encoder's when absent."""
+
+    heads: int | None = Field(default=None, ge=1)
+    """Attention heads; one for every 64 of the width when absent."""
+
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout after attention and after the feed-forward network."""
+
+    attention_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Dropout of attention weights."""
+
+    def stack(self, encoder_width: int) -> StackConfig:
+        """The predictor's layers for an encoder of this width."""
+        width = self.width or encoder_width
+        return StackConfig(
+            layers=self.layers,
+            width=width,
+            feed_forward=4 * width,
+            heads=self.heads or max(1, width // HEAD_DIM),
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            layer_drop=0.0,
+        )
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.width is not None and self.heads is not None:
+            check_divides("heads", self.heads, self.width)
+        return self
+
+
+class MaskedPredictionConfig(Config):
+    """Predict the labels of hidden patches from the visible ones (BEATs, section 3.3)."""
+
+    mask_ratio: float = Field(default=0.75, gt=0, lt=1)
+    """Share of a clip's patches that is hidden."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Probability mass spread over all labels; ESPnet uses 0.1."""
+
+    predictor: PredictorConfig = PredictorConfig()
+    """The label predictor."""

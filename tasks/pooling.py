@@ -1,0 +1,71 @@
+"""From a clip's patches or frames to one vector: the views that probes are fitted to.
+
+Notable choices: padding is masked before it is summed, so that not even NaN leaks from it; sums are float32 whatever
+the encoder's precision; a clip (or a band) without real patches gives zeros.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..core.data import Encoded
+from ..core.errors import PluginError
+
+
+def encoded_views(encoded: Encoded) -> dict[str, Tensor]:
+    """Pool the patches of whole clips: `mean` (B, D) over all, `bands` (B, bands * D) over time in each band."""
+    return {"mean": pool_mean(encoded), "bands": pool_bands(encoded)}
+
+
+def pool_mean(encoded: Encoded) -> Tensor:
+    """Mean over the valid patches: (B, N, D) -> (B, D)."""
+    return _masked_mean(encoded.sequence, encoded.valid)
+
+
+def pool_bands(encoded: Encoded) -> Tensor:
+    """Mean over time of each frequency band, bands in ascending order: (B, N, D) -> (B, bands * D).
+
+    Raises:
+        PluginError: if the encoder gave other than one vector per patch of the grid
+    """
+    patches = encoded.sequence.shape[1]
+    if patches != encoded.grid.patches:
+        raise PluginError(
+            f"pooling by bands needs every patch: expected {encoded.grid.patches} vectors a clip "
+            f"({encoded.grid.columns} columns x {encoded.grid.bands} bands), but the encoder gave {patches}"
+        )
+    bands = encoded.grid.bands
+    sequence = rearrange(encoded.sequence, "b (column band) d -> b band column d", band=bands)
+    valid = rearrange(encoded.valid, "b (column band) -> b band column", band=bands)
+    return rearrange(_masked_mean(sequence, valid), "b band d -> b (band d)")
+
+
+def pool_columns(encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """Mean over the frequency bands of each time column: (B, N, D) -> (B, columns, D), and (B, columns) bool."""
+    bands = encoded.grid.bands
+    sequence = rearrange(encoded.sequence, "b (column band) d -> b column band d", band=bands)
+    valid = rearrange(encoded.valid, "b (column band) -> b column band", band=bands)
+    return _masked_mean(sequence, valid), valid.any(dim=-1)
+
+
+def log_mel_views(frames: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    """Pool a spectrogram, the baseline that an encoder has to beat: `mean` (B, F) and `mean+std` (B, 2F).
+
+    The deviation is that of the real frames themselves (divided by their number).
+
+    Args:
+        frames: (B, T, F)
+        lengths: (B,) real frames of each clip
+    """
+    valid = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]  # (B, T)
+    mean = _masked_mean(frames, valid)
+    deviation = _masked_mean((frames.float() - mean[:, None]).square(), valid).sqrt()
+    return {"mean": mean, "mean+std": torch.cat([mean, deviation], dim=-1)}
+
+
+def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the last axis but one: (..., N, D), (..., N) -> (..., D) float32."""
+    real = values.float().masked_fill(~valid[..., None], 0.0)
+    return real.sum(dim=-2) / valid.sum(dim=-1, keepdim=True).clamp_min(1)

@@ -1,0 +1,67 @@
+"""Decoding: the right stretch, one channel, the rate asked for, and errors that name the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ossicle.audio.decode import decode
+from ossicle.core.errors import CorpusError
+
+
+def sine(frequency: float, seconds: float, sample_rate: int) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * sample_rate)) / sample_rate)
+
+
+def test_reads_samples_as_they_are_at_the_native_rate(tmp_path: Path) -> None:
+    expected = sine(440, 0.5, 16000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", expected, 16000, subtype="FLOAT")
+
+    waveform = decode(tmp_path / "a.wav", 16000)
+
+    assert waveform.dtype == np.float32
+    np.testing.assert_array_equal(waveform, expected)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
+def test_resamples_every_format_to_the_same_tone(tmp_path: Path, suffix: str) -> None:
+    soundfile.write(tmp_path / f"a.{suffix}", sine(1000, 1.0, 44100), 44100)
+
+    waveform = decode(tmp_path / f"a.{suffix}", 16000)
+
+    assert abs(len(waveform) - 16000) < 100
+    assert np.argmax(np.abs(np.fft.rfft(waveform[:15000]))) == pytest.approx(1000 * 15000 / 16000, abs=1)
+    assert np.abs(waveform[4000:12000]).max() == pytest.approx(0.5, abs=0.03)
+
+
+def test_averages_channels(tmp_path: Path) -> None:
+    left, right = sine(440, 0.2, 16000), sine(700, 0.2, 16000)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), 16000, subtype="FLOAT")
+
+    np.testing.assert_allclose(decode(tmp_path / "a.wav", 16000), (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_reads_only_the_stretch_asked_for(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 16000), 16000)
+    whole = decode(path, 16000)
+
+    np.testing.assert_array_equal(decode(path, 16000, start_seconds=0.25, seconds=0.5), whole[4000:12000])
+    np.testing.assert_array_equal(decode(path, 16000, start_seconds=0.75, seconds=5.0), whole[12000:])
+    assert decode(path, 16000, start_seconds=2.0, seconds=1.0).shape == (0,)
+
+
+def test_errors_name_the_file_and_the_fault(tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("this is no sound at all")
+
+    with pytest.raises(CorpusError, match=r"gone\.wav` does not exist"):
+        decode(tmp_path / "gone.wav", 16000)
+    with pytest.raises(CorpusError, match=r"empty\.wav` is an empty file"):
+        decode(tmp_path / "empty.wav", 16000)
+    with pytest.raises(CorpusError, match=r"text\.wav` cannot be decoded: .*Allowed: .*FLAC"):
+        decode(tmp_path / "text.wav", 16000)

@@ -1,0 +1,114 @@
+"""A catalog of small parts under the names of real ones: the core is tested without any room below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import pytest
+from pydantic import Field, model_validator
+
+from ossicle.core.catalog import Catalog, Origin
+from ossicle.core.config import Config, CorpusChoice, TokenizerChoice
+from ossicle.core.loading import import_file
+
+
+class GmNotes(Config):
+    """Notes."""
+
+    unlabelled: int = Field(1024, ge=0)
+
+
+class Folder(Config):
+    """A folder."""
+
+    path: Path = Path("recordings")
+    """Where it lies."""
+
+
+class KaldiFbank(Config):
+    """Filter banks."""
+
+    mel_bins: int = Field(128, ge=1)
+    patch_bins: int = Field(16, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mel_bins % self.patch_bins:
+            raise ValueError(
+                f"`patch_bins` must divide `mel_bins`, but {self.patch_bins} does not divide {self.mel_bins}: change it"
+            )
+        return self
+
+
+class Beats(Config):
+    """An encoder."""
+
+    size: Literal["tiny", "small", "base"] = "base"
+
+
+class RandomProjection(Config):
+    """Random codes."""
+
+    codebook_size: int = Field(1024, ge=2)
+    normalize: Literal["none", "l2"] = "none"
+
+
+class MaskedPrediction(Config):
+    """Predict what is hidden."""
+
+    mask_ratio: float = Field(0.75, gt=0, lt=1)
+
+
+class Iteration(Config):
+    """One turn."""
+
+    tokenizer: TokenizerChoice
+
+
+class Iterations(Config):
+    """Turns."""
+
+    iterations: tuple[Iteration, ...] = Field(min_length=1)
+
+
+class Probe(Config):
+    """A probe."""
+
+    corpus: CorpusChoice | None = None
+    neighbours: tuple[int, ...] = (1, 3)
+
+
+PARTS: list[tuple[str, str, type[Config]]] = [
+    ("corpus", "gm_notes", GmNotes),
+    ("corpus", "folder", Folder),
+    ("front_end", "kaldi_fbank", KaldiFbank),
+    ("encoder", "beats", Beats),
+    ("tokenizer", "random_projection", RandomProjection),
+    ("objective", "masked_prediction", MaskedPrediction),
+    ("schedule", "beats", Iterations),
+    ("task", "linear_probe", Probe),
+    ("task", "knn_probe", Probe),
+]
+
+
+@pytest.fixture
+def catalog_for() -> Callable[[Sequence[Path]], Catalog]:
+    """What `load_experiment` takes: plugin files to a catalog; files are imported, but register nothing."""
+
+    def build(files: Sequence[Path]) -> Catalog:
+        for file in files:
+            import_file(file)
+        catalog = Catalog()
+        with catalog.added_by(Origin("tests")):
+            for kind, name, config in PARTS:
+                catalog.add(kind, name, f"nowhere:{name}", config=config)
+        return catalog
+
+    return build
+
+
+@pytest.fixture
+def catalog(catalog_for: Callable[[Sequence[Path]], Catalog]) -> Catalog:
+    return catalog_for([])

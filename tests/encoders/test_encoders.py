@@ -1,0 +1,169 @@
+"""What every encoder promises: padding changes nothing, and visible patches keep their places."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from ossicle.core.data import Grid, PatchBatch, VisiblePatches
+from ossicle.core.errors import PluginError
+from ossicle.core.interfaces import Encoder
+from ossicle.encoders.beats import Beats
+from ossicle.encoders.settings import BeatsConfig, PlainVitConfig
+from ossicle.encoders.vit import PlainVit, sine_cosine
+
+PATCH_DIM, BANDS = 12, 4
+SMALL = {"size": "tiny", "layers": 2, "width": 32, "heads": 4, "feed_forward": 64}
+
+
+def beats(**options: object) -> Beats:
+    torch.manual_seed(0)
+    config = BeatsConfig(**{**SMALL, "conv_position_kernel": 12, "conv_position_groups": 4, **options})
+    encoder = Beats(config, PATCH_DIM, BANDS).eval()
+    with torch.no_grad():
+        if encoder.stack.bias is not None:
+            encoder.stack.bias.table.normal_()
+    return encoder
+
+
+def vit(**options: object) -> PlainVit:
+    torch.manual_seed(0)
+    return PlainVit(PlainVitConfig(**{**SMALL, **options}), PATCH_DIM).eval()
+
+
+ENCODERS = {
+    "beats": beats,
+    "pre-norm": lambda: beats(norm="pre", deep_norm=False),
+    "ungated": lambda: beats(gated=False),
+    "no bias": lambda: beats(gated=False, relative_bias=False),
+    "vit": vit,
+}
+every_encoder = pytest.mark.parametrize("build", ENCODERS.values(), ids=ENCODERS.keys())
+
+
+def clips(*columns: int) -> PatchBatch:
+    """Random clips; padding is random too, so that leaks show."""
+    torch.manual_seed(1)
+    grid = Grid(max(columns), BANDS)
+    valid = torch.arange(grid.patches) < torch.tensor(columns)[:, None] * BANDS
+    return PatchBatch(torch.randn(len(columns), grid.patches, PATCH_DIM), valid, grid)
+
+
+def first_alone(batch: PatchBatch) -> PatchBatch:
+    count = int(batch.valid[0].sum())
+    return PatchBatch(batch.patches[:1, :count], batch.valid[:1, :count], Grid(count // BANDS, BANDS))
+
+
+def everything(batch: PatchBatch) -> VisiblePatches:
+    index = torch.arange(batch.grid.patches).repeat(batch.patches.shape[0], 1)
+    return VisiblePatches(index * batch.valid, batch.valid)
+
+
+def some() -> VisiblePatches:
+    """Five visible patches in the first of two clips, seven in the second."""
+    index = torch.tensor([[1, 2, 6, 9, 11, 0, 0], [0, 3, 4, 11, 15, 20, 23]])
+    return VisiblePatches(index, torch.arange(7) < torch.tensor([[5], [7]]))
+
+
+@torch.no_grad()
+def sequence(encoder: Encoder, batch: PatchBatch, visible: VisiblePatches | None = None) -> Tensor:
+    return encoder(batch, visible=visible).sequence
+
+
+@every_encoder
+def test_a_clip_alone_equals_the_clip_in_a_batch(build):
+    encoder, batch = build(), clips(3, 6)
+    alone, together = sequence(encoder, first_alone(batch)), sequence(encoder, batch)
+    torch.testing.assert_close(together[:1, : alone.shape[1]], alone, atol=1e-5, rtol=0)
+
+
+@every_encoder
+def test_visible_patches_of_a_clip_alone_and_in_a_batch(build):
+    encoder, batch, visible = build(), clips(3, 6), some()
+    alone = sequence(encoder, first_alone(batch), VisiblePatches(visible.index[:1, :5], visible.valid[:1, :5]))
+    together = sequence(encoder, batch, visible)
+    torch.testing.assert_close(together[:1, :5], alone, atol=1e-5, rtol=0)
+
+
+@every_encoder
+def test_all_visible_is_the_same_as_none_hidden(build):
+    encoder, batch = build(), clips(3, 6)
+    all_of_them, plain = sequence(encoder, batch, everything(batch)), sequence(encoder, batch)
+    torch.testing.assert_close(all_of_them[batch.valid], plain[batch.valid], atol=1e-5, rtol=0)
+
+
+@every_encoder
+def test_hidden_patches_are_not_seen(build):
+    encoder, batch, visible = build(), clips(6, 6), some()
+    before = sequence(encoder, batch, visible)
+    hidden = torch.ones_like(batch.valid).scatter(1, visible.index, False)
+    batch.patches[hidden] = 100.0
+    torch.testing.assert_close(sequence(encoder, batch, visible), before)
+
+
+@every_encoder
+def test_the_order_of_visible_patches_does_not_matter(build):
+    encoder, batch, visible = build(), clips(6, 6), some()
+    order = torch.randperm(7)
+    shuffled = VisiblePatches(visible.index[:, order], visible.valid[:, order])
+    expected = sequence(encoder, batch, visible)[:, order]
+    given = sequence(encoder, batch, shuffled)
+    torch.testing.assert_close(given[shuffled.valid], expected[shuffled.valid], atol=1e-5, rtol=0)
+
+
+@every_encoder
+def test_a_clip_of_padding_alone_gives_numbers(build):
+    encoder, batch = build(), clips(2, 0)
+    encoded = encoder.train()(batch)
+    encoded.sequence[encoded.valid].sum().backward()
+    assert encoded.sequence.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters() if p.grad is not None)
+
+
+@every_encoder
+def test_layers_on_request(build):
+    encoder, batch = build(), clips(3)
+    assert encoder(batch).layers == []
+    encoded = encoder(batch, layers=True)
+    assert [layer.shape for layer in encoded.layers] == [encoded.sequence.shape] * 3
+    assert encoded.sequence.shape == (1, 12, encoder.width)
+
+
+def test_hiding_patches_does_not_move_the_others():
+    batch, visible = clips(6, 6), some()
+    squeezed = sequence(beats(positions="squeezed"), batch, visible)
+    assert (sequence(beats(), batch, visible) - squeezed).abs().max() > 0.01
+    compact = PatchBatch(batch.patches[1:, visible.index[1]], torch.ones(1, 7, dtype=torch.bool), Grid(7, BANDS))
+    torch.testing.assert_close(sequence(beats(), compact), squeezed[1:], atol=1e-5, rtol=0)
+
+
+def test_running_under_inference_mode_spoils_no_training():
+    encoder, batch = beats().train(), clips(3, 6)
+    with torch.inference_mode():
+        encoder(batch, visible=some())
+        encoder(batch)
+    encoder(batch, visible=some()).sequence.sum().backward()
+
+
+def test_a_training_step_repeats_under_one_seed_and_reaches_every_parameter():
+    encoder, batch = beats(layer_drop=0.5).train(), clips(3, 6)
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        outputs.append(encoder(batch, visible=some()).sequence)
+    assert torch.equal(*outputs)
+    outputs[0].sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
+def test_another_number_of_bands_is_refused():
+    batch = PatchBatch(torch.zeros(1, 6, PATCH_DIM), torch.ones(1, 6, dtype=torch.bool), Grid(2, 3))
+    with pytest.raises(PluginError, match="built for 4 bands, but the patches have 3"):
+        beats()(batch)
+
+
+def test_sine_cosine_places_differ():
+    places = sine_cosine(Grid(20, 8), 32)
+    assert places.shape == (160, 32)
+    assert torch.cdist(places, places).fill_diagonal_(1.0).min() > 0.05

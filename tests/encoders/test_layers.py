@@ -1,0 +1,96 @@
+"""The parts of BEATs' layers against slow second writings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ossicle.encoders.conv_position import correlate_direct, correlate_fourier
+from ossicle.encoders.layers import TransformerStack
+from ossicle.encoders.places import put, take
+from ossicle.encoders.positions import RelativeBias, relative_buckets
+from ossicle.encoders.settings import StackConfig
+
+
+def slow_bucket(distance: int, buckets: int, max_distance: int) -> int:
+    base, size, exact = (buckets // 2 if distance > 0 else 0), abs(distance), buckets // 4
+    if size < exact:
+        return base + size
+    growth = math.log(size / exact) / math.log(max_distance / exact)
+    return base + min(exact + int(growth * exact), buckets // 2 - 1)
+
+
+@pytest.mark.parametrize(("buckets", "max_distance"), [(320, 800), (32, 80), (8, 13)])
+def test_buckets(buckets: int, max_distance: int):
+    distances = range(-max_distance - 5, max_distance + 6)
+    given = relative_buckets(torch.tensor(distances), buckets=buckets, max_distance=max_distance).tolist()
+    assert given == [slow_bucket(d, buckets, max_distance) for d in distances]
+    assert set(given) <= set(range(buckets))
+
+
+def test_bias_of_distances_beyond_the_last_bucket():
+    bias = RelativeBias(2, buckets=8, max_distance=5)
+    by_place = bias(30, torch.arange(30)[None])[0]
+    assert torch.equal(bias(30), by_place)
+    bucket = relative_buckets(torch.arange(30) - torch.arange(30)[:, None], buckets=8, max_distance=5)
+    assert torch.equal(by_place, bias.table[bucket].permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 40, 96])
+@pytest.mark.parametrize("kernel", [1, 2, 7, 16, 33])
+def test_correlation_by_fourier_transforms(count: int, kernel: int):
+    torch.manual_seed(0)
+    signal = torch.randn(3, 8, count, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(8, 2, kernel, dtype=torch.float64, requires_grad=True)
+    direct, fourier = (f(signal, weight, groups=4) for f in (correlate_direct, correlate_fourier))
+    torch.testing.assert_close(fourier, direct)
+    for given, expected in zip(
+        torch.autograd.grad(fourier.square().sum(), (signal, weight)),
+        torch.autograd.grad(direct.square().sum(), (signal, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(given, expected)
+
+
+def test_put_and_take():
+    places = torch.tensor([[4, 0, 2]])
+    vectors = torch.randn(1, 3, 5)
+    full = put(vectors, places, 6)
+    assert torch.equal(take(full, places), vectors)
+    assert (full[:, [1, 3, 5]] == 0).all()
+
+
+def stack(**options: object) -> TransformerStack:
+    torch.manual_seed(0)
+    return TransformerStack(StackConfig(**{"layers": 2, "width": 16, "heads": 2, "feed_forward": 32, **options}))
+
+
+def test_gradient_decay_scales_each_layer():
+    plain, decayed = (stack(gradient_decay=ratio).eval() for ratio in (1.0, 0.5))
+    sequence, valid = torch.randn(2, 7, 16), torch.ones(2, 7, dtype=torch.bool)
+    for module in (plain, decayed):
+        module(sequence, valid=valid)[0].square().sum().backward()
+    for layer, scale in ((0, 0.5), (1, 1.0)):
+        given, expected = (module.layers[layer].feed_forward.expand.weight.grad for module in (decayed, plain))
+        torch.testing.assert_close(given, scale * expected)
+    torch.testing.assert_close(decayed.norm.weight.grad, 0.25 * plain.norm.weight.grad)
+
+
+def test_a_dropped_layer_changes_nothing():
+    module = stack(layer_drop=0.999, dropout=0.0).train()
+    sequence, kept = module(torch.randn(1, 5, 16), valid=torch.ones(1, 5, dtype=torch.bool), layers=True)
+    assert torch.equal(sequence, kept[0])
+
+
+def test_deep_norm_starts_the_branches_small():
+    linear = stack(layers=8, width=256, feed_forward=256).layers[0].attention
+    ratio = linear.value.weight.std() / linear.query.weight.std()
+    assert ratio.item() == pytest.approx(64**-0.25, rel=0.05)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_accurate", "relu", "tanh", "linear", "glu"])
+def test_every_activation_runs(activation: str):
+    out, _ = stack(activation=activation)(torch.randn(1, 5, 16), valid=torch.ones(1, 5, dtype=torch.bool))
+    assert out.shape == (1, 5, 16)

@@ -1,0 +1,183 @@
+"""A made-up run folder with realistic numbers, so that the report is tried without training anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+HOSTILE = '<script>alert("x")</script>&.wav'
+CLIPS = {"train": 960, "valid": 192, "test": 400}
+CENTRES = {
+    "linear_probe": {"iteration 1": 0.55, "iteration 2": 0.66, "untrained": 0.38, "log-mel": 0.61},
+    "knn_probe": {"iteration 1": 0.44, "iteration 2": 0.47, "untrained": 0.41, "log-mel": 0.58},
+}
+
+
+class FakeRun:
+    """Writes a run stage by stage into `folder / "runs" / name`, artifacts into `folder / ".store"`."""
+
+    def __init__(self, folder: Path, name: str = "quickstart") -> None:
+        self.folder = folder / "runs" / name
+        self.folder.mkdir(parents=True)
+        self.store = folder / "runs" / ".store"
+        self.random = np.random.default_rng(0)
+        self.run: dict[str, Any] = {
+            "name": name,
+            "command": f"ossicle run experiments/{name}.yaml",
+            "seed": 0,
+            "started": "2026-11-22T08:00:00+00:00",
+            "finished": "2026-11-22T08:05:12+00:00",
+            "seconds": 312.4,
+            "versions": {"ossicle": "0.1.0", "torch": "2.9.1", "fairseq2": "0.8.1", "python": "3.11.7"},
+            "machine": {"cores": 2, "memory_gib": 23.4, "device": "cpu", "platform": "Linux-6.1"},
+            "plugins": [{"source": "ossicle 0.1.0", "parts": 12}],
+            "store": "../.store",
+            "stages": [],
+            "warnings": [],
+        }
+
+    def write(self) -> Path:
+        """Write `run.json` and the configuration, and give the run's folder."""
+        (self.folder / "run.json").write_text(json.dumps(self.run))
+        (self.folder / "experiment.yaml").write_text(f"name: {self.run['name']}\nseed: 0\ncorpus: gm_notes\n")
+        return self.folder
+
+    def stage(
+        self, name: str, kind: str, *, seconds: float = 5.0, reused: bool = False, card: Any = None, **inputs: str
+    ) -> Path:
+        """Add a stage with an empty artifact, and give the artifact's folder."""
+        key = hashlib.sha256(name.encode()).hexdigest()[:12]
+        artifact = self.store / f"{kind}-{key}"
+        artifact.mkdir(parents=True)
+        (artifact / "card.json").write_text(json.dumps({"kind": kind, "key": key, "name": name, **(card or {})}))
+        entry = {"name": name, "kind": kind, "key": key, "artifact": f"../.store/{artifact.name}"}
+        self.run["stages"].append({**entry, "reused": reused, "seconds": seconds, "inputs": inputs})
+        return artifact
+
+    def survey(self, corpus: str = "gm_notes", bad_path: str = HOSTILE) -> None:
+        """Add a survey that found three bad files."""
+        artifact = self.stage(f"{corpus}/survey", "survey", seconds=9.1)
+        found = {
+            "corpus": corpus,
+            "clips": CLIPS,
+            "hours": {"train": 0.53, "valid": 0.107, "test": 0.222},
+            "bad": {"silent": 2, "unreadable": 1},
+            "fingerprint": "3f9a1c0e77d2b1445ab0",
+            "mean": [0.0] * 128,
+            "std": [1.0] * 128,
+            "card": {"source": "Rendered from FluidR3 GM", "licence": "MIT"},
+        }
+        (artifact / "survey.json").write_text(json.dumps(found))
+        bad = [{"path": bad_path, "reason": "unreadable", "detail": "no RIFF header"}]
+        bad += [{"path": f"train/{number:04}.wav", "reason": "silent", "detail": "peak 0.0"} for number in (12, 77)]
+        (artifact / "bad_files.jsonl").write_text("\n".join(json.dumps(entry) for entry in bad))
+
+    def tokenizer(self, name: str, *, reused: bool = False) -> None:
+        """Add a tokenizer that needed no training."""
+        self.stage(f"{name}/tokenizer", "tokenizer", seconds=0.2, reused=reused, corpus="gm_notes/survey")
+
+    def pretrain(
+        self, name: str, *, steps: int = 1500, columns: int = 12, codes: int = 1024, path: str = HOSTILE
+    ) -> Path:
+        """Add a pre-training with curves, codebook use and pictures."""
+        artifact = self.stage(f"{name}/pretrain", "pretrain", seconds=131.0, tokenizer=f"{name}/tokenizer")
+        records = [self._record(step, steps, codes) for step in range(10, steps + 1, 10)]
+        (artifact / "metrics.jsonl").write_text("\n".join(json.dumps(record) for record in records) + "\n")
+        weights = 1 / np.arange(1, codes + 1) ** 0.9
+        shares = self.random.permutation(weights / weights.sum())
+        counts = np.stack([self.random.poisson(4_000 * shares) for _ in range(15)])
+        np.savez(artifact / "codebook_usage.npz", steps=np.arange(100, 1501, 100), counts=counts)
+        np.savez(artifact / "pictures.npz", column_seconds=0.16, **self._pictures(columns, codes, path))
+        return artifact
+
+    def evaluate(self, task: str, subject: str, centre: float, *, corpus: str = "gm_notes", clips: int = 400) -> None:
+        """Add a probe of `subject` with three views, the validation score preferring the second."""
+        artifact = self.stage(f"{task}/{corpus}/{subject}", "evaluate", features=f"features/{corpus}/{subject}")
+        views = [(view, centre + shift) for view, shift in (("mean", -0.04), ("bands", 0.0), ("mean+max", 0.005))]
+        scores = [
+            {
+                "view": view,
+                "metric": "accuracy",
+                "value": value,
+                "low": value - 0.045,
+                "high": value + 0.045,
+                "clips": clips,
+                "chosen": {"C": 0.1, "valid": round(value + (0.03 if view == "bands" else 0.01), 4)},
+            }
+            for view, value in views
+        ]
+        found = {"task": task, "corpus": corpus, "subject": subject, "scores": scores}
+        (artifact / "scores.json").write_text(json.dumps(found))
+
+    def _record(self, step: int, steps: int, codes: int) -> dict[str, float]:
+        done = step / steps
+        noise = float(self.random.normal(0, 0.04))
+        return {
+            "step": step,
+            "loss": 2.9 + 3.9 * float(np.exp(-5 * done)) + noise,
+            "masked_accuracy": 0.31 * (1 - float(np.exp(-4 * done))) + noise / 20,
+            "label_entropy": 4.9 + noise / 3,
+            "label_perplexity": 134.0 + 20 * noise,
+            "labels_used": round(0.45 * codes) + round(40 * noise),
+            "predicted_perplexity": 110 * (1 - float(np.exp(-6 * done))) + 3,
+            "lr": 5e-4 * min(done / 0.1, (1 - done) / 0.9 + 0.01),
+            "audio_seconds_per_second": 410.0 + 200 * noise,
+            "grad_norm": 1.2 + float(np.exp(-4 * done)) + noise,
+        }
+
+    def _pictures(self, columns: int, codes: int, path: str) -> dict[str, Any]:
+        bands = 8
+        found: dict[str, Any] = {}
+        for number in range(2):
+            time, mel = np.mgrid[0 : columns * 16, 0:128]
+            notes = sum(
+                np.exp(-(((mel - 14 * harmonic**0.8 - 9 * number) / 2.2) ** 2)) * np.exp(-(time % 64) / 40)
+                for harmonic in range(1, 9)
+            )
+            frames = 3 * notes - mel / 90 + self.random.normal(0, 0.25, time.shape)
+            loud = frames.reshape(columns, 16, bands, 16).mean((1, 3))
+            tokens = ((loud - loud.min()) * 14).astype(np.int64).ravel() * 37 % codes
+            hidden = self.random.random(columns * bands) < 0.75
+            guessed = self.random.random(columns * bands) < 0.4
+            predicted = np.where(guessed, tokens, self.random.choice(tokens, len(tokens)))
+            found |= {f"spectrogram_{number}": frames.astype(np.float32), f"tokens_{number}": tokens}
+            found |= {f"hidden_{number}": hidden, f"predicted_{number}": predicted}
+            found |= {f"columns_{number}": columns, f"bands_{number}": bands, f"path_{number}": path}
+        return found
+
+
+def _quickstart(run: FakeRun) -> FakeRun:
+    run.survey()
+    for place, name in enumerate(("iteration 1", "iteration 2")):
+        run.tokenizer(name, reused=place == 0)
+        run.pretrain(name)
+    for task, centres in CENTRES.items():
+        for subject, centre in centres.items():
+            run.evaluate(task, subject, centre)
+    run.run["warnings"].append("3 of 1,555 files of gm_notes could not be used")
+    return run
+
+
+@pytest.fixture
+def empty_run(tmp_path: Path) -> FakeRun:
+    """A run without stages."""
+    return FakeRun(tmp_path)
+
+
+@pytest.fixture
+def quickstart(empty_run: FakeRun) -> FakeRun:
+    """Two iterations, two probes, a survey and a warning."""
+    return _quickstart(empty_run)
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a quickstart run, written once."""
+    from ossicle.report import write_report
+
+    return write_report(_quickstart(FakeRun(tmp_path_factory.mktemp("report"))).write())

@@ -1,0 +1,58 @@
+"""The summary on the terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ossicle.report import RunRecord, print_summary
+from ossicle.report.record import ProbeScore
+from ossicle.report.terminal import bar
+
+
+def shown(folder: Any, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    print_summary(RunRecord.read(folder), console)
+    return str(console.file.getvalue()).replace("\xa0", " ")  # type: ignore[attr-defined]
+
+
+def test_summary(quickstart: Any) -> None:
+    quickstart.run["warnings"] = ["[bold]not markup[/bold]"]
+    folder = quickstart.write()
+    (folder / "report.html").touch()
+    text = shown(folder)
+    assert "linear_probe on gm_notes: accuracy" in text
+    assert "66.0 %   61.5–70.5" in text
+    assert "Iteration 2 is above the untrained encoder in 1 of 2 comparisons; 1 cannot tell." in text
+    assert "warning: [bold]not markup[/bold]" in text
+    assert f"report: {folder / 'report.html'}" in text
+    assert "13 stages (1 reused) in 5 min 12 s" in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_any_width(quickstart: Any, width: int) -> None:
+    text = shown(quickstart.write(), width)
+    assert all(len(line) <= width for line in text.splitlines() if "report:" not in line)
+
+
+def test_run_without_probes(empty_run: Any) -> None:
+    assert "No probe has judged" in shown(empty_run.write())
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "drawn"),
+    [
+        (0.5, 0.4, 0.6, "    ─●─    "),
+        (0.0, 0.0, 0.2, "●──        "),
+        (1.0, 1.0, 1.0, "          ●"),
+        (0.5, float("nan"), float("nan"), "     ●     "),
+        (float("nan"), 0.4, 0.6, "           "),
+    ],
+)
+def test_bar(value: float, low: float, high: float, drawn: str) -> None:
+    score = ProbeScore("t", "c", "s", "v", "accuracy", value, low, high, 10)
+    assert bar(score, 0.0, 1.0, width=11) == drawn
+    assert bar(score, 0.0, 1.0, width=11, ascii_only=True).isascii()
