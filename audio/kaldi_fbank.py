@@ -52,7 +52,7 @@ class KaldiFbank(FrontEnd):
         self.register_buffer("mean", torch.full(shape, AUDIOSET_MEAN if config.mean is None else config.mean))
         self.register_buffer("std", torch.full(shape, AUDIOSET_STD if config.std is None else config.std))
         self._known_fingerprint: str | None = None
-        self.register_load_state_dict_post_hook(_forget_fingerprint)
+        self.register_load_state_dict_post_hook(_forget_fingerprint)  # type: ignore[no-untyped-call]
 
     @property
     def transform(self) -> Callable[[Any], Any]:

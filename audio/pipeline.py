@@ -54,7 +54,7 @@ def training_pipeline(
         raise CorpusError("there is no clip to train on: the chosen splits of the corpus are empty")
     seconds = np.minimum(manifest.seconds[rows], crop_seconds)
     shuffled = read_sequence(rows.tolist()).shuffle(0, seed=seed).repeat().shard(rank, world_size).and_return()
-    numbered = DataPipeline.zip([DataPipeline.count(), shuffled], names=["number", "row"])
+    numbered = DataPipeline.zip([DataPipeline.count().and_return(), shuffled], names=["number", "row"])
 
     def load(place: Example) -> Example | None:
         drawn = np.random.default_rng((seed, rank, place["number"])).random()

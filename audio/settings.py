@@ -29,7 +29,7 @@ class FolderConfig(Config):
 
 
 class CsvConfig(Config):
-    """A table with one clip a row, in UTF-8 (`.csv` with commas, `.tsv` with tabs); its first line names the columns."""
+    """A table with one clip a row, in UTF-8 (`.csv` with commas, `.tsv` with tabs), headed by their names."""
 
     path: Path = Field(strict=False)
     """The table."""

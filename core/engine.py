@@ -20,7 +20,6 @@ import soundfile  # noqa: F401  # isort: skip  # fairseq2 takes its libsndfile, 
 import fairseq2.recipe  # noqa: F401  # isort: skip  # importing fairseq2.trainer first ends in a circular import
 import torch
 from fairseq2.checkpoint import NOOP_HG_EXPORTER, StandardCheckpointManager
-from fairseq2.composition import get_dependency_resolver
 from fairseq2.data.data_pipeline import DataPipeline
 from fairseq2.datasets import DataPipelineReader
 from fairseq2.early_stopper import NOOP_EARLY_STOPPER
@@ -38,6 +37,7 @@ from fairseq2.metrics.recorders import (
 from fairseq2.optim.fp16_loss_scaler import NOOP_FP16_LOSS_SCALER
 from fairseq2.optim.lr_schedulers import PolynomialDecayLR
 from fairseq2.profilers import NOOP_PROFILER
+from fairseq2.runtime.dependency import get_dependency_resolver
 from fairseq2.task import TaskStopException
 from fairseq2.trainer import Trainer, TrainUnit
 from fairseq2.utils.device_stat import NOOP_DEVICE_STAT_TRACKER

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .catalog import Catalog, Part, config_of
-from .config import Config, PartChoice
+from .catalog import Catalog, Part
+from .config import PartChoice
 from .errors import ArtifactError, PluginError
 from .interfaces import building_with
 from .store import Artifact
@@ -91,7 +91,12 @@ def load_part(artifact: Artifact, role: str, expected: type[T], catalog: Catalog
         raise ArtifactError(
             f"{artifact.path} holds no {role}; it holds: {', '.join(artifact.card.get('parts', {})) or 'no parts'}"
         )
-    choice = PartChoice.of(catalog.get(entry["kind"], entry["type"]), entry["config"])
+    try:
+        choice = PartChoice.of(catalog.get(entry["kind"], entry["type"]), entry["config"], catalog=catalog)
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{artifact.path}: the configuration of its {role} no longer fits `{entry['type']}`; make it anew: {error}"
+        ) from error
     module = build(choice, expected, **entry["arguments"])
     assert isinstance(module, nn.Module)
     try:

@@ -73,11 +73,13 @@ def correlate_fourier(signal: Tensor, weight: Tensor, *, groups: int) -> Tensor:
     product = rearrange(signals @ kernels, "g f b o -> b (g o) f")
     # The first tap stands at step 0 of the transform, but sees `half` steps back.
     out = torch.fft.irfft(product, n=size).roll(half, dims=-1)
-    return out[..., :count].to(signal.dtype)
+    result: Tensor = out[..., :count].to(signal.dtype)
+    return result
 
 
 def _tap_norms(weight: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(weight, dim=(0, 1), keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=(0, 1), keepdim=True)
+    return norms
 
 
 def _fast_size(least: int) -> int:

@@ -112,8 +112,8 @@ class TransformerLayer(nn.Module):
         """Transform a sequence: (B, N, D) to (B, N, D); the options are those of `SelfAttention`."""
         if self.pre_norm:
             attended = self.attention(self.attention_norm(sequence), padding=padding, bias=bias)
-            sequence = sequence + self.dropout(attended)
-            return sequence + self.dropout(self.feed_forward(self.feed_forward_norm(sequence)))
+            sequence = self._add(sequence, self.dropout(attended))
+            return self._add(sequence, self.dropout(self.feed_forward(self.feed_forward_norm(sequence))))
         attended = self.attention(sequence, padding=padding, bias=bias)
         sequence = self.attention_norm(self._add(sequence, self.dropout(attended)))
         out: Tensor = self.feed_forward_norm(self._add(sequence, self.dropout(self.feed_forward(sequence))))
@@ -176,7 +176,7 @@ class TransformerStack(nn.Module):
         ratio = self.config.gradient_decay
         if ratio == 1.0:
             return sequence
-        scaled: Tensor = _ScaleGradient.apply(sequence, ratio)
+        scaled: Tensor = _ScaleGradient.apply(sequence, ratio)  # type: ignore[no-untyped-call]
         return scaled
 
     def _drop(self, before: Tensor, after: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ class _ScaleGradient(torch.autograd.Function):
         return sequence.view_as(sequence)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.ratio, None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -87,7 +87,7 @@ class BiasGate(nn.Module):
     def forward(self, query: Tensor) -> Tensor:
         """Give each query's factor: unscaled (B, H, N, head_dim) to (B, H, N, 1)."""
         # Eight outputs summed in two groups of four are two outputs of the summed weights.
-        weight = self.project.weight.unflatten(0, (2, 4)).sum(1)
-        bias = self.project.bias.unflatten(0, (2, 4)).sum(1)
+        weight = reduce(self.project.weight, "(gate four) d -> gate d", "sum", four=4)
+        bias = reduce(self.project.bias, "(gate four) -> gate", "sum", four=4)
         reset, update = F.linear(query, weight, bias).sigmoid().chunk(2, dim=-1)
         return reset * (update * self.scale[:, None, None] - 1.0) + 2.0

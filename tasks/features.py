@@ -30,7 +30,8 @@ def extract(run: StageRun) -> None:
         encoder = load_part(source, "encoder", Encoder, run.plugins.catalog)
     manifest = run.manifest()
     rows = good_rows(run.inputs["survey"], manifest, (TRAIN, VALID, TEST))
-    rows = np.array([row for row in rows if manifest.labels[row]], dtype=np.int64)
+    if not manifest.multi_label:
+        rows = np.array([row for row in rows if manifest.labels[row]], dtype=np.int64)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     collected: dict[str, list[Tensor]] = {}
     order = []

@@ -16,7 +16,7 @@ from ..core.data import Encoded, PatchBatch
 from ..core.interfaces import Encoder, Objective, ObjectiveOutput, Tokenizer
 from ..encoders.layers import TransformerStack
 from .masking import uniform_mask
-from .settings import MaskedPredictionConfig
+from .objective_settings import MaskedPredictionConfig
 
 COLLAPSED_PERPLEXITY = 3.0
 """Fewer effective labels than this make the task trivial."""

@@ -163,7 +163,7 @@ def _keep_pictures(
     manifest = run.manifest()
     rows = good_rows(run.inputs["survey"], manifest, training.splits)
     chosen = rows[np.linspace(0, len(rows) - 1, min(PICTURED_CLIPS, len(rows))).astype(int)]
-    kept: dict[str, Any] = {"column_seconds": float(front_end.column_times(1)[0, 1])}
+    kept: dict[str, Any] = {"column_seconds": float(front_end.column_times(2)[1, 0])}
     objective.eval()
     for place, row in enumerate(chosen):
         for batch in clip_batches(manifest, np.array([row]), front_end, batch_seconds=1.0, crop_seconds=4.0):

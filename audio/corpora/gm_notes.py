@@ -49,7 +49,8 @@ TRAIN_PITCH_CLASSES = (0, 2, 5, 7, 8, 10)  # C D F G G♯ A♯
 KEYS = range(52, 76)
 SECONDS = 2.0
 
-_PLAYER_RATE = 44_100
+# Twice the clips' rate: what linear interpolation folds back lies above them, and goes when resampled.
+_PLAYER_RATE = 32_000
 _PROGRAMS = 128
 _PITCH_CLASSES = {
     TRAIN: TRAIN_PITCH_CLASSES,

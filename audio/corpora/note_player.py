@@ -18,7 +18,7 @@ Waveform = npt.NDArray[np.float64]
 
 _FULL_FALL_DB = 100.0
 # Samples after the sound that keep the filter's ringing from coming round to the beginning.
-_FILTER_TAIL = 1800
+_FILTER_TAIL = 1500
 _NEPERS_PER_DB = math.log(10) / 20
 
 
@@ -66,15 +66,13 @@ def _read(voice: Voice, places: Waveform) -> Waveform:
 def _envelope(voice: Voice, times: Waveform, held_seconds: float) -> Waveform:
     """The volume envelope at `times`, in seconds after its start: a straight attack, then falls linear in decibels."""
     rise = np.clip(times / voice.attack, 0.0, 1.0)
-    since_peak = times - voice.attack - voice.hold
-    fall_db = np.clip(since_peak / voice.decay * _FULL_FALL_DB, 0.0, voice.sustain_db)
-    since_release = np.maximum(times - held_seconds, 0.0)
-    decibels = fall_db + since_release / voice.release * _FULL_FALL_DB
-    return np.asarray(rise * np.exp(-_NEPERS_PER_DB * decibels))
+    fall_db = np.clip((times - voice.attack - voice.hold) * (_FULL_FALL_DB / voice.decay), 0.0, voice.sustain_db)
+    release_db = np.maximum(times - held_seconds, 0.0) * (_FULL_FALL_DB / voice.release)
+    return np.asarray(rise * np.exp(-_NEPERS_PER_DB * (fall_db + release_db)))
 
 
 def _low_pass(sound: Waveform, cutoff_hz: float, resonance_db: float, sample_rate: int) -> Waveform:
-    size = sound.size + _FILTER_TAIL
+    size = 1 << (sound.size + _FILTER_TAIL - 1).bit_length()
     ratio = np.fft.rfftfreq(size, 1 / sample_rate) / cutoff_hz
     damping = 2**0.5 * 10 ** (-resonance_db / 20)
     return np.fft.irfft(np.fft.rfft(sound, size) / (1 - ratio**2 + 1j * damping * ratio), size)[: sound.size]
