@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..core.data import Encoded, PatchBatch
 from ..core.interfaces import Encoder, Objective, ObjectiveOutput, Tokenizer
 from ..encoders.layers import TransformerStack
+from ..encoders.vit import sine_cosine
 from .masking import uniform_mask
 from .objective_settings import MaskedPredictionConfig
 
@@ -85,6 +86,8 @@ class MaskedPrediction(Objective):
         # Padding of `visible` points at place 0, so it is sent past the end and cut off again.
         places = torch.where(visible.valid.unsqueeze(-1), places, batch.valid.shape[1])
         sequence = nn.functional.pad(sequence, (0, 0, 0, 1)).scatter(1, places, seen)[:, :-1]  # (B, N, W)
+        if self.config.predictor.positions == "absolute":
+            sequence = sequence + sine_cosine(batch.grid, sequence.shape[-1]).to(sequence)
         predicted, _ = self.predictor(sequence, valid=batch.valid)
         return hidden, self.to_labels(predicted[hidden])
 

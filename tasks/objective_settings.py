@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,13 @@ class PredictorConfig(Config):
     heads: int | None = Field(default=None, ge=1)
     """Attention heads; one for every 64 of the width when absent."""
 
+    norm: Literal["post", "pre"] = "post"
+    """Layer normalisation after each residual sum (with DeepNorm), or before each branch."""
+
+    positions: Literal["relative", "absolute"] = "absolute"
+    """What tells hidden patches apart: the layers' relative bias alone, or sine-cosine positions of column and band
+    added to the predictor's input as well."""
+
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout after attention and after the feed-forward network."""
 
@@ -42,6 +49,8 @@ class PredictorConfig(Config):
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
             layer_drop=0.0,
+            norm=self.norm,
+            deep_norm=self.norm == "post",
         )
 
     @model_validator(mode="after")
