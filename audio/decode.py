@@ -6,6 +6,8 @@ costs one resampling; soxr's HQ quality, which leaves 20-bit precision. Importab
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,9 @@ import soundfile
 import soxr
 
 from ..core.errors import CorpusError
+
+# What libsndfile says of a FLAC whose header states no length; it can then neither seek in it nor read to its end.
+_UNKNOWN_FRAMES = 2**62
 
 
 def decode(
@@ -46,12 +51,25 @@ def read_native(
     Raises:
         CorpusError: if the file is missing or cannot be decoded.
     """
+    with open_sound(path) as file:
+        if start_seconds:
+            file.seek(min(round(start_seconds * file.samplerate), file.frames))
+        wanted = -1 if seconds is None else round(seconds * file.samplerate)
+        return file.read(wanted, dtype="float32", always_2d=True), int(file.samplerate)
+
+
+@contextmanager
+def open_sound(path: Path | str) -> Iterator[soundfile.SoundFile]:
+    """Open a recording for reading; what goes wrong inside the block is told in the same way.
+
+    Raises:
+        CorpusError: if the file is missing or cannot be decoded.
+    """
     try:
         with soundfile.SoundFile(path) as file:
-            if start_seconds:
-                file.seek(min(round(start_seconds * file.samplerate), file.frames))
-            wanted = -1 if seconds is None else round(seconds * file.samplerate)
-            return file.read(wanted, dtype="float32", always_2d=True), int(file.samplerate)
+            if file.frames >= _UNKNOWN_FRAMES:
+                raise CorpusError(f"`{path}` states no length, as written into a pipe; write it anew into a file.")
+            yield file
     except (OSError, RuntimeError) as error:  # soundfile's own errors are RuntimeErrors
         raise CorpusError(_why(Path(path), error)) from error
 

@@ -5,6 +5,7 @@ Importable without torch, so that an experiment can be checked before anything h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -57,6 +58,9 @@ class KaldiFbankConfig(Config):
     def patch_dim(self) -> int:
         """Numbers per patch."""
         return self.patch_frames * self.patch_bins
+
+    def facts(self) -> Mapping[str, object]:
+        return {"patch_dim": self.patch_dim, "bands": self.bands}
 
     @model_validator(mode="after")
     def _check_patches(self) -> Self:

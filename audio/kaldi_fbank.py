@@ -135,7 +135,8 @@ class KaldiFbank(FrontEnd):
         """Cut waveforms into patches, each clip over its real samples alone, unless `padding` is `released`."""
         if self.config.padding == "exact":
             return super().forward(batch)
-        frames = torch.stack([self.spectrogram(wave) for wave in batch.waveform])  # (B, T, F)
+        transform = self.transform
+        frames = torch.stack([self.spectrogram(wave, transform=transform) for wave in batch.waveform])  # (B, T, F)
         patches, grid = self._cut(frames, torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
         real = torch.arange(batch.waveform.shape[1], device=frames.device) < batch.lengths[:, None]  # (B, S)
         valid = _any_of_groups(_any_of_groups(real, frames.shape[1]), grid.patches)

@@ -2,12 +2,14 @@
 
 Notable choices: row numbers are shuffled, not rows; the stream of training clips never ends, so that no batch is cut
 short at the end of an epoch; clips of similar length share a batch; a crop is drawn from the clip's place in the
-stream, so that it is the same after an interruption. A file that cannot be read is reported once and left out.
+stream, so that it is the same after an interruption. A file that cannot be read is reported once and left out; when
+no file can be read any more, the stream ends in an error instead of searching for ever.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,21 +49,31 @@ def training_pipeline(
     """An endless stream of `SpectrogramBatch`, shuffled anew on every pass over `rows`.
 
     Args:
-        batch_seconds: audio in a batch, padding included, in seconds
+        batch_seconds: audio in a batch, padding included, in seconds; a batch holds one clip at least
         crop_seconds: longest stretch of a clip that is used, in seconds; where it lies is drawn anew every time
+
+    Raises:
+        CorpusError: if there are no rows; while iterating, if none of them can be read any more
     """
     if not len(rows):
         raise CorpusError("there is no clip to train on: the chosen splits of the corpus are empty")
-    seconds = np.minimum(manifest.seconds[rows], crop_seconds)
+    reader = _Reader(manifest, front_end, crop_seconds)
     shuffled = read_sequence(rows.tolist()).shuffle(0, seed=seed).repeat().shard(rank, world_size).and_return()
     numbered = DataPipeline.zip([DataPipeline.count().and_return(), shuffled], names=["number", "row"])
 
     def load(place: Example) -> Example | None:
-        drawn = np.random.default_rng((seed, rank, place["number"])).random()
-        return _read(manifest, place["row"], front_end, crop_seconds, drawn)
+        row, start = place["row"], 0.0
+        excess = float(reader.seconds[row]) - crop_seconds
+        if excess > 0:
+            start = excess * np.random.default_rng((seed, rank, place["number"])).random()
+        example = reader.read(row, start)
+        if example is None and reader.failures_in_a_row > len(rows):
+            raise CorpusError("none of the clips to train on can be read any more; the warnings above say why")
+        return example
 
     builder = _spectrograms(numbered, load, front_end, workers)
-    builder.bucket_by_length(_buckets(seconds, batch_seconds, front_end), selector="fbank")
+    durations = np.minimum(reader.seconds[rows], crop_seconds)
+    builder.bucket_by_length(_buckets(durations, batch_seconds, front_end), selector="fbank")
     return builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()
 
 
@@ -75,12 +87,9 @@ def clip_batches(
     workers: int = 2,
 ) -> Iterator[SpectrogramBatch]:
     """One pass over `rows`, shortest clips first; of longer clips the first `crop_seconds` are used."""
-    order = rows[np.argsort(manifest.seconds[rows], kind="stable")]
-
-    def load(row: int) -> Example | None:
-        return _read(manifest, row, front_end, crop_seconds, drawn=0.0)
-
-    builder = _spectrograms(read_sequence(order.tolist()), load, front_end, workers)
+    reader = _Reader(manifest, front_end, crop_seconds)
+    order = rows[np.argsort(reader.seconds[rows], kind="stable")]
+    builder = _spectrograms(read_sequence(order.tolist()), reader.read, front_end, workers)
     builder.dynamic_bucket(batch_seconds, lambda example: len(example["fbank"]) * front_end.hop_seconds)
     yield from builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()
 
@@ -99,27 +108,46 @@ def _without_waveform(example: Example) -> Example:
     return example
 
 
-def _read(manifest: Manifest, row: int, front_end: FrontEnd, crop_seconds: float, drawn: float) -> Example | None:
-    """Decode one clip; None where it cannot be read.
+class _Reader:
+    """Decodes clips by their row, from several threads."""
 
-    Args:
-        drawn: in [0, 1): where the crop lies between the clip's start and its end
-    """
-    start = drawn * max(0.0, float(manifest.seconds[row]) - crop_seconds)
-    try:
-        waveform = decode(manifest.path(row), front_end.sample_rate, start_seconds=start, seconds=crop_seconds)
-    except CorpusError as error:
-        log.warning("left out: %s", error)
-        return None
-    samples = len(waveform)
-    if samples < front_end.min_samples:
-        waveform = np.pad(waveform, (0, front_end.min_samples - samples))
-    return {
-        "waveform": torch.from_numpy(waveform).unsqueeze(1),
-        "sample_rate": float(front_end.sample_rate),
-        "samples": samples,
-        "row": row,
-    }
+    def __init__(self, manifest: Manifest, front_end: FrontEnd, crop_seconds: float) -> None:
+        self.seconds = manifest.seconds
+        self.failures_in_a_row = 0
+        self._manifest = manifest
+        self._sample_rate = front_end.sample_rate
+        self._min_samples = front_end.min_samples
+        self._crop_seconds = crop_seconds
+        self._reported: set[int] = set()
+        self._lock = threading.Lock()
+
+    def read(self, row: int, start_seconds: float = 0.0) -> Example | None:
+        """Decode a stretch of a clip; None where it cannot be read."""
+        # A file may have grown since its header was read, but no bucket is wider than the manifest's longest clip.
+        seconds = min(self._crop_seconds, float(self.seconds[row]) or self._crop_seconds)
+        try:
+            waveform = decode(self._manifest.path(row), self._sample_rate, start_seconds=start_seconds, seconds=seconds)
+        except CorpusError as error:
+            self._report(row, error)
+            return None
+        self.failures_in_a_row = 0
+        samples = len(waveform)
+        if samples < self._min_samples:
+            waveform = np.pad(waveform, (0, self._min_samples - samples))
+        return {
+            "waveform": torch.from_numpy(waveform).unsqueeze(1),
+            "sample_rate": float(self._sample_rate),
+            "samples": samples,
+            "row": row,
+        }
+
+    def _report(self, row: int, error: CorpusError) -> None:
+        with self._lock:
+            self.failures_in_a_row += 1
+            is_news = row not in self._reported
+            self._reported.add(row)
+        if is_news:
+            log.warning("left out: %s", error)
 
 
 def _batcher(manifest: Manifest) -> Callable[[list[Example]], SpectrogramBatch]:
@@ -148,11 +176,9 @@ def _labels(manifest: Manifest, rows: list[int]) -> Tensor | None:
     return labels
 
 
-def _buckets(
-    seconds: npt.NDArray[np.float64], batch_seconds: float, front_end: FrontEnd
-) -> list[tuple[int, int]]:
+def _buckets(seconds: npt.NDArray[np.float64], batch_seconds: float, front_end: FrontEnd) -> list[tuple[int, int]]:
     """(clips, longest clip in frames) of each bucket; the edges are quantiles of the clips' durations."""
     # A frame more than the header promises is in reach of rounding in the resampler.
     frames = np.ceil(np.quantile(seconds, np.linspace(0, 1, BUCKETS + 1)[1:]) / front_end.hop_seconds).astype(int) + 2
     budget = batch_seconds / front_end.hop_seconds
-    return [(max(1, round(budget / edge)), int(edge)) for edge in np.unique(frames)]
+    return [(max(1, int(budget / edge)), int(edge)) for edge in np.unique(frames)]

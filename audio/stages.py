@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..core.config import PartChoice
-from ..core.experiment import Experiment
 from ..core.stages import Stage
+
+if TYPE_CHECKING:
+    from ..core.experiment import Experiment
 
 
 def survey_stage(experiment: Experiment, corpus: PartChoice) -> Stage:

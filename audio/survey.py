@@ -1,8 +1,9 @@
 """A corpus checks itself: one pass over the audio that finds every recording which cannot be used.
 
-Notable choices: each clip is decoded once, and the caller may take its waveform in the same pass (for the statistics
-of a front end); a few clips are decoded ahead on threads, so that memory does not grow with the corpus; the first
-reason found is the one reported. libsndfile decodes a truncated wav without a word and mends its frame count, hence
+Notable choices: recordings are read in stretches of a minute, and a few are read ahead on threads, so that memory grows
+neither with the corpus nor with the length of a recording; the caller may take the waveforms in the same pass (for the
+statistics of a front end), for which only recordings of several stretches are decoded a second time; the first reason
+found is the one reported. libsndfile decodes a truncated wav without a word and mends its frame count, hence
 the file's own chunk sizes are compared with what is there (`containers`).
 """
 
@@ -17,12 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 
 from ..core.corpus import SPLITS, Manifest
 from ..core.errors import CorpusError
 from .containers import missing_bytes
-from .decode import read_native, to_mono
+from .decode import open_sound, to_mono
 from .settings import SurveyRules
+
+STRETCH_SECONDS = 60.0
+"""Longest piece of a recording that is held in memory at once, in seconds."""
 
 REASONS = ("missing", "unreadable", "empty", "non_finite", "truncated", "too_short", "silent", "clipped")
 
@@ -97,9 +102,11 @@ class Survey:
 
 @dataclass(frozen=True)
 class _Finding:
+    """What is known of one recording; `waveform` only of a good one that is a single stretch."""
+
     fault: BadFile | None
-    waveform: npt.NDArray[np.float32]
-    seconds: float
+    seconds: float = 0.0
+    waveform: npt.NDArray[np.float32] | None = None
 
 
 def survey(
@@ -111,13 +118,14 @@ def survey(
     progress: Callable[[int, int], None] | None = None,
     declared_seconds: npt.NDArray[np.float64] | None = None,
 ) -> Survey:
-    """Decode every recording once and sort the good from the bad.
+    """Read every recording and sort the good from the bad.
 
     Args:
         manifest: the recordings
         rules: when a recording counts as bad
         sample_rate: of the waveforms given to `on_clip`, in Hz
-        on_clip: called with the row and the mono (S,) float32 waveform of each good recording, in the manifest's order
+        on_clip: called with the row and the mono (S,) float32 waveform of each good recording, in the manifest's order;
+            of a recording longer than `STRETCH_SECONDS`, once for each stretch, which is resampled by itself
         progress: called with how many recordings are done and how many there are
         declared_seconds: (clips,) how long each recording should be; NaN where that is unknown
     """
@@ -135,8 +143,11 @@ def survey(
         else:
             good.append(row)
             seconds[str(manifest.splits[row])] += finding.seconds
-            if on_clip is not None:
+            if on_clip is not None and finding.waveform is not None:
                 on_clip(row, finding.waveform)
+            elif on_clip is not None:
+                for waveform in _waveforms(manifest.path(row), sample_rate):
+                    on_clip(row, waveform)
         if progress is not None:
             progress(row + 1, len(manifest))
     hours = {split: total / 3600 for split, total in seconds.items() if total}
@@ -158,25 +169,76 @@ def _in_order(examine: Callable[[int], _Finding], rows: int) -> Iterator[_Findin
 def _examine(manifest: Manifest, row: int, rules: SurveyRules, sample_rate: int, declared_seconds: float) -> _Finding:
     path = manifest.path(row)
 
-    def finding(fault: tuple[str, str] | None, waveform: npt.NDArray[np.float32], seconds: float) -> _Finding:
-        return _Finding(BadFile(str(manifest.paths[row]), *fault) if fault else None, waveform, seconds)
+    def bad(reason: str, detail: str) -> _Finding:
+        return _Finding(BadFile(str(manifest.paths[row]), reason, detail))
 
-    nothing = np.empty(0, np.float32)
     if not path.is_file():
-        return finding(("missing", f"not in `{manifest.root}`"), nothing, 0.0)
+        return bad("missing", f"not in `{manifest.root}`")
+    heard, waveform = _Heard(), None
     try:
-        samples, native_rate = read_native(path)
+        with open_sound(path) as file:
+            for samples in _stretches(file):
+                waveform = to_mono(samples, file.samplerate, sample_rate) if not heard.frames else None
+                heard.add(samples)
+            seconds = heard.frames / file.samplerate
     except CorpusError as error:
-        return finding(("unreadable", str(error)), nothing, 0.0)
-    mono = to_mono(samples, native_rate, native_rate)
+        return bad("unreadable", str(error))
     stated = max(float(manifest.seconds[row]), declared_seconds if declared_seconds > 0 else 0.0)
-    fault = (
-        _fault_of_length(path, len(samples) / native_rate, stated, rules)
-        or _fault_of_level(mono, rules)
-        or _clipping(samples, rules)
-    )
-    waveform = nothing if fault else to_mono(samples, native_rate, sample_rate)
-    return finding(fault, waveform, len(samples) / native_rate)
+    fault = _fault_of_length(path, seconds, stated, rules) or _fault_of_level(heard, rules) or _clipping(heard, rules)
+    return bad(*fault) if fault else _Finding(None, seconds, waveform)
+
+
+def _stretches(file: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
+    """Consecutive stretches of a recording, (S, channels) each, at its own rate."""
+    while len(samples := file.read(max(1, round(STRETCH_SECONDS * file.samplerate)), dtype="float32", always_2d=True)):
+        yield samples
+
+
+def _waveforms(path: Path, sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
+    with open_sound(path) as file:
+        for samples in _stretches(file):
+            yield to_mono(samples, file.samplerate, sample_rate)
+
+
+class _Heard:
+    """Level and clipping of a recording, taken in stretch by stretch as if it were whole."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.not_finite = 0
+        self.peak = 0.0
+        self._power = 0.0
+        self._channels = 1
+        self._flat = 0
+        self._tail: npt.NDArray[np.float32] | None = None
+
+    def add(self, samples: npt.NDArray[np.float32]) -> None:
+        """Take in the next (S, channels) samples."""
+        with np.errstate(invalid="ignore"):  # the mean of +inf and -inf
+            mono = to_mono(samples, 1, 1)
+        self.frames += len(samples)
+        self.not_finite += int((~np.isfinite(mono)).sum())
+        self.peak = max(self.peak, float(np.abs(mono).max()))
+        self._power += float(np.square(mono, dtype=np.float64).sum())
+        self._channels = samples.shape[1]
+        self._add_flat_runs(samples)
+
+    @property
+    def root_mean_square(self) -> float:
+        return float(np.sqrt(self._power / self.frames))
+
+    @property
+    def clipped_share(self) -> float:
+        """Share in [0, 1] of all samples that lie in runs of one value at full scale."""
+        return self._flat / (self.frames * self._channels)
+
+    def _add_flat_runs(self, samples: npt.NDArray[np.float32]) -> None:
+        """Count samples in flat runs, of which some may have begun before or at the end of the last stretch."""
+        tail = samples[:0] if self._tail is None else self._tail
+        joined = np.concatenate([tail, samples])
+        # A run that began before the tail and goes on after it fills the tail, and so was counted there as well.
+        self._flat += int(_in_flat_runs(joined).sum()) - int(_in_flat_runs(tail).sum())
+        self._tail = joined[-_FLAT_RUN:].copy()
 
 
 def _fault_of_length(path: Path, seconds: float, stated: float, rules: SurveyRules) -> tuple[str, str] | None:
@@ -191,10 +253,10 @@ def _fault_of_length(path: Path, seconds: float, stated: float, rules: SurveyRul
     return None
 
 
-def _fault_of_level(mono: npt.NDArray[np.float32], rules: SurveyRules) -> tuple[str, str] | None:
-    if not np.isfinite(mono).all():
-        return "non_finite", f"{int((~np.isfinite(mono)).sum())} samples are NaN or infinite"
-    peak, rms = _dbfs(float(np.abs(mono).max())), _dbfs(float(np.sqrt(np.mean(np.square(mono, dtype=np.float64)))))
+def _fault_of_level(heard: _Heard, rules: SurveyRules) -> tuple[str, str] | None:
+    if heard.not_finite:
+        return "non_finite", f"{heard.not_finite} samples are NaN or infinite"
+    peak, rms = _dbfs(heard.peak), _dbfs(heard.root_mean_square)
     if peak < rules.silent_peak_dbfs:
         return "silent", f"peak {peak:.0f} dBFS, below {rules.silent_peak_dbfs:g} dBFS"
     if rms < rules.silent_rms_dbfs:
@@ -202,8 +264,8 @@ def _fault_of_level(mono: npt.NDArray[np.float32], rules: SurveyRules) -> tuple[
     return None
 
 
-def _clipping(samples: npt.NDArray[np.float32], rules: SurveyRules) -> tuple[str, str] | None:
-    share = clipped_share(samples)
+def _clipping(heard: _Heard, rules: SurveyRules) -> tuple[str, str] | None:
+    share = heard.clipped_share
     if share <= rules.max_clipped_share:
         return None
     return "clipped", f"{share:.1%} of the samples lie flat at full scale, more than {rules.max_clipped_share:.1%}"
@@ -211,17 +273,22 @@ def _clipping(samples: npt.NDArray[np.float32], rules: SurveyRules) -> tuple[str
 
 def clipped_share(samples: npt.NDArray[np.float32]) -> float:
     """Share in [0, 1] of (S, channels) samples that lie in runs of one value at full scale."""
+    return float(_in_flat_runs(samples).mean()) if samples.size else 0.0
+
+
+def _in_flat_runs(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """(S, channels) bool: which samples lie in runs of one value at full scale."""
     full = np.abs(samples) >= _FULL_SCALE
-    if not full.any():
-        return 0.0
+    in_run = np.zeros_like(full)
     windows = len(samples) - _FLAT_RUN + 1
-    starts = full[:windows].copy() if windows > 0 else full[:0].copy()
+    if windows <= 0 or not full.any():
+        return in_run
+    starts = full[:windows].copy()
     for shift in range(1, _FLAT_RUN):
         starts &= samples[shift : windows + shift] == samples[:windows]
-    in_run = np.zeros_like(full)
     for shift in range(_FLAT_RUN):
         in_run[shift : windows + shift] |= starts
-    return float(in_run.mean())
+    return in_run
 
 
 def _dbfs(amplitude: float) -> float:

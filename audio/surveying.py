@@ -67,13 +67,15 @@ def run_survey(run: StageRun) -> None:
     """
     settings = run.stage.settings
     manifest = run.manifest()
-    front_end = build(settings["front_end"], FrontEnd, seed=run.stage.seed)  # type: ignore[type-abstract]
+    corpus = run.corpora.corpus(settings["corpus"])
+    front_end = build(settings["front_end"], FrontEnd, seed=run.stage.seed)
     measured = set(manifest.rows_in(*settings["statistics_of"]).tolist())
     statistics = FrameStatistics()
+    transform = front_end.transform
 
     def measure(row: int, waveform: npt.NDArray[np.float32]) -> None:
         if row in measured:
-            statistics.add(front_end.spectrogram(torch.from_numpy(waveform)))
+            statistics.add(front_end.spectrogram(torch.from_numpy(waveform), transform=transform))
 
     rules = SurveyRules(max_bad_share=settings["max_bad_share"])
     run.display.start(run.stage.name, len(manifest))
@@ -83,6 +85,7 @@ def run_survey(run: StageRun) -> None:
         front_end.sample_rate,
         on_clip=measure,
         progress=lambda done, _: run.display.advance(done),
+        declared_seconds=corpus.declared_seconds(),
     )
     run.display.finish()
     found.write_bad_files(run.folder / "bad_files.jsonl")
@@ -96,14 +99,13 @@ def run_survey(run: StageRun) -> None:
         front_end.set_statistics(statistics.mean, statistics.std)
         run.parts["front_end"] = save_part(run.folder, "front_end", front_end, settings["front_end"])
     np.save(run.folder / GOOD_ROWS, found.good)
-    corpus = settings["corpus"]
     summary = {
         **run.stage.labels,
         "clips": dict(Counter(manifest.splits[found.good].tolist())),
         "hours": found.hours,
         "bad": dict(found.counts),
-        "fingerprint": run.corpora.fingerprint(corpus),
-        "card": run.corpora.corpus(corpus).card(),
+        "fingerprint": run.corpora.fingerprint(settings["corpus"]),
+        "card": corpus.card(),
     }
     if statistics.count:
         summary |= {"mean": statistics.mean.tolist(), "std": statistics.std.tolist()}

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from .config import Config
 from .errors import OssicleError, PluginError
+from .wording import choices
 
 KINDS = ("corpus", "front_end", "encoder", "tokenizer", "objective", "schedule", "task")
 
@@ -90,7 +91,7 @@ class Part:
         return (inspect.getdoc(documented) or "").partition("\n")[0]
 
 
-class UnknownPart(OssicleError):
+class UnknownPartError(OssicleError):
     """A name that no plugin has claimed."""
 
 
@@ -118,7 +119,7 @@ def config_of(part: type) -> type[Config]:
         # Only this one annotation is evaluated: the others may name types that are imported for type checkers alone.
         try:
             annotation = eval(annotation, getattr(constructor, "__globals__", {}))
-        except NameError as error:
+        except Exception as error:
             raise PluginError(f"{wanted} ({error})") from error
     if not (isinstance(annotation, type) and issubclass(annotation, Config)):
         raise PluginError(f"{wanted}, but is annotated with `{annotation}`")
@@ -151,15 +152,15 @@ class Catalog:
             raise PluginError(f"there is no kind of part called `{kind}`; allowed: {', '.join(KINDS)}")
         if isinstance(part, str) and (config is None or ":" not in part):
             raise PluginError(f'{kind} `{name}`: a part named by text needs the form "module:Class" and `config=`')
-        if config is None:
-            assert isinstance(part, type)
-            config = config_of(part)
+        if not isinstance(part, type | str):
+            raise PluginError(f'{kind} `{name}` must be a class, or text of the form "module:Class", but is {part!r}')
+        config = config or config_of(part)  # type: ignore[arg-type]
         origin = self._origin or Origin.of_program(part if isinstance(part, type) else config)
         taken = self._parts.get((kind, name))
-        if taken is not None and taken.origin != origin:
-            raise PluginError(
-                f"{kind} `{name}` is offered by {taken.origin.describe()} and by {origin.describe()}; rename one of them"
-            )
+        if taken is not None and (taken.origin, taken.target) != (origin, part):
+            both = [taken.origin.describe(), origin.describe()]
+            told = f"twice by {both[0]}" if both[0] == both[1] else f"by {both[0]} and by {both[1]}"
+            raise PluginError(f"{kind} `{name}` is offered {told}; rename one of them")
         self._parts[kind, name] = Part(kind, name, part, config, origin)
 
     @contextmanager
@@ -169,7 +170,7 @@ class Catalog:
         parts = dict(self._parts)
         try:
             yield
-        except Exception:
+        except BaseException:
             self._parts = parts
             raise
         finally:
@@ -187,14 +188,12 @@ class Catalog:
         """Look a part up.
 
         Raises:
-            UnknownPart: if there is none of that kind and name
+            UnknownPartError: if there is none of that kind and name
         """
         try:
             return self._parts[kind, name]
         except KeyError:
-            raise UnknownPart(
-                f"there is no {kind} called `{name}`; there are: {', '.join(self.names(kind)) or 'none'}"
-            ) from None
+            raise UnknownPartError(f"there is no {kind} called `{name}`. {choices(name, self.names(kind))}") from None
 
 
 @dataclass(frozen=True)
@@ -212,6 +211,9 @@ declared: list[Declared] = []
 
 def _decorator(kind: str) -> Callable[[str], Callable[[C], C]]:
     def named(name: str) -> Callable[[C], C]:
+        if not isinstance(name, str):
+            raise PluginError(f'name the part: `@ossicle.{kind}("my_{kind}")`')
+
         def declare(part: C) -> C:
             config_of(part)
             same = Declared(kind, name, part)

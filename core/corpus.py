@@ -115,7 +115,14 @@ class Corpus(ABC):
             CorpusError: if the corpus is missing or malformed; the message names the file, the line and the remedy.
         """
 
-    def prepare(self) -> None:
+    def declared_seconds(self) -> npt.NDArray[np.float64] | None:
+        """(clips,) how long each recording should be, for the survey to find truncated ones; NaN where unknown.
+
+        None, the default, leaves that to the recordings' own headers.
+        """
+        return None
+
+    def prepare(self) -> None:  # noqa: B027  # nothing is the right default
         """Make what the corpus needs on first use (rendering, an index); nothing by default."""
 
     @property

@@ -51,7 +51,7 @@ from torcheval.metrics import Metric
 
 from .data import PatchBatch, SpectrogramBatch
 from .display import Display
-from .errors import Interrupted, OssicleError, PluginError
+from .errors import Interrupted, PluginError
 from .experiment import TrainingConfig
 from .interfaces import FrontEnd, Objective
 
@@ -121,6 +121,8 @@ def train(
 class _Histogram(Metric[Tensor]):
     """Counts per code, summed over steps and ranks."""
 
+    counts: Tensor
+
     def __init__(self, size: int) -> None:
         super().__init__()
         self._add_state("counts", torch.zeros(size, dtype=torch.int64))
@@ -138,7 +140,7 @@ class _Histogram(Metric[Tensor]):
         return self
 
 
-class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):
+class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # it can be moved, but is no fairseq2 class
     """Puts an objective's figures into fairseq2's metrics."""
 
     def __init__(self, objective: Objective, front_end: FrontEnd) -> None:
@@ -331,7 +333,7 @@ def request_stop(trainer: Trainer) -> None:
 def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into a graceful stop; a second one takes its usual way."""
     signals = (signal.SIGINT, signal.SIGTERM)
-    previous = {}
+    previous: dict[signal.Signals, Any] = {}
 
     def restore() -> None:
         for number, handler in previous.items():

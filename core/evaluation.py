@@ -1,6 +1,6 @@
 """What an encoder is judged on: the `Task` interface, and what goes in and comes out of it.
 
-Importable without torch.
+Importable without torch and numpy.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from .config import Config, CorpusChoice
-from .corpus import TEST, TRAIN, VALID, Manifest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from .corpus import Manifest
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,13 @@ class TaskConfig(Config):
 
     def corpus_problems(self, manifest: Manifest) -> list[str]:
         """Say what the corpus lacks for this task; labels and all three splits are needed unless a task says else."""
-        problems = [] if manifest.label_names else ["the corpus has no labels to judge by"]
-        for split in (TRAIN, VALID, TEST):
-            rows = manifest.rows_in(split)
-            if not any(manifest.labels[row] for row in rows):
-                problems.append(f"the corpus has no labelled clip in its split `{split}`")
-        return problems
+        if not manifest.label_names:
+            return ["the corpus has no labels to judge by"]
+        return [
+            f"the corpus has no labelled clip in its split `{split}`"
+            for split in ("train", "valid", "test")
+            if not any(manifest.labels[row] for row in manifest.rows_in(split))
+        ]
 
 
 class Task(ABC):

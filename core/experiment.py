@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
@@ -41,6 +41,8 @@ Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 class TrainingConfig(Config):
     """How one stage of training runs, whatever it trains."""
 
+    incidental: ClassVar[frozenset[str]] = frozenset({"log_every", "checkpoint_every", "workers"})
+
     steps: int = Field(gt=0)
     """Updates of the weights."""
     batch_seconds: float = Field(128.0, gt=0)
@@ -67,8 +69,6 @@ class TrainingConfig(Config):
     """Steps between two checkpoints; a multiple of `log_every`."""
     workers: int = Field(2, ge=0)
     """Threads that decode audio, per device."""
-    compile: bool = False
-    """Whether to compile the model with `torch.compile`."""
 
     @field_validator("warmup_steps")
     @classmethod

@@ -50,3 +50,7 @@ class Hooks:
     @hookspec
     def ossicle_report_sections(self, run_folder: Path) -> Sequence[ReportSection] | None:
         """Add sections to the report of a finished run."""
+
+
+HOOKS = tuple(name for name in vars(Hooks) if name.startswith("ossicle_"))
+"""The names of all hooks."""

@@ -90,19 +90,25 @@ class FrontEnd(nn.Module, ABC):
     def band_edges(self) -> Tensor:
         """(bands, 2) float64: lower and upper edge of each frequency band in Hz."""
 
-    def spectrogram(self, waveform: Tensor) -> Tensor:
-        """Give one clip's frames: (S,) float32 to (T, F) float32."""
+    def spectrogram(self, waveform: Tensor, *, transform: Callable[[Any], Any] | None = None) -> Tensor:
+        """Give one clip's frames: (S,) float32 to (T, F) float32.
+
+        Args:
+            transform: what the property `transform` gave, to use it for many clips
+        """
+        transform = transform or self.transform
         if waveform.shape[0] < self.min_samples:
             waveform = nn.functional.pad(waveform, (0, self.min_samples - waveform.shape[0]))
         # The native converter ignores a view's offset in its storage, hence the copy.
         clip = {"waveform": waveform.detach().cpu().clone().unsqueeze(1), "sample_rate": float(self.sample_rate)}
-        frames: Tensor = self.transform(clip)["fbank"]
+        frames: Tensor = transform(clip)["fbank"]
         return frames.to(waveform.device)
 
     def forward(self, batch: AudioBatch) -> PatchBatch:
         """Cut waveforms into patches, each clip over its real samples alone."""
+        transform = self.transform
         frames = [
-            self.spectrogram(wave[:length])
+            self.spectrogram(wave[:length], transform=transform)
             for wave, length in zip(batch.waveform, batch.lengths.tolist(), strict=True)
         ]
         lengths = torch.tensor([clip.shape[0] for clip in frames], device=batch.waveform.device)
@@ -162,7 +168,7 @@ class Tokenizer(nn.Module, ABC):
         if not isinstance(ids, Tensor) or ids.shape != batch.valid.shape or ids.dtype != torch.int64:
             given = f"{tuple(ids.shape)} {ids.dtype}" if isinstance(ids, Tensor) else type(ids).__name__
             raise PluginError(f"tokenizer `{name}` must give {tuple(batch.valid.shape)} int64 labels, but gave {given}")
-        if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.codebook_size):
+        if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.codebook_size):
             raise PluginError(
                 f"tokenizer `{name}` says `codebook_size` {self.codebook_size}, "
                 f"but gave labels from {int(ids.min())} to {int(ids.max())}"
@@ -180,9 +186,7 @@ class Encoder(nn.Module, ABC):
     width: int
 
     @abstractmethod
-    def forward(
-        self, batch: PatchBatch, *, visible: VisiblePatches | None = None, layers: bool = False
-    ) -> Encoded:
+    def forward(self, batch: PatchBatch, *, visible: VisiblePatches | None = None, layers: bool = False) -> Encoded:
         """Encode all patches, or only the visible ones, each at its true place in the grid.
 
         Args:

@@ -18,8 +18,9 @@ from types import ModuleType
 import pluggy
 
 from .catalog import Catalog, Origin, PluginFailure, declared
-from .errors import PluginError
-from .hooks import Hooks
+from .errors import OssicleError, PluginError
+from .hooks import HOOKS, Hooks
+from .wording import choices
 
 ENTRY_POINT_GROUP = "ossicle"
 
@@ -43,19 +44,25 @@ def load_plugins(files: Sequence[Path] = ()) -> Plugins:
     """
     plugins = Plugins(pluggy.PluginManager("ossicle"), Catalog())
     plugins.manager.add_hookspecs(Hooks)
-    for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+    installed = sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name)
+    for entry_point in installed:
+        origin = _origin_of(entry_point)
         try:
-            module = entry_point.load()
-            _take_in(plugins, module, _origin_of(entry_point), name=f"{ENTRY_POINT_GROUP}:{entry_point.name}")
-        except Exception as error:
-            source = f"{_origin_of(entry_point).describe()} ({entry_point.value})"
-            plugins.catalog.failures.append(PluginFailure(source, f"{type(error).__name__}: {error}"))
-    for path in files:
-        _take_in(plugins, import_file(path), Origin.of_file(path), name=str(path))
+            name = f"{origin.source}:{entry_point.name}"
+            _take_in(plugins, entry_point.load(), origin, name=name, package=_package(entry_point.module))
+        except (Exception, SystemExit) as error:
+            source = f"{origin.describe()} ({entry_point.value})"
+            plugins.catalog.failures.append(PluginFailure(source, _told(error)))
+    for path in {path.resolve(): path.absolute() for path in files}.values():
+        module = import_file(path)
+        try:
+            _take_in(plugins, module, Origin.of_file(path), name=str(path), package=module.__name__)
+        except (Exception, SystemExit) as error:
+            raise _failed(path, error) from error
+    elsewhere = {_package(entry_point.module) for entry_point in installed}
     for part in list(declared):
-        if not any(part.part.__module__ == getattr(module, "__name__", None) for module in _modules(plugins)) and (
-            not part.part.__module__.startswith(_FILE_MODULE)
-        ):
+        package = _package(part.part.__module__)
+        if package not in elsewhere and not package.startswith(_FILE_MODULE):
             plugins.catalog.add(part.kind, part.name, part.part)
     return plugins
 
@@ -66,6 +73,7 @@ def import_file(path: Path) -> ModuleType:
     Raises:
         PluginError: if the file is missing or its code fails
     """
+    path = path.absolute()
     if not path.is_file():
         raise PluginError(f"plugin file {path} does not exist")
     digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:16]
@@ -80,36 +88,54 @@ def import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise PluginError(f"plugin file {path}{_line_in(path, error)}: {type(error).__name__}: {error}") from error
+        raise _failed(path, error) from error
     return module
 
 
 _FILE_MODULE = "ossicle_plugin_file_"
 
 
-def _modules(plugins: Plugins) -> list[object]:
-    return list(plugins.manager.get_plugins())
+def _package(module: str) -> str:
+    """The top-level package of a module: what a plugin declares anywhere inside is its own."""
+    return module.partition(".")[0]
 
 
-def _take_in(plugins: Plugins, module: ModuleType, origin: Origin, *, name: str) -> None:
+def _take_in(plugins: Plugins, plugin: object, origin: Origin, *, name: str, package: str) -> None:
     """Let one plugin register its parts; on failure nothing of it stays."""
-    plugins.manager.register(module, name=name)
+    manager = plugins.manager
+    if manager.is_registered(plugin):
+        return
+    _check_hooks(manager, plugin)
     try:
-        plugins.manager.check_pending()
+        manager.register(plugin, name=name)
+        own = [part for part in declared if _package(part.part.__module__) == package]
+        if not own and not manager.get_hookcallers(plugin):
+            raise PluginError(
+                'it offers nothing: mark a part with `@ossicle.tokenizer("name")` or its like, or a hook with '
+                "`@ossicle.hookimpl`"
+            )
         with plugins.catalog.added_by(origin):
-            others = [other for other in _modules(plugins) if other is not module]
-            plugins.manager.subset_hook_caller("ossicle_register", others)(catalog=plugins.catalog)
-            for part in declared:
-                if part.part.__module__ == module.__name__:
-                    plugins.catalog.add(part.kind, part.name, part.part)
-    except pluggy.PluginValidationError as error:
-        plugins.manager.unregister(module)
-        raise PluginError(f"plugin {origin.describe()}: {error}; hooks are listed in ossicle.core.hooks") from error
-    except Exception:
-        plugins.manager.unregister(module)
+            others = [other for other in manager.get_plugins() if other is not plugin]
+            manager.subset_hook_caller("ossicle_register", others)(catalog=plugins.catalog)
+            for part in own:
+                plugins.catalog.add(part.kind, part.name, part.part)
+    except BaseException:
+        if manager.is_registered(plugin):
+            manager.unregister(plugin)
         raise
+
+
+def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
+    """Refuse misspelt hooks and unmarked ones, which would never be called."""
+    for name in dir(plugin):
+        marked = manager.parse_hookimpl_opts(plugin, name)
+        if marked is None and name in HOOKS:
+            raise PluginError(f"`{name}` would never be called: mark it with `@ossicle.hookimpl`")
+        hook = (marked and marked.get("specname")) or name
+        if marked is not None and hook not in HOOKS:
+            raise PluginError(f"there is no hook `{hook}`. {choices(hook, HOOKS)}")
 
 
 def _origin_of(entry_point: importlib.metadata.EntryPoint) -> Origin:
@@ -117,6 +143,16 @@ def _origin_of(entry_point: importlib.metadata.EntryPoint) -> Origin:
     if distribution is None:
         return Origin(source=entry_point.value)
     return Origin(source=distribution.name, version=distribution.version)
+
+
+def _failed(path: Path, error: BaseException) -> PluginError:
+    return PluginError(f"plugin file {path}{_line_in(path, error)}: {_told(error)}")
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line; our own need no class name before them."""
+    text = str(error) if isinstance(error, OssicleError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
 
 
 def _line_in(path: Path, error: BaseException) -> str:

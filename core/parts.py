@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .catalog import Catalog, Part
+from .catalog import Catalog, Part, UnknownPartError
 from .config import PartChoice
 from .errors import ArtifactError, PluginError
 from .interfaces import building_with
@@ -35,10 +36,13 @@ def build(choice: PartChoice, expected: type[T], *, seed: int = 0, **offers: Any
     part = choice.part
     cls = part.load()
     if not issubclass(cls, expected):
-        raise PluginError(f"{part.kind} `{part.name}` of {part.origin.describe()} must be a {expected.__name__}")
+        raise PluginError(
+            f"{part.kind} `{part.name}` of {part.origin.describe()} must be an ossicle.{expected.__name__}"
+        )
+    construct: Callable[..., T] = cls
     arguments = _arguments(part, cls, offers)
     with building_with(seed):
-        return cls(choice.config, **arguments)
+        return construct(choice.config, **arguments)
 
 
 def _arguments(part: Part, cls: type, offers: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +88,7 @@ def load_part(artifact: Artifact, role: str, expected: type[T], catalog: Catalog
 
     Raises:
         ArtifactError: if there is none, or its tensors do not fit
-        UnknownPart: if the plugin that made it is not loaded
+        UnknownPartError: if the plugin that made it is not loaded
     """
     entry = artifact.card.get("parts", {}).get(role)
     if entry is None:
@@ -93,6 +97,10 @@ def load_part(artifact: Artifact, role: str, expected: type[T], catalog: Catalog
         )
     try:
         choice = PartChoice.of(catalog.get(entry["kind"], entry["type"]), entry["config"], catalog=catalog)
+    except UnknownPartError as error:
+        raise UnknownPartError(
+            f"{artifact.path} needs the plugin {entry['origin']}, which is not loaded: {error}"
+        ) from error
     except ValidationError as error:
         raise ArtifactError(
             f"{artifact.path}: the configuration of its {role} no longer fits `{entry['type']}`; make it anew: {error}"
@@ -101,7 +109,7 @@ def load_part(artifact: Artifact, role: str, expected: type[T], catalog: Catalog
     assert isinstance(module, nn.Module)
     try:
         module.load_state_dict(load_file(artifact.path / f"{role}.safetensors"))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise ArtifactError(f"{artifact.path}: the tensors of {role} do not fit its configuration: {error}") from error
     module.eval()
-    return module  # type: ignore[return-value]
+    return module

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def experiment_schema(catalog: Catalog) -> dict[str, Any]:
     """Describe what an experiment's YAML may hold, given the parts on offer."""
-    schema = Experiment.model_json_schema()
-    definitions: dict[str, Any] = schema.pop("$defs", {})
+    schema = _relaxed(Experiment.model_json_schema())
+    definitions: dict[str, Any] = {name: _relaxed(item) for name, item in schema.pop("$defs", {}).items()}
     definitions |= {kind: _kind(kind, catalog) for kind in sorted({part.kind for part in catalog.parts()})}
     for part in catalog.parts():
         definitions |= _definitions(part)

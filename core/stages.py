@@ -12,12 +12,13 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config import Config, PartChoice
 from .errors import OssicleError
-from .experiment import Experiment
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,22 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
     for stage in stages:
         if by_name.setdefault(stage.name, stage) != stage:
             raise OssicleError(f"two different stages are called `{stage.name}`")
-    for stage in by_name.values():
+    ordered: dict[str, Stage] = {}
+
+    def visit(stage: Stage, above: tuple[str, ...]) -> None:
+        if stage.name in above:
+            raise OssicleError(f"the stages form a cycle: {' -> '.join([*above, stage.name])}")
         for role, source in stage.inputs.items():
             if source not in by_name:
                 raise OssicleError(f"stage `{stage.name}` needs `{source}` as its {role}, but there is no such stage")
-    try:
-        order = TopologicalSorter({name: stage.inputs.values() for name, stage in by_name.items()}).static_order()
-        return [by_name[name] for name in order]
-    except CycleError as error:
-        raise OssicleError(f"the stages form a cycle: {' -> '.join(error.args[1])}") from error
+            if source not in ordered:
+                visit(by_name[source], (*above, stage.name))
+        ordered[stage.name] = stage
+
+    for stage in by_name.values():
+        if stage.name not in ordered:
+            visit(stage, ())
+    return list(ordered.values())
 
 
 def stage_key(stage: Stage, input_keys: Mapping[str, str], corpus_fingerprint: Callable[[PartChoice], str]) -> str:

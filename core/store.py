@@ -38,10 +38,10 @@ class Artifact:
             card = json.loads((self.path / CARD).read_text())
         except FileNotFoundError:
             raise ArtifactError(f"{self.path} is no artifact: it holds no {CARD}") from None
-        except json.JSONDecodeError as error:
+        except (ValueError, OSError) as error:
             raise ArtifactError(f"{self.path / CARD} is damaged: {error}; delete the folder to make it anew") from error
         if not isinstance(card, dict):
-            raise ArtifactError(f"{self.path / CARD} is damaged: it holds no mapping")
+            raise ArtifactError(f"{self.path / CARD} is damaged: it is no mapping; delete the folder to make it anew")
         return card
 
     def read_json(self, name: str) -> Any:

@@ -161,6 +161,9 @@ class BeatsConfig(LayerOptions):
         del shape["patch_width"]
         return StackConfig(**options, **shape)
 
+    def facts(self) -> Mapping[str, object]:
+        return {"encoder_width": self.shape.width}
+
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
         check_divides("heads", self.shape.heads, self.shape.width)
@@ -206,6 +209,9 @@ class PlainVitConfig(Config):
             relative_bias=False,
             gated=False,
         )
+
+    def facts(self) -> Mapping[str, object]:
+        return {"encoder_width": self.stack.width}
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:

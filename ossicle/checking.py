@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .core.config import PartChoice
-from .core.errors import ConfigError, CorpusError, Problem
+from .core.errors import ConfigError, CorpusError, PluginError, Problem
 from .core.evaluation import TaskConfig
 from .core.experiment import Experiment, ResolvedExperiment, load_experiment, parts_of
 from .core.loading import Plugins, load_plugins
-from .core.nodes import NodePath
 from .core.running import Corpora
 from .core.stages import Schedule, Stage, in_order
+from .core.validation import in_reading_order
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,16 @@ def check(path: Path, overrides: Sequence[str], corpora: Corpora, *, prepare: bo
     resolved = load_experiment(path, overrides=overrides, catalog_for=catalog_for)  # type: ignore[arg-type]
     problems = [*_misfits(resolved), *_corpus_problems(resolved, corpora, prepare=prepare)]
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(in_reading_order(problems, resolved.document.source))
     schedule = resolved.experiment.schedule
     stages = _schedule(schedule).stages(resolved.experiment)
     return CheckedExperiment(resolved, loaded[-1], in_order(stages))
 
 
 def _schedule(choice: PartChoice) -> Schedule:
-    schedule: Schedule = choice.part.load()(choice.config)
+    schedule = choice.part.load()(choice.config)
+    if not isinstance(schedule, Schedule):
+        raise PluginError(f"schedule `{choice.name}` of {choice.origin.describe()} must be an ossicle.Schedule")
     return schedule
 
 
@@ -90,7 +92,7 @@ def _corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare:
     for number, task in enumerate(experiment.evaluate):
         if isinstance(task.config, TaskConfig) and (task.config.corpus or experiment.corpus) not in broken:
             manifest = corpora.manifest(task.config.corpus or experiment.corpus)
-            where: NodePath = ("evaluate", number)
+            where = ("evaluate", number, "corpus")
             yield from (resolved.problem(where, message) for message in task.config.corpus_problems(manifest))
 
 
@@ -100,5 +102,7 @@ def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[
     if not len(manifest.rows_in(*experiment.pretrain.splits)):
         there = ", ".join(sorted(set(manifest.splits.tolist())))
         wanted = ", ".join(experiment.pretrain.splits)
-        message = f"corpus `{experiment.corpus.label}` has no clip in the splits {wanted}. It has: {there or 'no clips'}"
+        message = (
+            f"corpus `{experiment.corpus.label}` has no clip in the splits {wanted}. It has: {there or 'no clips'}"
+        )
         yield resolved.problem(("pretrain", "splits"), message)

@@ -11,9 +11,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .core.errors import Interrupted, OssicleError
+
+if TYPE_CHECKING:
+    from .core.catalog import Catalog
 
 MENDABLE, STOPPED = 2, 130
 
@@ -108,8 +112,7 @@ def _check(options: argparse.Namespace) -> int:
 
     checked = check(options.experiment, options.overrides, Corpora(Silent()), prepare=False)
     print(resolved_yaml(checked.experiment), end="")
-    for failure in checked.plugins.catalog.failures:
-        print(f"warning: plugin {failure.source} failed: {failure.error}", file=sys.stderr)
+    _warn_of(checked.plugins.catalog)
     print(f"{options.experiment}: nothing wrong; {len(checked.stages)} stages", file=sys.stderr)
     return 0
 
@@ -122,25 +125,30 @@ def _plugins(options: argparse.Namespace) -> int:
         {"kind": part.kind, "name": part.name, "origin": part.origin.describe(), "summary": part.summary}
         for part in catalog.parts()
     ]
-    failures = [{"source": failure.source, "error": failure.error} for failure in catalog.failures]
     if options.json:
+        failures = [{"source": failure.source, "error": failure.error} for failure in catalog.failures]
         print(json.dumps({"parts": parts, "failures": failures}, indent=2))
         return 0
-    width = max((len(part["name"]) for part in parts), default=0)
+    widths = {column: max(len(part[column]) for part in parts) for column in ("kind", "name", "origin")}
     for part in parts:
-        print(f"{part['kind']:<10} {part['name']:<{width}}  {part['origin']:<24} {part['summary']}")
-    for failure in failures:
-        print(f"failed: {failure['source']}: {failure['error']}", file=sys.stderr)
+        print("  ".join([*(f"{part[column]:<{width}}" for column, width in widths.items()), part["summary"]]).rstrip())
+    _warn_of(catalog)
     return 0
+
+
+def _warn_of(catalog: Catalog) -> None:
+    for failure in catalog.failures:
+        print(f"warning: plugin {failure.source} failed: {failure.error}", file=sys.stderr)
 
 
 def _explain(options: argparse.Namespace) -> int:
     from .core.catalog import KINDS
     from .core.loading import load_plugins
+    from .core.wording import choices
     from .explaining import explain
 
     if options.kind not in KINDS:
-        raise OssicleError(f"there is no kind of part called `{options.kind}`; allowed: {', '.join(KINDS)}")
+        raise OssicleError(f"there is no kind of part called `{options.kind}`. {choices(options.kind, KINDS)}")
     print(explain(load_plugins(options.plugin).catalog.get(options.kind, options.name)))
     return 0
 

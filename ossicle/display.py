@@ -70,9 +70,7 @@ class TerminalDisplay:
 def _figures(values: Mapping[str, float]) -> str:
     """The metrics a person watches: loss, accuracies, and audio-seconds per second."""
     shown = [f"loss {values['loss']:.3f}"] if "loss" in values else []
-    shown += [
-        f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items() if name.endswith("accuracy")
-    ]
+    shown += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items() if name.endswith("accuracy")]
     if "audio_seconds_per_second" in values:
         shown.append(f"{values['audio_seconds_per_second']:.0f} audio-s/s")
     return "  ".join(shown)

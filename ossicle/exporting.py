@@ -1,7 +1,8 @@
 """Embed or tokenize files and folders of audio into one `.npz` or `.parquet`.
 
-A `.parquet` has one row per time column (embeddings) or per token, with the file, the time and the band; an `.npz` holds
-the same as arrays that are concatenated over the files, with `offsets` to cut them apart again.
+A `.parquet` has one row per token, or per embedding of a time column (`scope` is `frame`) and of a whole clip (`clip`),
+with its file, its time in seconds and its band in Hz. An `.npz` holds the same columns as arrays that are concatenated
+over the files, with `offsets` to cut them apart again; columns of whole clips start with `clip_`.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ def embed_files(part: Path, audio: Sequence[Path], out: Path, *, plugins: Sequen
     """
 
     def of_clip(model: LoadedPart, waveform: npt.NDArray[np.float32]) -> tuple[Columns, Columns]:
-        found = model.embed(waveform, sample_rate=model.front_end.sample_rate)
+        rate = model.front_end.sample_rate
+        found = model.embed(waveform, sample_rate=rate)
         times = found.times.numpy()
-        frames = {"frames": found.frames[0].numpy(), "start": times[:, 0], "end": times[:, 1]}
-        return {"clips": found.clip.numpy()}, frames
+        clip = {"embedding": found.clip.numpy(), "start": np.zeros(1), "end": np.array([len(waveform) / rate])}
+        return clip, {"embedding": found.frames[0].numpy(), "start": times[:, 0], "end": times[:, 1]}
 
     return _export(part, audio, out, plugins, of_clip)
 
 
 def tokenize_files(part: Path, audio: Sequence[Path], out: Path, *, plugins: Sequence[Path] = ()) -> int:
-    """Write the id of every token, with its start and end in seconds and its band's edges in Hz.
+    """Write every token, with its start and end in seconds and its band's edges in Hz.
 
     Returns and raises as `embed_files`.
     """
@@ -50,7 +52,7 @@ def tokenize_files(part: Path, audio: Sequence[Path], out: Path, *, plugins: Seq
         found = model.tokenize(waveform, sample_rate=model.front_end.sample_rate)
         times, bands = found.times.numpy(), found.bands.numpy()
         columns = {
-            "ids": found.ids[0].numpy(),
+            "token": found.ids[0].numpy(),
             "start": times[:, 0].repeat(len(bands)),
             "end": times[:, 1].repeat(len(bands)),
             "low_hz": np.tile(bands[:, 0], len(times)),
@@ -70,37 +72,41 @@ def _export(
 ) -> int:
     if out.suffix not in (".npz", ".parquet"):
         raise OssicleError(f"--out must end in .npz or .parquet, but is {out}")
-    files = list(_audio_files(audio))
+    paths = list(_audio_files(audio))
     model = load(part, plugins=plugins)
-    per_clip: dict[str, list[npt.NDArray[Any]]] = {}
-    per_row: dict[str, list[npt.NDArray[Any]]] = {}
-    counts = []
-    for path in files:
-        clip, rows = of_clip(model, decode(path, model.front_end.sample_rate))
-        for name, value in clip.items():
-            per_clip.setdefault(name, []).append(value)
-        for name, value in rows.items():
-            per_row.setdefault(name, []).append(value)
-        counts.append(len(next(iter(rows.values()))))
-    clips = {name: np.concatenate(values) for name, values in per_clip.items()}
-    rows = {name: np.concatenate(values) for name, values in per_row.items()}
+    found = [of_clip(model, decode(path, model.front_end.sample_rate)) for path in paths]
+    files = np.array([str(path) for path in paths])
+    clips, rows = (_joined([columns[which] for columns in found]) for which in (0, 1))
+    counts = [len(columns["start"]) for _, columns in found]
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        np.savez_compressed(out, files=np.array([str(path) for path in files]), offsets=np.cumsum([0, *counts]), **clips, **rows)
+        arrays = {f"clip_{name}": values for name, values in clips.items()} | dict(rows)
+        np.savez_compressed(out, allow_pickle=False, files=files, offsets=np.cumsum([0, *counts]), **arrays)
     else:
-        _write_parquet(out, files, counts, rows)
-    return len(files)
+        _write_parquet(out, files, counts, clips, rows)
+    return len(paths)
 
 
-def _write_parquet(out: Path, files: Sequence[Path], counts: Sequence[int], rows: Columns) -> None:
+def _joined(columns: Sequence[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+
+
+def _write_parquet(
+    out: Path, files: npt.NDArray[np.str_], counts: Sequence[int], clips: Columns, rows: Columns
+) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    names = pyarrow.array([str(path) for path in files]).take(np.repeat(np.arange(len(files)), counts))
-    table = {"file": names}
-    for name, values in rows.items():
-        table[name] = pyarrow.array(list(values)) if values.ndim > 1 else pyarrow.array(values)
-    pyarrow.parquet.write_table(pyarrow.table(table), out)
+    def column(values: npt.NDArray[Any]) -> Any:
+        flat = pyarrow.array(values.ravel())
+        return pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1]) if values.ndim > 1 else flat
+
+    def table(files: npt.NDArray[np.str_], scope: str, columns: Columns) -> Any:
+        scopes = {"scope": [scope] * len(files)} if clips else {}
+        return pyarrow.table({"file": files} | scopes | {name: column(values) for name, values in columns.items()})
+
+    tables = [table(files, "clip", clips)] if clips else []
+    pyarrow.parquet.write_table(pyarrow.concat_tables([*tables, table(np.repeat(files, counts), "frame", rows)]), out)
 
 
 def _audio_files(paths: Sequence[Path]) -> Iterator[Path]:

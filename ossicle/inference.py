@@ -113,7 +113,7 @@ class LoadedPart:
         """Embed clips.
 
         Args:
-            waveform: (S,) or (B, S), float in [-1, 1] or integers, at any rate
+            waveform: (S,) or (B, S), floats in [-1, 1] or signed integers, at any rate; one channel
             sample_rate: in Hz; the waveform is resampled to the front end's rate where it differs
             lengths: (B,) real samples of each clip; all of S when None
             layers: also give every layer's output
@@ -242,17 +242,35 @@ def _load_released(path: Path) -> LoadedPart:
 
 def _clips(waveform: Waveform, lengths: Sequence[int] | Tensor | None) -> list[npt.NDArray[np.float32]]:
     """Cut a waveform into clips of their real lengths, as float32 in [-1, 1]."""
-    array = waveform.detach().cpu().numpy() if isinstance(waveform, Tensor) else np.asarray(waveform)
+    array = _as_float(waveform)
     if array.ndim not in (1, 2):
         raise OssicleError(f"`waveform` must be (samples,) or (clips, samples), but is {array.shape}")
     array = np.atleast_2d(array)
-    if np.issubdtype(array.dtype, np.integer):
-        array = array / (np.iinfo(array.dtype).max + 1.0)
-    if not np.isfinite(array).all():
-        raise OssicleError("`waveform` holds values that are not finite")
-    real = [array.shape[1]] * len(array) if lengths is None else [int(length) for length in lengths]
-    if len(real) != len(array) or not all(0 <= length <= array.shape[1] for length in real):
+    if not len(array):
+        raise OssicleError("`waveform` holds no clips")
+    real = [array.shape[1]] * len(array) if lengths is None else np.asarray(lengths).reshape(-1).tolist()
+    if len(real) != len(array) or not all(length in range(array.shape[1] + 1) for length in real):
         raise OssicleError(
-            f"`lengths` must hold {len(array)} numbers between 0 and {array.shape[1]}, but holds {real}"
+            f"`lengths` must hold {len(array)} whole numbers between 0 and {array.shape[1]}, but holds {real}"
         )
-    return [np.ascontiguousarray(clip[:length], dtype=np.float32) for clip, length in zip(array, real, strict=True)]
+    clips = [
+        np.ascontiguousarray(clip[: int(length)], dtype=np.float32) for clip, length in zip(array, real, strict=True)
+    ]
+    if not all(np.isfinite(clip).all() for clip in clips):
+        raise OssicleError("`waveform` holds values that are not finite")
+    return clips
+
+
+def _as_float(waveform: Waveform) -> npt.NDArray[Any]:
+    """Numbers in [-1, 1]; integers are divided by the full scale of their type."""
+    if isinstance(waveform, Tensor):
+        waveform = waveform.detach().cpu()
+        # NumPy knows no bfloat16.
+        array = (waveform.float() if waveform.is_floating_point() else waveform).numpy()
+    else:
+        array = np.asarray(waveform)
+    if np.issubdtype(array.dtype, np.signedinteger):
+        return array / (np.iinfo(array.dtype).max + 1.0)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise OssicleError(f"`waveform` must be floats in [-1, 1] or signed integers, but is {array.dtype}")
+    return array

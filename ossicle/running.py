@@ -13,6 +13,7 @@ from typing import Any
 
 from .checking import CheckedExperiment, check
 from .core.display import Display, Silent
+from .core.errors import OssicleError
 from .core.experiment import resolved_yaml
 from .core.running import Corpora, StageRecord, command_line, run_stages, versions
 from .core.store import Store
@@ -42,10 +43,14 @@ def run(
     Raises:
         ConfigError: if the experiment cannot run as written
         Interrupted: if it was asked to stop; the same call goes on from there
+        OssicleError: if it was started as one of several processes
     """
+    _refuse_many_processes()
     display = display or Silent()
     corpora = Corpora(display)
     checked = check(Path(experiment), overrides, corpora, prepare=True)
+    for failure in checked.plugins.catalog.failures:
+        display.warn(f"plugin {failure.source} failed: {failure.error}")
     folder = Path(out) / checked.experiment.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "experiment.yaml").write_text(resolved_yaml(checked.experiment))
@@ -59,6 +64,15 @@ def run(
     sections = checked.plugins.manager.hook.ossicle_report_sections(run_folder=folder)
     write_report(folder, [section for group in sections for section in group or ()])
     return folder
+
+
+def _refuse_many_processes() -> None:
+    processes = os.environ.get("WORLD_SIZE") or "1"
+    if processes != "1":
+        raise OssicleError(
+            f"WORLD_SIZE is {processes}, but a run takes one process so far; "
+            "start it without torchrun, or unset WORLD_SIZE"
+        )
 
 
 def _run_record(
@@ -93,7 +107,7 @@ def _run_record(
         ],
         "warnings": [
             *(warning for record in records for warning in record.artifact.card["warnings"]),
-            *(f"plugin {failure.source}: {failure.error}" for failure in checked.plugins.catalog.failures),
+            *(f"plugin {failure.source} failed: {failure.error}" for failure in checked.plugins.catalog.failures),
         ],
     }
 

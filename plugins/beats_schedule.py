@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from ossicle.audio.stages import survey_stage
 from ossicle.core.config import Config, TokenizerChoice
-from ossicle.core.experiment import Experiment
 from ossicle.core.stages import Schedule, Stage
 from ossicle.tasks.stages import UNTRAINED, evaluation_stages, pretrain_stage, untrained_stage
 from ossicle.tokenizers.stages import tokenizer_stage
+
+if TYPE_CHECKING:
+    from ossicle.core.experiment import Experiment
 
 
 class IterationConfig(Config):
@@ -27,7 +31,7 @@ class BeatsScheduleConfig(Config):
 
 
 class BeatsSchedule(Schedule):
-    """Survey the corpus, then for every iteration prepare the tokenizer and pre-train; judge all encoders at the end."""
+    """Survey the corpus, then for every iteration prepare the tokenizer and pre-train; judge all encoders last."""
 
     def __init__(self, config: BeatsScheduleConfig) -> None:
         self.config = config

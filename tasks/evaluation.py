@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..core.errors import PluginError
 from ..core.evaluation import Features, Task
@@ -19,15 +21,14 @@ def evaluate(run: StageRun) -> None:
     if not isinstance(task, Task):
         raise PluginError(f"task `{choice.name}` of {choice.part.origin.describe()} must be an ossicle.Task")
     with np.load(run.inputs["features"].path / "features.npz", allow_pickle=False) as file:
-        arrays = dict(file)
-    rows = arrays.pop("rows")
-    result = task.evaluate(Features(run.manifest().take(rows), arrays), seed=run.stage.seed)
+        views = dict(file)
+    rows = views.pop("rows")
+    result = task.evaluate(Features(run.manifest().take(rows), views), seed=run.stage.seed)
     scores = {**run.stage.labels, "scores": [asdict(score) for score in result.scores]}
     (run.folder / "scores.json").write_text(json.dumps(scores, indent=2))
-    np.savez_compressed(
-        run.folder / "predictions.npz",
-        clips=rows[result.clips],
-        truth=result.truth,
-        **{f"scores/{view}": predictions for view, predictions in result.predictions.items()},
-    )
+    arrays: dict[str, npt.NDArray[Any]] = {
+        f"scores/{view}": predictions for view, predictions in result.predictions.items()
+    }
+    arrays |= {"clips": rows[result.clips], "truth": result.truth}
+    np.savez_compressed(run.folder / "predictions.npz", allow_pickle=False, **arrays)
     run.metrics |= {f"{score.view}/{score.metric}": score.value for score in result.scores}

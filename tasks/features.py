@@ -51,11 +51,12 @@ def extract(run: StageRun) -> None:
             views = encoded_views(encoder.to(device)(front_end.patches(batch)))
         for name, view in views.items():
             collected.setdefault(name, []).append(view.float().cpu())
+        assert batch.clips is not None  # `clip_batches` numbers its clips
         order.append(batch.clips.cpu())
         run.display.advance(sum(map(len, order)))
     run.display.finish()
     clips = torch.cat(order) if order else torch.empty(0, dtype=torch.int64)
     sorting = clips.argsort()
-    views = {name: torch.cat(parts)[sorting].numpy() for name, parts in collected.items()}
-    np.savez(run.folder / "features.npz", rows=clips[sorting].numpy(), **views)
+    arrays = {name: torch.cat(parts)[sorting].numpy() for name, parts in collected.items()}
+    np.savez(run.folder / "features.npz", allow_pickle=False, rows=clips[sorting].numpy(), **arrays)
     run.metrics["clips"] = len(clips)

@@ -92,9 +92,12 @@ class MaskedPrediction(Objective):
         return hidden, self.to_labels(predicted[hidden])
 
     def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
-        label_entropy = entropy(histograms["labels"])
+        labels = histograms["labels"].double()
+        label_entropy = entropy(labels)
+        smoothing = self.config.label_smoothing * labels.mean()
         return {
             "label_entropy": label_entropy,
+            "guessing_loss": entropy(labels * (1 - self.config.label_smoothing) + smoothing),
             "label_perplexity": float(torch.tensor(label_entropy).exp()),
             "labels_used": int((histograms["labels"] > 0).sum()),
             "predicted_perplexity": float(torch.tensor(entropy(histograms["predictions"])).exp()),
@@ -109,10 +112,10 @@ class MaskedPrediction(Objective):
             )
         if progress > 0.5 and metrics["predicted_perplexity"] < 1.5 <= metrics["label_perplexity"]:
             found.append("the predictions have collapsed: nearly all are one label; try a longer warm-up or a lower lr")
-        if progress > 0.5 and metrics["loss"] > metrics["label_entropy"]:
+        if progress > 0.5 and metrics["loss"] > metrics["guessing_loss"]:
             found.append(
-                f"nothing is learnt: the loss {metrics['loss']:.2f} is above the labels' entropy "
-                f"{metrics['label_entropy']:.2f}; try a longer warm-up or another lr"
+                f"nothing is learnt: the loss {metrics['loss']:.2f} is above {metrics['guessing_loss']:.2f}, what "
+                f"guessing by the labels' frequencies costs; try a longer warm-up or another lr"
             )
         return found
 

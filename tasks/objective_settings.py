@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -71,3 +72,13 @@ class MaskedPredictionConfig(Config):
 
     predictor: PredictorConfig = PredictorConfig()
     """The label predictor."""
+
+    def problems(self, facts: Mapping[str, object]) -> list[str]:
+        width, predictor = facts.get("encoder_width"), self.predictor
+        if predictor.width is not None or not isinstance(width, int):
+            return []
+        try:
+            check_divides("predictor.heads", predictor.heads or max(1, width // HEAD_DIM), width)
+        except ValueError as error:
+            return [str(error)]
+        return []

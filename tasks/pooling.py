@@ -15,8 +15,23 @@ from ..core.errors import PluginError
 
 
 def encoded_views(encoded: Encoded) -> dict[str, Tensor]:
-    """Pool the patches of whole clips: `mean` (B, D) over all, `bands` (B, bands * D) over time in each band."""
-    return {"mean": pool_mean(encoded), "bands": pool_bands(encoded)}
+    """Pool the patches of whole clips.
+
+    `mean` (B, D) is taken over all patches; `bands` (B, bands * D) over time in each band, bands in ascending order;
+    `bands+std` (B, 2 * bands * D) adds each band's standard deviation over time, as the log-mel baseline has it.
+
+    Raises:
+        PluginError: if the encoder gave other than one vector per patch of the grid
+    """
+    sequence, valid = _by_band(encoded)
+    mean = _masked_mean(sequence, valid)  # (B, bands, D)
+    std = _masked_mean((sequence.float() - mean.unsqueeze(2)).square(), valid).sqrt()
+    bands = rearrange(mean, "b band d -> b (band d)")
+    return {
+        "mean": pool_mean(encoded),
+        "bands": bands,
+        "bands+std": torch.cat([bands, rearrange(std, "b band d -> b (band d)")], dim=-1),
+    }
 
 
 def pool_mean(encoded: Encoded) -> Tensor:
@@ -24,12 +39,8 @@ def pool_mean(encoded: Encoded) -> Tensor:
     return _masked_mean(encoded.sequence, encoded.valid)
 
 
-def pool_bands(encoded: Encoded) -> Tensor:
-    """Mean over time of each frequency band, bands in ascending order: (B, N, D) -> (B, bands * D).
-
-    Raises:
-        PluginError: if the encoder gave other than one vector per patch of the grid
-    """
+def _by_band(encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """Split a sequence by frequency band: (B, bands, columns, D), and (B, bands, columns) bool."""
     patches = encoded.sequence.shape[1]
     if patches != encoded.grid.patches:
         raise PluginError(
@@ -38,15 +49,13 @@ def pool_bands(encoded: Encoded) -> Tensor:
         )
     bands = encoded.grid.bands
     sequence = rearrange(encoded.sequence, "b (column band) d -> b band column d", band=bands)
-    valid = rearrange(encoded.valid, "b (column band) -> b band column", band=bands)
-    return rearrange(_masked_mean(sequence, valid), "b band d -> b (band d)")
+    return sequence, rearrange(encoded.valid, "b (column band) -> b band column", band=bands)
 
 
 def pool_columns(encoded: Encoded) -> tuple[Tensor, Tensor]:
     """Mean over the frequency bands of each time column: (B, N, D) -> (B, columns, D), and (B, columns) bool."""
-    bands = encoded.grid.bands
-    sequence = rearrange(encoded.sequence, "b (column band) d -> b column band d", band=bands)
-    valid = rearrange(encoded.valid, "b (column band) -> b column band", band=bands)
+    sequence, valid = _by_band(encoded)
+    sequence, valid = sequence.transpose(1, 2), valid.transpose(1, 2)
     return _masked_mean(sequence, valid), valid.any(dim=-1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ..core.running import StageRun
 
 PICTURED_CLIPS = 6
 HISTOGRAMS = "histograms.jsonl"
+TRAIN_LOG = Path("metrics", "train.jsonl")
+"""Where fairseq2 writes its metrics."""
 
 
 def initialise(run: StageRun) -> None:
@@ -45,7 +48,7 @@ def pretrain(run: StageRun) -> None:
     encoder = _build_encoder(run, front_end)
     objective = build(
         training.objective,
-        Objective,  # type: ignore[type-abstract]
+        Objective,
         seed=run.stage.seed,
         encoder=encoder,
         tokenizer=tokenizer.to(device),
@@ -63,6 +66,8 @@ def pretrain(run: StageRun) -> None:
         seed=run.stage.seed,
         workers=training.workers,
     )
+    for log in (run.work / TRAIN_LOG, run.work / HISTOGRAMS):
+        _drop_unfinished_line(log)
     summary = train(
         objective,
         front_end,
@@ -89,7 +94,7 @@ def pretrain(run: StageRun) -> None:
 def _build_encoder(run: StageRun, front_end: FrontEnd) -> Encoder:
     return build(
         run.stage.settings["encoder"],
-        Encoder,  # type: ignore[type-abstract]
+        Encoder,
         seed=run.stage.seed,
         patch_dim=front_end.patch_dim,
         bands=front_end.bands,
@@ -126,6 +131,13 @@ def _publish(run: StageRun, step: int, metrics: Mapping[str, Any]) -> None:
     run.plugins.manager.hook.ossicle_step_end(stage=run.stage.name, step=step, metrics=plain)
 
 
+def _drop_unfinished_line(path: Path) -> None:
+    """Cut off what a killed run was writing, so that the next line does not run into it."""
+    if path.is_file():
+        written = path.read_bytes()
+        path.write_bytes(written[: written.rfind(b"\n") + 1])
+
+
 def _last_per_step(path: Path, key: str) -> list[dict[str, Any]]:
     """Read JSON lines; after an interruption a step can appear twice, and the last one counts."""
     records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
@@ -135,7 +147,7 @@ def _last_per_step(path: Path, key: str) -> list[dict[str, Any]]:
 def _keep_curves(run: StageRun) -> None:
     """Write `metrics.jsonl`, `codebook_usage.npz` and the warnings of the whole training."""
     with (run.folder / "metrics.jsonl").open("w") as file:
-        for record in _last_per_step(run.work / "metrics" / "train.jsonl", "Step"):
+        for record in _last_per_step(run.work / TRAIN_LOG, "Step"):
             step, time = record.pop("Step"), record.pop("Time")
             file.write(json.dumps({"step": step, "time": time, **record}) + "\n")
     counted = _last_per_step(run.work / HISTOGRAMS, "step")
@@ -152,7 +164,8 @@ def _keep_curves(run: StageRun) -> None:
     run.warnings.extend(first.values())
     tensorboard = run.work / "tb"
     if tensorboard.is_dir():
-        tensorboard.rename(run.folder / "tensorboard")
+        # Not moved: a run that is killed before its artifact is kept finds its work whole.
+        shutil.copytree(tensorboard, run.folder / "tensorboard")
 
 
 @torch.no_grad()

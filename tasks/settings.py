@@ -6,14 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from ..core.config import Config, CorpusChoice
+from ..core.evaluation import TaskConfig
 
 
-class LinearProbeConfig(Config):
-    """Settings of `linear_probe`."""
-
-    corpus: CorpusChoice | None = None
-    """The labelled corpus to judge on; the experiment's own when left out."""
+class LinearProbeConfig(TaskConfig):
+    """Logistic regression on standardised frozen features."""
 
     strengths: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
     """Inverse regularisation (scikit-learn's `C`, against the loss summed over clips) to choose from."""
@@ -22,11 +19,8 @@ class LinearProbeConfig(Config):
     """Steps of L-BFGS after which a fit counts as not converged."""
 
 
-class KnnProbeConfig(Config):
-    """Settings of `knn_probe`."""
-
-    corpus: CorpusChoice | None = None
-    """The labelled corpus to judge on; the experiment's own when left out."""
+class KnnProbeConfig(TaskConfig):
+    """Votes of the nearest training clips in the space of frozen features."""
 
     neighbours: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 3, 5, 10, 20)
     """Numbers of neighbours to choose from; those beyond the number of training clips are left out."""

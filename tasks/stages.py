@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ..audio.stages import survey_stage
 from ..core.config import PartChoice
-from ..core.experiment import Experiment
 from ..core.stages import Stage
+
+if TYPE_CHECKING:
+    from ..core.experiment import Experiment
 
 UNTRAINED = "untrained"
 LOG_MEL = "log-mel"

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from ossicle.audio.corpora.folder import FolderCorpus
 from ossicle.audio.corpora.table import CsvCorpus
 from ossicle.audio.settings import CsvConfig, FolderConfig, SurveyRules
 from ossicle.audio.survey import REASONS, Survey, clipped_share, survey
+from ossicle.audio.surveying import FrameStatistics
 from ossicle.core.corpus import Manifest
 from ossicle.core.errors import CorpusError
 
@@ -167,6 +169,77 @@ def test_clipped_share_agrees_with_a_slow_count() -> None:
     assert slow > 0
     assert clipped_share(samples) == pytest.approx(slow / samples.size)
     assert clipped_share(samples[:2]) == 0.0
+
+
+@pytest.mark.parametrize("stretch", [1 / RATE, 3 / RATE, 0.0137, 0.3])
+def test_reading_in_stretches_finds_what_reading_whole_files_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: float
+) -> None:
+    write_bad(tmp_path)
+    write_good(tmp_path)
+    # Runs at full scale that begin, end and stretch across borders; a tenth of the samples, give or take few.
+    rng = np.random.default_rng(3)
+    flat = noise(0.2)
+    for start in rng.integers(0, len(flat) - 9, 60):
+        flat[start : start + rng.integers(1, 9)] = rng.choice([-1, 1])
+    soundfile.write(tmp_path / "runs.wav", np.stack([flat, np.roll(flat, 7)], axis=1), RATE, subtype="FLOAT")
+    manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
+    # A flac that is read sample by sample is seen to end early in another way.
+    manifest = manifest.take(np.flatnonzero(manifest.paths != "half.flac"))
+    rows = {str(path): row for row, path in enumerate(manifest.paths)}
+    if stretch < 0.001:  # a few samples at a time are slow
+        manifest = manifest.take(np.array([rows["runs.wav"], rows["short.wav"]]))
+    rules = SurveyRules(max_clipped_share=0.0)
+    whole = survey(manifest, rules, RATE)
+
+    monkeypatch.setattr("ossicle.audio.survey.STRETCH_SECONDS", stretch)
+    pieces: dict[int, list[np.ndarray]] = {}
+    found = survey(manifest, rules, RATE, on_clip=lambda row, waveform: pieces.setdefault(row, []).append(waveform))
+
+    assert found.bad == whole.bad
+    assert any("% of the samples lie flat" in file.detail for file in found.bad)
+    assert found.good.tolist() == whole.good.tolist() == sorted(pieces)
+    assert found.hours == pytest.approx(whole.hours)
+    for row, parts in pieces.items():
+        samples, _ = soundfile.read(manifest.path(row), dtype="float32", always_2d=True)
+        np.testing.assert_array_equal(np.concatenate(parts), samples.mean(axis=1))
+        assert max(map(len, parts)) <= max(1, round(stretch * RATE))
+
+
+def test_no_stretch_of_a_long_recording_is_longer_than_a_minute(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.flac", np.tile(noise(1.0), 150), RATE)
+    lengths: list[int] = []
+    found = survey(
+        FolderCorpus(FolderConfig(path=tmp_path)).manifest(),
+        SurveyRules(),
+        8000,
+        on_clip=lambda _, waveform: lengths.append(len(waveform)),
+    )
+    assert lengths == [480000, 480000, 240000]
+    assert found.hours == {"train": pytest.approx(150 / 3600)}
+
+
+def test_a_flac_without_a_stated_length_is_left_out_with_a_remedy(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "piped.flac", noise(), RATE)
+    data = bytearray((tmp_path / "piped.flac").read_bytes())
+    data[21] &= 0xF0  # the 36 bits of the number of samples
+    data[22:26] = bytes(4)
+    (tmp_path / "piped.flac").write_bytes(bytes(data))
+
+    (file,) = survey(FolderCorpus(FolderConfig(path=tmp_path)).manifest(), SurveyRules(), RATE).bad
+
+    assert file.reason == "unreadable"
+    assert "states no length" in file.detail
+
+
+def test_statistics_in_one_pass_equal_those_of_all_frames_at_once() -> None:
+    frames = torch.randn(500, 8) * torch.arange(1, 9) + 1000.0
+    statistics = FrameStatistics()
+    for part in frames.split([0, 1, 7, 200, 292]):
+        statistics.add(part)
+    assert statistics.count == 500
+    torch.testing.assert_close(statistics.mean, frames.double().mean(0))
+    torch.testing.assert_close(statistics.std, frames.double().std(0, correction=0))
 
 
 @pytest.mark.parametrize("name", ["fsdd_digits", "philharmonia_notes"])

@@ -46,6 +46,7 @@ class Beats(Config):
     """An encoder."""
 
     size: Literal["tiny", "small", "base"] = "base"
+    deep_norm: bool = True
 
 
 class RandomProjection(Config):

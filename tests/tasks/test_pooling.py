@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ossicle.core.data import Encoded, Grid
 from ossicle.core.errors import PluginError
-from ossicle.tasks.pooling import encoded_views, log_mel_views, pool_bands, pool_mean
+from ossicle.tasks.pooling import encoded_views, log_mel_views, pool_columns, pool_mean
 
 COLUMNS = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
@@ -34,12 +34,18 @@ def test_views_are_the_loops(columns):
     assert {name: tuple(view.shape) for name, view in views.items()} == {
         "mean": (len(columns), 4),
         "bands": (len(columns), 12),
+        "bands+std": (len(columns), 24),
     }
     for clip, own in enumerate(columns):
         patches = batch.sequence[clip, : own * 3]
         torch.testing.assert_close(views["mean"][clip], patches.mean(0))
-        by_band = [torch.stack([patches[column * 3 + band] for column in range(own)]).mean(0) for band in range(3)]
-        torch.testing.assert_close(views["bands"][clip], torch.cat(by_band))
+        by_band = [torch.stack([patches[column * 3 + band] for column in range(own)]) for band in range(3)]
+        means = [values.mean(0) for values in by_band]
+        stds = [values.std(0, correction=0) for values in by_band]
+        torch.testing.assert_close(views["bands"][clip], torch.cat(means))
+        torch.testing.assert_close(views["bands+std"][clip], torch.cat([*means, *stds]))
+        frames, _ = pool_columns(encoded([own]))
+        torch.testing.assert_close(frames[0, 0], encoded([own]).sequence[0, :3].mean(0))
 
 
 @given(COLUMNS, st.integers(0, 5), st.sampled_from([float("nan"), float("inf"), 1e30]))
@@ -72,7 +78,7 @@ def test_visible_patches_have_a_mean_but_no_bands():
     assert pool_mean(some).shape == (1, 4)
     expected = r"expected 6 vectors a clip \(2 columns x 3 bands\), but the encoder gave 4"
     with pytest.raises(PluginError, match=expected):
-        pool_bands(some)
+        encoded_views(some)
 
 
 def test_sums_are_float32_and_empty_clips_are_zeros():

@@ -1,0 +1,242 @@
+"""The data pipeline: every clip once an epoch, in full batches with little padding, and resumable to the sample."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile  # before fairseq2
+import torch
+
+from ossicle.audio.corpora.folder import FolderCorpus
+from ossicle.audio.front_end_settings import KaldiFbankConfig
+from ossicle.audio.kaldi_fbank import KaldiFbank
+from ossicle.audio.pipeline import clip_batches, training_pipeline
+from ossicle.audio.settings import FolderConfig
+from ossicle.core.corpus import Manifest
+from ossicle.core.data import SpectrogramBatch
+from ossicle.core.errors import CorpusError
+
+RATE, CLIPS = 16000, 60
+FRONT_END = KaldiFbank(KaldiFbankConfig(mel_bins=32))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty clips of noise, .2 to 2.5 s."""
+    folder = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    for number in range(CLIPS):
+        noise = rng.uniform(-0.5, 0.5, round(RATE * rng.uniform(0.2, 2.5)))
+        soundfile.write(folder / f"{number:02}.wav", noise, RATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(root: Path) -> Manifest:
+    return FolderCorpus(FolderConfig(path=root)).manifest()
+
+
+def stream(manifest: Manifest, **options: Any) -> Any:
+    given = {"batch_seconds": 6.0, "crop_seconds": 10.0, "seed": 1, **options}
+    return training_pipeline(manifest, np.arange(len(manifest)), FRONT_END, **given)
+
+
+def take(pipeline: Any, clips: int) -> list[SpectrogramBatch]:
+    """Batches until at least so many clips have come."""
+    batches: list[SpectrogramBatch] = []
+    for batch in pipeline:
+        batches.append(batch)
+        if sum(len(one.lengths) for one in batches) >= clips:
+            break
+    return batches
+
+
+def same(one: SpectrogramBatch, two: SpectrogramBatch) -> bool:
+    names = ("frames", "lengths", "samples", "clips")
+    return all(torch.equal(getattr(one, name), getattr(two, name)) for name in names)
+
+
+def rows_of(batches: list[SpectrogramBatch]) -> list[int]:
+    return [row for batch in batches for row in batch.clips.tolist()]
+
+
+def test_every_clip_comes_once_before_any_comes_again(manifest: Manifest) -> None:
+    # One clip a batch, so that nothing waits in a bucket and the order of the stream shows.
+    rows = rows_of(take(stream(manifest, batch_seconds=0.01), 3 * CLIPS))
+
+    epochs = [rows[start : start + CLIPS] for start in range(0, 3 * CLIPS, CLIPS)]
+
+    assert all(sorted(epoch) == list(range(CLIPS)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+def test_no_clip_is_favoured_when_clips_wait_for_others_of_their_length(manifest: Manifest) -> None:
+    counts = np.bincount(rows_of(take(stream(manifest), 20 * CLIPS)), minlength=CLIPS)
+    assert counts.min() >= 17
+    assert counts.max() <= 21
+
+
+def test_one_seed_gives_one_stream_and_another_seed_another(manifest: Manifest) -> None:
+    first, same_seed = take(stream(manifest, workers=1), 100), take(stream(manifest, workers=3), 100)
+    assert all(map(same, first, same_seed))
+    assert rows_of(first) != rows_of(take(stream(manifest, seed=2), 100))
+
+
+def test_goes_on_exactly_from_the_middle_of_an_epoch(manifest: Manifest) -> None:
+    whole = take(stream(manifest, crop_seconds=1.0), 150)
+    first = stream(manifest, crop_seconds=1.0)
+    cut = 7
+    for number, batch in enumerate(first, start=1):
+        if number == cut:
+            break
+        del batch
+    state = first.state_dict()
+
+    second = stream(manifest, crop_seconds=1.0)
+    second.load_state_dict(state)
+    rest = [batch for batch, _ in zip(second, whole[cut:], strict=False)]
+
+    assert len(rest) > 7
+    assert all(map(same, rest, whole[cut:]))
+
+
+def test_batches_keep_to_their_size_with_little_padding(manifest: Manifest) -> None:
+    batches = take(stream(manifest), 20 * CLIPS)
+
+    held = np.array([batch.frames.shape[0] * batch.frames.shape[1] for batch in batches])
+    real = np.array([int(batch.lengths.sum()) for batch in batches])
+
+    assert held.max() <= 6.0 / FRONT_END.hop_seconds
+    assert held.mean() > 0.6 * 6.0 / FRONT_END.hop_seconds
+    assert 1 - real.sum() / held.sum() < 0.1
+
+
+def test_crops_move_between_epochs_and_repeat_between_runs(manifest: Manifest) -> None:
+    longest = int(np.argmax(manifest.seconds))
+
+    def crops() -> list[torch.Tensor]:
+        batches = take(stream(manifest, batch_seconds=0.01, crop_seconds=0.5), 4 * CLIPS)
+        return [batch.frames[0] for batch in batches if batch.clips.item() == longest]
+
+    first, second = crops(), crops()
+
+    assert len(first) == 4
+    assert all(map(torch.equal, first, second))
+    assert all(not torch.equal(first[0], other) for other in first[1:])
+    assert {len(frames) for frames in first} == {len(FRONT_END.spectrogram(torch.zeros(RATE // 2)))}
+
+
+def test_a_crop_is_a_stretch_of_its_clip(tmp_path: Path) -> None:
+    ramp = np.linspace(0.01, 0.9, 4 * RATE)  # the level tells the place
+    soundfile.write(tmp_path / "ramp.wav", ramp * np.sin(np.arange(4 * RATE)), RATE)
+    manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
+
+    batches = take(stream(manifest, crop_seconds=0.5, batch_seconds=0.01), 40)
+    levels = [batch.frames.mean().item() for batch in batches]
+
+    def level(start: int) -> float:
+        return FRONT_END.spectrogram(torch.from_numpy(clip[start : start + RATE // 2])).mean().item()
+
+    clip, _ = soundfile.read(tmp_path / "ramp.wav", dtype="float32")
+    assert level(0) <= min(levels) < level(RATE)
+    assert level(5 * RATE // 2) < max(levels) <= level(7 * RATE // 2)
+
+
+def test_ranks_share_an_epoch_out(manifest: Manifest) -> None:
+    both = [rows_of(take(stream(manifest, batch_seconds=0.01, rank=rank, world_size=2), CLIPS // 2)) for rank in (0, 1)]
+    assert sorted(both[0] + both[1]) == list(range(CLIPS))
+
+
+def test_a_file_that_vanishes_is_left_out_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", rng.uniform(-0.5, 0.5, RATE), RATE)
+    manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
+    (tmp_path / "b.wav").unlink()
+
+    with caplog.at_level(logging.WARNING, "ossicle"):
+        rows = rows_of(take(stream(manifest, batch_seconds=0.01), 10))
+
+    assert set(rows) == {0, 2}
+    (record,) = caplog.records
+    assert "left out: " in record.getMessage()
+    assert "b.wav` does not exist" in record.getMessage()
+
+
+def test_a_stream_without_a_readable_file_ends_in_an_error(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
+    manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(CorpusError, match="none of the clips to train on can be read any more"):
+        take(stream(manifest), 1)
+
+
+def test_a_file_that_grew_keeps_its_bucket(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.1), RATE)
+    manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
+    soundfile.write(tmp_path / "a.wav", np.full(3 * RATE, 0.1), RATE)
+    (batch,) = take(stream(manifest, batch_seconds=0.01), 1)
+    assert batch.samples.tolist() == [RATE]
+
+
+def test_no_rows_are_refused(manifest: Manifest) -> None:
+    with pytest.raises(CorpusError, match="no clip to train on"):
+        training_pipeline(manifest, np.arange(0), FRONT_END, batch_seconds=1.0, crop_seconds=1.0, seed=0)
+
+
+def test_one_pass_gives_each_row_once_under_its_own_number(manifest: Manifest) -> None:
+    rows = np.arange(CLIPS)[::-3].copy()
+    seen = {}
+    for batch in clip_batches(manifest, rows, FRONT_END, batch_seconds=5.0, crop_seconds=1.5):
+        for place, row in enumerate(batch.clips.tolist()):
+            assert row not in seen
+            seen[row] = batch.frames[place, : batch.lengths[place]]
+
+    assert sorted(seen) == sorted(rows.tolist())
+    for row, frames in seen.items():
+        waveform, _ = soundfile.read(manifest.path(row), dtype="float32")
+        assert torch.equal(frames, FRONT_END.spectrogram(torch.from_numpy(waveform[: 3 * RATE // 2])))
+
+
+def test_clips_shorter_than_a_frame_come_through(tmp_path: Path) -> None:
+    for number, samples in enumerate((1, 399, 400, 3000)):
+        soundfile.write(tmp_path / f"{number}.wav", np.full(samples, 0.1), RATE)
+    manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
+    (batch,) = clip_batches(manifest, np.arange(4), FRONT_END, batch_seconds=60.0, crop_seconds=1.0)
+    assert batch.samples.tolist() == [1, 399, 400, 3000]
+    assert batch.lengths.tolist() == [1, 1, 1, 17]
+    assert FRONT_END.patches(batch).patches.isfinite().all()
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_any_format_rate_and_number_of_channels_sounds_the_same(tmp_path: Path, suffix: str, rate: int) -> None:
+    def write(folder: str, suffix: str, rate: int, channels: int) -> Manifest:
+        (tmp_path / folder).mkdir()
+        time = np.arange(rate) / rate
+        tone = sum(0.1 * np.sin(2 * np.pi * hertz * time) for hertz in (300, 700, 1500, 2500))
+        soundfile.write(tmp_path / folder / f"a.{suffix}", np.stack([tone] * channels, axis=1), rate)
+        return FolderCorpus(FolderConfig(path=tmp_path / folder)).manifest()
+
+    def heard(manifest: Manifest) -> torch.Tensor:
+        (batch,) = take(stream(manifest, batch_seconds=0.01), 1)
+        return batch.frames[0, 10:80].softmax(-1).mean(0)  # where in the spectrum the energy lies
+
+    plain = heard(write("plain", "wav", RATE, 1))
+    found = heard(write("other", suffix, rate, 2))
+
+    torch.testing.assert_close(found, plain, atol=0.03, rtol=0)
+
+
+def test_labels_come_along(tmp_path: Path) -> None:
+    for name in ("cat/a", "dog/b", "cat/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / f"{name}.wav", np.full(RATE, 0.1), RATE)
+    manifest = FolderCorpus(FolderConfig(path=tmp_path, labels="folders")).manifest()
+    (batch,) = clip_batches(manifest, np.arange(3), FRONT_END, batch_seconds=60.0, crop_seconds=1.0)
+    names = [manifest.label_names[label] for label in batch.labels.tolist()]
+    assert names == [str(manifest.paths[row]).split("/")[0] for row in batch.clips.tolist()]

@@ -1,0 +1,145 @@
+"""Building parts, and keeping them as tensors and configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ossicle.core.catalog import Catalog, Origin, UnknownPartError
+from ossicle.core.config import Config, PartChoice
+from ossicle.core.data import Grid, PatchBatch
+from ossicle.core.errors import ArtifactError, PluginError
+from ossicle.core.interfaces import Encoder, Tokenizer
+from ossicle.core.loading import load_plugins
+from ossicle.core.parts import build, load_part, save_part
+from ossicle.core.store import Artifact
+
+pytestmark = pytest.mark.usefixtures("own_plugins")
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sign_hash.py"
+BATCH = PatchBatch(
+    torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0)), torch.ones(2, 6, dtype=torch.bool), Grid(3, 2)
+)
+
+
+class Settings(Config):
+    """Of a part."""
+
+    size: int = 4
+
+
+class Asking(Tokenizer):
+    """Asks for more than there is."""
+
+    def __init__(self, config: Settings, patch_dim: int, cochlea: object, bands: int = 7) -> None:
+        super().__init__(config.size)
+        self.asked = (patch_dim, cochlea, bands)
+
+    def forward(self, batch: PatchBatch) -> Tensor:
+        return torch.zeros(batch.valid.shape, dtype=torch.int64)
+
+
+def choice(part: type, **config: Any) -> PartChoice:
+    catalog = Catalog()
+    with catalog.added_by(Origin("ears", "1.0")):
+        catalog.add("tokenizer", "mine", part)
+    return PartChoice.of(catalog.get("tokenizer", "mine"), config)
+
+
+def sign_hash(**config: Any) -> tuple[PartChoice, Catalog]:
+    catalog = load_plugins([EXAMPLE]).catalog
+    return PartChoice.of(catalog.get("tokenizer", "sign_hash"), config), catalog
+
+
+def build_tokenizer(of: PartChoice, **arguments: Any) -> Tokenizer:
+    return build(of, Tokenizer, **arguments)  # type: ignore[type-abstract]
+
+
+def test_a_constructor_gets_what_it_names_and_no_more() -> None:
+    built = build_tokenizer(choice(Asking), patch_dim=5, cochlea="snail", encoder="not asked for")
+    assert isinstance(built, Asking)
+    assert built.asked == (5, "snail", 7)
+
+
+def test_asking_for_what_is_not_on_offer() -> None:
+    with pytest.raises(PluginError) as caught:
+        build_tokenizer(choice(Asking), patch_dim=5, bands=2)
+    assert str(caught.value) == (
+        "tokenizer `mine` of ears 1.0 asks for `cochlea`, but only these are on offer: bands, patch_dim"
+    )
+
+
+def test_a_part_of_the_wrong_class() -> None:
+    with pytest.raises(PluginError, match=r"tokenizer `mine` of ears 1\.0 must be an ossicle\.Encoder"):
+        build(choice(Asking), Encoder, patch_dim=5)  # type: ignore[type-abstract]
+
+
+def test_the_seed_alone_decides_a_parts_first_values() -> None:
+    of, _ = sign_hash()
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    one, same, other = (build_tokenizer(of, patch_dim=5, seed=seed).state_dict()["planes"] for seed in (3, 3, 4))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.random.get_rng_state(), state), "building must leave the global generator alone"
+
+
+def saved(folder: Path, **config: Any) -> tuple[Tokenizer, Artifact, Catalog]:
+    of, catalog = sign_hash(**config)
+    tokenizer = build_tokenizer(of, patch_dim=5, seed=3)
+    entry = save_part(folder, "tokenizer", tokenizer, of, patch_dim=5)
+    (folder / "card.json").write_text(json.dumps({"parts": {"tokenizer": entry}}))
+    return tokenizer, Artifact(folder), catalog
+
+
+def load_tokenizer(artifact: Artifact, catalog: Catalog) -> Tokenizer:
+    return load_part(artifact, "tokenizer", Tokenizer, catalog)  # type: ignore[type-abstract]
+
+
+def test_a_part_from_a_plugin_file_is_the_same_after_saving_and_loading(tmp_path: Path) -> None:
+    tokenizer, artifact, catalog = saved(tmp_path, bits=4)
+    loaded = load_tokenizer(artifact, catalog)
+    assert loaded.codebook_size == 16
+    assert torch.equal(loaded.tokenize(BATCH).ids, tokenizer.tokenize(BATCH).ids)
+    assert not loaded.training
+
+
+def test_the_plugin_that_a_part_needs_is_named(tmp_path: Path) -> None:
+    _, artifact, _ = saved(tmp_path)
+    told = r"needs the plugin sign_hash.py sha256:\w{16}, which is not loaded: there is no tokenizer called `sign_hash`"
+    with pytest.raises(UnknownPartError, match=told):
+        load_tokenizer(artifact, load_plugins().catalog)
+
+
+def test_a_role_that_an_artifact_does_not_hold(tmp_path: Path) -> None:
+    _, artifact, catalog = saved(tmp_path)
+    with pytest.raises(ArtifactError, match="holds no encoder; it holds: tokenizer"):
+        load_part(artifact, "encoder", Encoder, catalog)  # type: ignore[type-abstract]
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "other shape"])
+def test_damaged_tensors_are_told(damage: str, tmp_path: Path) -> None:
+    _, artifact, catalog = saved(tmp_path, bits=4)
+    file = tmp_path / "tokenizer.safetensors"
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-7])
+    elif damage == "gone":
+        file.unlink()
+    else:
+        artifact.card["parts"]["tokenizer"]["config"]["bits"] = 5
+    with pytest.raises(ArtifactError, match="the tensors of tokenizer do not fit its configuration"):
+        load_tokenizer(artifact, catalog)
+
+
+def test_a_configuration_that_no_longer_fits_is_told(tmp_path: Path) -> None:
+    _, artifact, catalog = saved(tmp_path)
+    artifact.card["parts"]["tokenizer"]["config"]["old"] = 1
+    with pytest.raises(
+        ArtifactError, match="the configuration of its tokenizer no longer fits `sign_hash`; make it an"
+    ):
+        load_tokenizer(artifact, catalog)

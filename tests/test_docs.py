@@ -1,0 +1,50 @@
+"""Documentation says what is there: hooks, presets, parts and their fields."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from ossicle.checking import check
+from ossicle.core.catalog import Part
+from ossicle.core.display import Silent
+from ossicle.core.hooks import Hooks
+from ossicle.core.loading import load_plugins
+from ossicle.core.presets import preset_names
+from ossicle.core.running import Corpora
+
+ROOT = Path(__file__).parents[1]
+PARTS = [part for part in load_plugins().catalog.parts() if part.origin.source == "ossicle"]
+
+
+def test_every_hook_is_documented_with_its_signature() -> None:
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    for name, hook in vars(Hooks).items():
+        if name.startswith("ossicle_"):
+            arguments = [argument for argument in inspect.signature(hook).parameters if argument != "self"]
+            assert f"`{name}({', '.join(arguments)})`" in text
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{part.kind}-{part.name}")
+def test_every_part_loads_and_every_field_is_documented(part: Part) -> None:
+    assert part.summary
+    assert part.load().__doc__
+    for name, field in part.config.model_fields.items():
+        assert field.description, f"{part.name}.{name}"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_makes_an_experiment(name: str, tmp_path: Path) -> None:
+    experiment = tmp_path / "experiment.yaml"
+    experiment.write_text(f"base: {name}\nname: tried\ncorpus: gm_notes\n")
+    assert check(experiment, [], Corpora(Silent()), prepare=False).stages
+
+
+def test_the_readme_shows_the_example_as_it_is() -> None:
+    example = (ROOT / "examples" / "sign_hash.py").read_text()
+    readme = (ROOT / "README.md").read_text()
+    body = example[example.index("class SignHashConfig") :].strip()
+    squeezed = "\n".join(line for line in readme.splitlines() if line.strip())
+    assert "\n".join(line for line in body.splitlines() if line.strip()) in squeezed

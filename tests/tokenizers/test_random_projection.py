@@ -1,0 +1,183 @@
+"""The random-projection tokenizer: nearest codes, frozen from a seed, and what each normalisation ignores."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ossicle.core.data import Grid, PatchBatch
+from ossicle.core.errors import PluginError
+from ossicle.core.interfaces import Tokenizer, building_with
+from ossicle.tokenizers.random_projection import RandomProjection, nearest_code
+from ossicle.tokenizers.settings import RandomProjectionConfig
+
+PATCH_DIM = 64
+
+
+def tokenizer(seed: int = 0, patch_dim: int = PATCH_DIM, **options: object) -> RandomProjection:
+    config = RandomProjectionConfig(**{"codebook_size": 128, "codebook_dim": 16, **options})
+    with building_with(seed):
+        return RandomProjection(config, patch_dim)
+
+
+def batch(patches: Tensor) -> PatchBatch:
+    return PatchBatch(patches, torch.ones(patches.shape[:2], dtype=torch.bool), Grid(patches.shape[1], 1))
+
+
+def random_patches(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, PATCH_DIM, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    codes=st.integers(2, 40), size=st.integers(1, 12), shape=st.tuples(st.integers(1, 3), st.integers(1, 9)),
+    seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_the_nearest_code_is_the_argmin_of_all_distances(
+    codes: int, size: int, shape: tuple[int, int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # Whole numbers, so that distances are exact; among equals the first code wins in both.
+    vectors, codebook = rng.integers(-4, 5, (*shape, size)), rng.integers(-4, 5, (codes, size))
+    slow = np.array(
+        [[int(np.argmin([((v - c) ** 2).sum() for c in codebook])) for v in clip] for clip in vectors], dtype=np.int64
+    )
+    found = nearest_code(torch.tensor(vectors, dtype=torch.float32), torch.tensor(codebook, dtype=torch.float32))
+    assert found.dtype == torch.int64
+    assert np.array_equal(found.numpy(), slow)
+
+
+@pytest.mark.parametrize("normalize", ["none", "layer", "l2"])
+def test_labels_equal_a_slow_second_writing(normalize: str) -> None:
+    made, patches = tokenizer(normalize=normalize), random_patches(2, 5)
+    projection, codebook = made.projection.double().numpy(), made.codebook.double().numpy()
+
+    def label(patch: np.ndarray) -> int:
+        if normalize == "layer":
+            patch = (patch - patch.mean()) / np.sqrt(patch.var() + 1e-5)
+        vector = patch @ projection
+        if normalize == "l2":
+            vector = vector / np.linalg.norm(vector)
+            assert np.allclose(np.linalg.norm(codebook, axis=1), 1)
+        return int(np.argmin(((vector - codebook) ** 2).sum(1)))
+
+    slow = [[label(patch) for patch in clip] for clip in patches.double().numpy()]
+    assert made.tokenize(batch(patches)).ids.tolist() == slow
+
+
+def test_is_frozen_and_the_same_from_its_seed_in_another_process() -> None:
+    made = tokenizer(seed=7)
+    assert not list(made.parameters())
+    program = (
+        "import torch; torch.manual_seed(99); torch.randn(5)\n"
+        "from ossicle.core.interfaces import building_with\n"
+        "from ossicle.tokenizers.random_projection import RandomProjection\n"
+        "from ossicle.tokenizers.settings import RandomProjectionConfig\n"
+        "with building_with(7):\n"
+        "    made = RandomProjection(RandomProjectionConfig(codebook_size=128, codebook_dim=16), 64)\n"
+        "print(made.projection.double().sum().item().hex(), made.codebook.double().sum().item().hex())\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert told == [made.projection.double().sum().item().hex(), made.codebook.double().sum().item().hex()]
+
+
+def test_another_seed_draws_another_and_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.randn(3)
+    torch.manual_seed(0)
+    one, two = tokenizer(seed=0), tokenizer(seed=1)
+    assert torch.equal(torch.randn(3), expected)
+    assert not torch.equal(one.projection, two.projection)
+    assert not torch.equal(one.codebook, two.codebook)
+    # The projection and the codebook must not be one draw seen twice.
+    assert not torch.equal(one.projection.flatten()[:100] * PATCH_DIM**0.5, one.codebook.flatten()[:100])
+
+
+def test_layer_normalisation_ignores_level_and_scale_and_l2_ignores_scale() -> None:
+    patches = random_patches(2, 40)
+    louder = patches * torch.rand(2, 40, 1).add(0.5)
+    shifted = louder + torch.randn(2, 40, 1)
+    labels = {kind: tokenizer(normalize=kind) for kind in ("none", "layer", "l2")}
+
+    def changed(kind: str, other: Tensor) -> float:
+        before, after = (labels[kind].tokenize(batch(x)).ids for x in (patches, other))
+        return float((before != after).float().mean())
+
+    assert changed("layer", shifted) <= 0.02  # rounding may tip a near tie
+    assert changed("l2", louder) <= 0.02
+    assert changed("l2", shifted) > 0.2
+    assert changed("none", louder) > 0.1
+    assert changed("none", shifted) > 0.2
+
+
+def used_and_perplexity(ids: Tensor, size: int) -> tuple[int, float]:
+    share = torch.bincount(ids.flatten(), minlength=size).double() / ids.numel()
+    share = share[share > 0]
+    return len(share), float((-(share * share.log()).sum()).exp())
+
+
+def test_a_common_level_collapses_plain_labels_but_not_layer_normalised_ones() -> None:
+    """The trap of NeMo#15589 and speechbrain#2822: a constant offset on unit-variance patches."""
+    patches = torch.randn(20, 200, 256, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for kind in ("none", "layer"):
+        made = tokenizer(normalize=kind, patch_dim=256, codebook_size=1024, codebook_dim=16)
+        for offset in (0.0, 3.0):
+            found[kind, offset] = used_and_perplexity(made.tokenize(batch(patches + offset)).ids, 1024)
+    assert found["none", 0.0][0] > 700
+    assert found["none", 3.0][0] < 100
+    assert found["none", 3.0][1] < 0.05 * found["none", 0.0][1]
+    assert found["layer", 3.0] == pytest.approx(found["layer", 0.0], rel=0.02)
+    assert found["layer", 3.0][0] > 700
+
+
+def test_labels_are_the_same_under_bf16() -> None:
+    made, patches = tokenizer(), random_patches(2, 100)
+    expected = made.tokenize(batch(patches)).ids
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(made(batch(patches)), expected)  # what `tokenize` guards against
+        assert torch.equal(made.tokenize(batch(patches)).ids, expected)
+
+
+def test_silence_gets_a_label_too() -> None:
+    for kind in ("none", "layer", "l2"):
+        ids = tokenizer(normalize=kind).tokenize(batch(torch.zeros(1, 3, PATCH_DIM))).ids
+        assert ids.unique().numel() == 1
+
+
+class Odd(Tokenizer):
+    """Gives back what it is told to."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__(4)
+        self.answer = answer
+
+    def forward(self, batch: PatchBatch) -> Tensor:
+        return self.answer  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (torch.zeros(1, 2, dtype=torch.int64), r"must give \(1, 3\) int64 labels, but gave \(1, 2\) torch.int64"),
+        (torch.zeros(1, 3), r"but gave \(1, 3\) torch.float32"),
+        (None, "but gave NoneType"),
+        (torch.tensor([[0, 4, 1]]), "says `codebook_size` 4, but gave labels from 0 to 4"),
+        (torch.tensor([[0, -1, 1]]), "but gave labels from -1 to 1"),
+    ],
+)
+def test_a_tokenizer_is_held_to_its_word(answer: object, told: str) -> None:
+    with pytest.raises(PluginError, match=told):
+        Odd(answer).tokenize(batch(torch.zeros(1, 3, 2)))
+
+
+def test_a_codebook_needs_a_code() -> None:
+    with pytest.raises(PluginError, match="`codebook_size` must be at least 1, but is 0"):
+        Tokenizer.__init__(Odd.__new__(Odd), 0)
