@@ -5,9 +5,14 @@ The public names are loaded on first use, so that `import ossicle` alone costs n
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+# The data pipeline's threads share the cores with torch's, and a torch thread that spins while it waits for another
+# keeps that other from running. OpenMP reads this once, when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # In a checkout the rooms lie beside this folder; in a wheel they lie inside it.
 _here = Path(__file__).parent
