@@ -102,7 +102,7 @@ def train(
     recorder = _recorder(folder, _Publisher(unit, settings.steps, display, on_publish))
     trainer = _build_trainer(objective, unit, pipeline, settings, gangs, folder, seed, recorder, display)
     try:
-        with _stop_on_signal(trainer):
+        with _stop_on_signal(trainer), _computing_on(settings.threads):
             trainer.run()
     except TaskStopException:
         raise Interrupted(f"stopped after step {trainer._step_nr} of {settings.steps}; a checkpoint is kept") from None
@@ -116,6 +116,16 @@ def train(
         audio_seconds=float(metrics["total_audio_seconds"].compute()),
         wall_seconds=trainer._base_wall_time + trainer._wall_watch.get_elapsed_time(),
     )
+
+
+@contextmanager
+def _computing_on(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Histogram(Metric[Tensor]):
