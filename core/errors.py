@@ -53,5 +53,5 @@ class ArtifactError(OssicleError):
     """A stored result that is missing, damaged or of another kind than asked for."""
 
 
-class Interrupted(OssicleError):
+class Interrupted(OssicleError):  # noqa: N818  (a stop on request is no error)
     """A stage that stopped on request, after writing what is needed to go on."""

@@ -6,7 +6,7 @@ artifact brings its own front end and statistics, so that nothing has to be set 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .audio.kaldi_fbank import KaldiFbank
+from .core.catalog import Origin
 from .core.data import AudioBatch, Encoded, PatchBatch
 from .core.errors import ArtifactError, OssicleError
 from .core.interfaces import Encoder, FrontEnd, Tokenizer
@@ -195,7 +196,8 @@ def load(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> LoadedPart:
 
     Args:
         path: an artifact's folder; the folder of a run, whose last encoder is taken; or a released file
-        plugins: Python files with the parts that the artifact needs, if they are not installed
+        plugins: Python files with the parts that the artifact needs, if they are not installed; the file that made it
+            is found by itself while it lies unchanged where it was
 
     Raises:
         ArtifactError: if there is nothing that can be loaded
@@ -205,8 +207,7 @@ def load(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> LoadedPart:
         return _load_released(path)
     artifact = Artifact(path) if not (path / "run.json").is_file() else _last_encoder(path)
     parts = artifact.card["parts"]
-    made_by = [Path(entry["plugin"]) for entry in parts.values() if entry.get("plugin")]
-    files = [Path(plugin) for plugin in plugins] or [plugin for plugin in dict.fromkeys(made_by) if plugin.is_file()]
+    files = [Path(plugin) for plugin in plugins] or _unchanged_plugins(parts.values())
     catalog = load_plugins(files).catalog
     if "front_end" not in parts:
         raise ArtifactError(f"{artifact.path} holds no front end, so it cannot take waveforms")
@@ -216,6 +217,12 @@ def load(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> LoadedPart:
         encoder=load_part(artifact, "encoder", Encoder, catalog) if "encoder" in parts else None,
         tokenizer=load_part(artifact, "tokenizer", Tokenizer, catalog) if "tokenizer" in parts else None,
     )
+
+
+def _unchanged_plugins(entries: Iterable[Mapping[str, Any]]) -> list[Path]:
+    """The plugin files that made an artifact's parts, where they lie unchanged; other code is never run unasked."""
+    stated = {Path(entry["plugin"]): entry["origin"] for entry in entries if entry.get("plugin")}
+    return [path for path, origin in stated.items() if path.is_file() and Origin.of_file(path).describe() == origin]
 
 
 def _last_encoder(run: Path) -> Artifact:

@@ -13,8 +13,9 @@ import torch
 
 import ossicle
 from ossicle.cli import main
+from ossicle.core.catalog import Origin
 from ossicle.core.errors import ArtifactError, OssicleError
-from ossicle.inference import LoadedPart
+from ossicle.inference import LoadedPart, _unchanged_plugins
 
 RATE = 16000
 
@@ -261,3 +262,14 @@ def test_input_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(OssicleError, match=told):
         model.embed(waveform, **{"sample_rate": RATE, **options})
+
+
+def test_only_an_unchanged_plugin_file_is_run_unasked(tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("import ossicle\n")
+    entry = {"plugin": str(plugin), "origin": Origin.of_file(plugin).describe()}
+    assert _unchanged_plugins([entry]) == [plugin]
+    plugin.write_text("import ossicle, os\n")
+    assert _unchanged_plugins([entry]) == []
+    plugin.unlink()
+    assert _unchanged_plugins([entry]) == []

@@ -161,7 +161,7 @@ def _add_curves(training: Training, view: TrainingView) -> None:
             floor = 0.0 if name in FROM_ZERO else None
             svg = figures.curves(lines, f"{view.name}: {title}", reference="label entropy", floor=floor)
             view.main.append(figures.Plot(title, svg, caption if len(lines) > 1 or name != "loss" else ""))
-    shown = {*CAPTIONS, *CODE_COUNTS, "label_entropy"}
+    shown = {*CAPTIONS, *CODE_COUNTS, "label_entropy", "guessing_loss"}
     for name in names:
         if name not in shown:
             title = name.replace("_", " ").capitalize()
