@@ -57,9 +57,13 @@ class KaldiFbank(FrontEnd):
     @property
     def transform(self) -> Callable[[Any], Any]:
         # A converter is bound to the first sample rate that it meets, so nobody shares one.
-        return WaveformToFbankConverter(
+        converter = WaveformToFbankConverter(
             num_mel_bins=self.config.mel_bins, waveform_scale=2**15, channel_last=True, keep_waveform=True
         )
+        # It fills its Fourier tables on first use, and threads that share a clip's frames race for them: in fairseq2n
+        # 0.8.1 about one converter in thirty gets its first clip wrong. A single frame is filled by a single thread.
+        converter({"waveform": torch.zeros(self.min_samples, 1), "sample_rate": float(self.sample_rate)})
+        return converter
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Adopt a corpus's statistics, each (F,), except those that the configuration states.
