@@ -42,7 +42,6 @@ def training_pipeline(
     batch_seconds: float,
     crop_seconds: float,
     seed: int,
-    workers: int = 2,
     rank: int = 0,
     world_size: int = 1,
 ) -> DataPipeline:
@@ -71,7 +70,7 @@ def training_pipeline(
             raise CorpusError("none of the clips to train on can be read any more; the warnings above say why")
         return example
 
-    builder = _spectrograms(numbered, load, front_end, workers)
+    builder = _spectrograms(numbered, load, front_end)
     durations = np.minimum(reader.seconds[rows], crop_seconds)
     builder.bucket_by_length(_buckets(durations, batch_seconds, front_end), selector="fbank")
     return builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()
@@ -84,21 +83,22 @@ def clip_batches(
     *,
     batch_seconds: float,
     crop_seconds: float,
-    workers: int = 2,
 ) -> Iterator[SpectrogramBatch]:
     """One pass over `rows`, shortest clips first; of longer clips the first `crop_seconds` are used."""
     reader = _Reader(manifest, front_end, crop_seconds)
     order = rows[np.argsort(reader.seconds[rows], kind="stable")]
-    builder = _spectrograms(read_sequence(order.tolist()), reader.read, front_end, workers)
+    builder = _spectrograms(read_sequence(order.tolist()), reader.read, front_end)
     builder.dynamic_bucket(batch_seconds, lambda example: len(example["fbank"]) * front_end.hop_seconds)
     yield from builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()
 
 
 def _spectrograms(
-    builder: DataPipelineBuilder, load: Callable[[Any], Example | None], front_end: FrontEnd, workers: int
+    builder: DataPipelineBuilder, load: Callable[[Any], Example | None], front_end: FrontEnd
 ) -> DataPipelineBuilder:
-    builder.map(load, num_parallel_calls=workers).filter(lambda example: example is not None)
-    builder.map(front_end.transform, num_parallel_calls=workers)
+    # One call at a time: fairseq2 0.8.1 loses its place on resuming a parallel `map`. Prefetching runs beside the model
+    # all the same, and the native transform spreads a clip's frames over threads.
+    builder.map(load).filter(lambda example: example is not None)
+    builder.map(front_end.transform)
     return builder.map(_without_waveform)
 
 

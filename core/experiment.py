@@ -41,7 +41,7 @@ Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 class TrainingConfig(Config):
     """How one stage of training runs, whatever it trains."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"log_every", "checkpoint_every", "workers", "threads"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"log_every", "checkpoint_every", "threads"})
 
     steps: int = Field(gt=0)
     """Updates of the weights."""
@@ -69,9 +69,7 @@ class TrainingConfig(Config):
     """Steps between two checkpoints; a multiple of `log_every`."""
     threads: int | None = Field(None, gt=0)
     """Threads that torch computes with on a CPU; all cores when absent. Small models run faster on one, beside the
-    threads that decode."""
-    workers: int = Field(2, gt=0)
-    """Threads that decode audio, per device."""
+    thread that decodes."""
 
     @field_validator("warmup_steps")
     @classmethod

@@ -64,7 +64,6 @@ def pretrain(run: StageRun) -> None:
         batch_seconds=training.batch_seconds,
         crop_seconds=training.crop_seconds,
         seed=run.stage.seed,
-        workers=training.workers,
     )
     for log in (run.work / TRAIN_LOG, run.work / HISTOGRAMS):
         _drop_unfinished_line(log)

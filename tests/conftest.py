@@ -75,7 +75,7 @@ pretrain:
   warmup_steps: 1
   log_every: 2
   checkpoint_every: 2
-  workers: 1
+  threads: 1
   objective: {{type: masked_prediction, predictor: {{layers: 1, heads: 2}}}}
 evaluate: [linear_probe, knn_probe]
 """

@@ -273,7 +273,7 @@ def test_check_finds_a_missing_split_of_a_probes_own_corpus(ossicle: Commands, t
 
 
 def test_check_finds_an_empty_training_split(ossicle: Commands, tiny: Path) -> None:
-    tiny.write_text(tiny.read_text().replace("  workers: 1\n", "  workers: 1\n  splits: [unlabelled]\n"))
+    tiny.write_text(tiny.read_text().replace("  threads: 1\n", "  threads: 1\n  splits: [unlabelled]\n"))
     shown = ossicle("check", tiny)
     assert shown.code == 2
     told = "corpus `tones` has no clip in the splits unlabelled. It has: test, train, valid"

@@ -113,7 +113,7 @@ DECIDES = {
 DOES_NOT = {
     "how often metrics are written": training(log_every=5),
     "how often it is checkpointed": training(log_every=5, checkpoint_every=10),
-    "how many threads decode": training(workers=4),
+    "how many threads compute": training(threads=4),
     "what people call it": dataclasses.replace(BASE, name="other", labels={"corpus": "other"}),
     "what people call its inputs": dataclasses.replace(BASE, inputs={"tokenizer": "other/tokenizer"}),
     "how a corpus is configured, if its clips are the same": changed(corpus=choice("corpus", size=2)),
