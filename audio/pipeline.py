@@ -1,9 +1,10 @@
 """From a manifest to batches of spectrograms, in fairseq2's `DataPipeline`, whose state resumes exactly.
 
-Notable choices: row numbers are shuffled, not rows; the stream of training clips never ends, so that no batch is cut
-short at the end of an epoch; clips of similar length share a batch; a crop is drawn from the clip's place in the
-stream, so that it is the same after an interruption. A file that cannot be read is reported once and left out; when
-no file can be read any more, the stream ends in an error instead of searching for ever.
+Notable choices: a clip's place in the stream decides its row and its crop, so that the only state is a number and what
+waits in buckets (fairseq2's own `shuffle` and `repeat` lose clips on resuming at the end of an epoch); the stream never
+ends, so that no batch is cut short at the end of an epoch; clips of similar length share a batch. A file that cannot be
+read is reported once and left out; when no file can be read any more, the stream ends in an error instead of searching
+for ever.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import soundfile  # noqa: F401  # isort: skip  # fairseq2 takes its libsndfile, so it must come first
@@ -57,20 +59,23 @@ def training_pipeline(
     if not len(rows):
         raise CorpusError("there is no clip to train on: the chosen splits of the corpus are empty")
     reader = _Reader(manifest, front_end, crop_seconds)
-    shuffled = read_sequence(rows.tolist()).shuffle(0, seed=seed).repeat().shard(rank, world_size).and_return()
-    numbered = DataPipeline.zip([DataPipeline.count().and_return(), shuffled], names=["number", "row"])
 
-    def load(place: Example) -> Example | None:
-        row, start = place["row"], 0.0
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng((seed, epoch)).permutation(rows)
+
+    def load(number: int) -> Example | None:
+        epoch, place = divmod(number * world_size + rank, len(rows))
+        row, start = int(order(epoch)[place]), 0.0
         excess = float(reader.seconds[row]) - crop_seconds
         if excess > 0:
-            start = excess * np.random.default_rng((seed, rank, place["number"])).random()
+            start = excess * np.random.default_rng((seed, rank, number)).random()
         example = reader.read(row, start)
         if example is None and reader.failures_in_a_row > len(rows):
             raise CorpusError("none of the clips to train on can be read any more; the warnings above say why")
         return example
 
-    builder = _spectrograms(numbered, load, front_end)
+    builder = _spectrograms(DataPipeline.count(), load, front_end)
     durations = np.minimum(reader.seconds[rows], crop_seconds)
     builder.bucket_by_length(_buckets(durations, batch_seconds, front_end), selector="fbank")
     return builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()

@@ -104,6 +104,21 @@ def test_goes_on_exactly_from_the_middle_of_an_epoch(manifest: Manifest) -> None
     assert all(map(same, rest, whole[cut:]))
 
 
+def test_goes_on_exactly_from_wherever_it_was_stopped(manifest: Manifest) -> None:
+    """fairseq2's `shuffle` with `repeat`, and its parallel `map`, lost clips at some stops and not at others."""
+    options = {"batch_seconds": 3.0, "crop_seconds": 1.0}
+    uninterrupted = iter(stream(manifest, **options))
+    expected = [next(uninterrupted) for _ in range(45)]
+    for stop in range(1, 31):
+        first = stream(manifest, **options)
+        for _, _batch in zip(range(stop), first, strict=False):
+            pass
+        second = stream(manifest, **options)
+        second.load_state_dict(first.state_dict())
+        continued = iter(second)
+        assert all(same(next(continued), batch) for batch in expected[stop : stop + 15]), stop
+
+
 def test_batches_keep_to_their_size_with_little_padding(manifest: Manifest) -> None:
     batches = take(stream(manifest), 20 * CLIPS)
 
