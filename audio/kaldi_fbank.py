@@ -133,7 +133,7 @@ class KaldiFbank(FrontEnd):
         column = torch.arange(grid.columns, device=columns.device)
         valid = repeat(column < columns.clamp(min=1)[:, None], "b t -> b (t f)", f=grid.bands)
         seconds = float(batch.samples.sum()) / self.sample_rate
-        return PatchBatch(patches, valid, grid, self.fingerprint(), batch.clips, batch.labels, seconds)
+        return PatchBatch(patches, valid, grid, self.fingerprint(), batch.clips, batch.labels, seconds, batch.draws)
 
     def forward(self, batch: AudioBatch) -> PatchBatch:
         """Cut waveforms into patches, each clip over its real samples alone, unless `padding` is `released`."""

@@ -65,13 +65,15 @@ def training_pipeline(
         return np.random.default_rng((seed, epoch)).permutation(rows)
 
     def load(number: int) -> Example | None:
-        epoch, place = divmod(number * world_size + rank, len(rows))
-        row, start = int(order(epoch)[place]), 0.0
-        excess = float(reader.seconds[row]) - crop_seconds
-        if excess > 0:
-            start = excess * np.random.default_rng((seed, rank, number)).random()
-        example = reader.read(row, start)
-        if example is None and reader.failures_in_a_row > len(rows):
+        appearance = number * world_size + rank
+        epoch, place = divmod(appearance, len(rows))
+        row = int(order(epoch)[place])
+        generator = np.random.default_rng((seed, appearance))
+        excess = max(0.0, float(reader.seconds[row]) - crop_seconds)
+        example = reader.read(row, excess * generator.random())
+        if example is not None:
+            example["draw"] = int(generator.integers(2**63))
+        elif reader.failures_in_a_row > len(rows):
             raise CorpusError("none of the clips to train on can be read any more; the warnings above say why")
         return example
 
@@ -164,6 +166,7 @@ def _batcher(manifest: Manifest) -> Callable[[list[Example]], SpectrogramBatch]:
             samples=torch.tensor([example["samples"] for example in examples]),
             clips=torch.tensor(rows),
             labels=_labels(manifest, rows),
+            draws=torch.tensor([example["draw"] for example in examples]) if "draw" in examples[0] else None,
         )
 
     return batch

@@ -97,7 +97,7 @@ def run_survey(run: StageRun) -> None:
     found.raise_if_too_many(rules.max_bad_share)
     if statistics.count:
         front_end.set_statistics(statistics.mean, statistics.std)
-        run.parts["front_end"] = save_part(run.folder, "front_end", front_end, settings["front_end"])
+        run.parts["front_end"] = save_part(run.folder, "front_end", front_end)
     np.save(run.folder / GOOD_ROWS, found.good)
     summary = {
         **run.stage.labels,

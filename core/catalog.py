@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .config import Config
 from .errors import OssicleError, PluginError
 from .wording import choices
 
-KINDS = ("corpus", "front_end", "encoder", "tokenizer", "objective", "schedule", "task")
+KINDS = ("corpus", "front_end", "encoder", "tokenizer", "head", "objective", "schedule", "task")
 
 C = TypeVar("C", bound=type)
 
@@ -67,11 +67,11 @@ class Part:
     config: type[Config]
     origin: Origin
 
-    def load(self) -> type:
-        """Import the part's class.
+    def load(self) -> Callable[..., Any]:
+        """Import the part's class, or the function that makes it.
 
         Raises:
-            PluginError: if the module or class that the plugin named cannot be imported
+            PluginError: if what the plugin named cannot be imported or called
         """
         if isinstance(self.target, type):
             return self.target
@@ -80,9 +80,10 @@ class Part:
             loaded = getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise PluginError(f"{self.kind} `{self.name}` of {self.origin.describe()}: {error}") from error
-        if not isinstance(loaded, type):
+        if not callable(loaded):
             raise PluginError(f"{self.kind} `{self.name}` of {self.origin.describe()}: `{self.target}` is no class")
-        return loaded
+        made: Callable[..., Any] = loaded
+        return made
 
     @property
     def summary(self) -> str:
@@ -237,6 +238,7 @@ corpus = _decorator("corpus")
 front_end = _decorator("front_end")
 encoder = _decorator("encoder")
 tokenizer = _decorator("tokenizer")
+head = _decorator("head")
 objective = _decorator("objective")
 schedule = _decorator("schedule")
 task = _decorator("task")

@@ -36,9 +36,11 @@ class Config(BaseModel):
 
     Attributes:
         incidental: fields that do not decide a result, and so do not enter a stage's key
+        goes_by_path: whether people call the part by what its `path` points at, if it has one, and not by its name
     """
 
     incidental: ClassVar[frozenset[str]] = frozenset()
+    goes_by_path: ClassVar[bool] = True
 
     model_config = ConfigDict(
         frozen=True,
@@ -62,6 +64,10 @@ class Config(BaseModel):
         """What this configuration tells those of other parts; nothing by default."""
         return {}
 
+    def identity(self) -> Mapping[str, Any]:
+        """What enters a stage's key: every field that is not incidental."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in self.incidental}
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         # Held against JSON's rules, a `Path` is no text: only defaults that JSON can express are validated.
@@ -70,6 +76,18 @@ class Config(BaseModel):
             for field in odd:
                 field.validate_default = False
             cls.model_rebuild(force=True, raise_errors=False)
+
+
+class TokenizerConfig(Config):
+    """Base of a tokenizer's configuration; a plain `Config` will do for one that is drawn or fitted.
+
+    Attributes:
+        objective: name of the objective that trains the tokenizer; None if it needs no training
+        needs_teacher: whether it learns from an encoder
+    """
+
+    objective: ClassVar[str | None] = None
+    needs_teacher: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -107,8 +125,8 @@ class PartChoice:
 
     @property
     def label(self) -> str:
-        """What people call it: its name, or what its `path` points at."""
-        path = getattr(self.config, "path", None)
+        """What people call it: what its `path` points at if it goes by that, else its name."""
+        path = getattr(self.config, "path", None) if self.config.goes_by_path else None
         return Path(path).stem if path is not None else self.name
 
     @property
@@ -191,6 +209,7 @@ CorpusChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("corpus")]
 FrontEndChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("front_end")]
 EncoderChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("encoder")]
 TokenizerChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("tokenizer")]
+HeadChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("head")]
 ObjectiveChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("objective")]
 ScheduleChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("schedule")]
 TaskChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("task")]

@@ -58,6 +58,8 @@ class SpectrogramBatch(_Movable):
         samples: (B,) int64, real samples of each clip
         clips: (B,) int64, the clips' numbers in their manifest
         labels: (B,) int64 classes, (B, classes) float32 for several labels a clip, or None
+        draws: (B,) int64, a random number for each appearance of a clip in training, the same however the clips are
+            spread over processes; None elsewhere
     """
 
     frames: Tensor
@@ -65,6 +67,7 @@ class SpectrogramBatch(_Movable):
     samples: Tensor
     clips: Tensor | None = None
     labels: Tensor | None = None
+    draws: Tensor | None = None
 
 
 @dataclass
@@ -79,6 +82,7 @@ class PatchBatch(_Movable):
         clips: (B,) int64, the clips' numbers in their manifest
         labels: as in `SpectrogramBatch`
         seconds: real audio in the batch, in seconds
+        draws: as in `SpectrogramBatch`
     """
 
     patches: Tensor
@@ -88,6 +92,7 @@ class PatchBatch(_Movable):
     clips: Tensor | None = None
     labels: Tensor | None = None
     seconds: float = 0.0
+    draws: Tensor | None = None
 
 
 @dataclass

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +66,13 @@ class TrainingSummary:
         steps: optimiser steps
         audio_seconds: real audio seen, in seconds
         wall_seconds: time spent, over all interruptions
+        cpu_seconds: processor time of this process since its last start
     """
 
     steps: int
     audio_seconds: float
     wall_seconds: float
+    cpu_seconds: float
 
 
 def train(
@@ -84,12 +86,14 @@ def train(
     device: torch.device,
     display: Display,
     on_publish: StepListener,
+    first_batches: Callable[[], Iterable[PatchBatch]] = tuple,
 ) -> TrainingSummary:
     """Train `objective` in place for `settings.steps` steps, going on from the newest checkpoint in `folder`.
 
     Args:
         pipeline: endless source of `SpectrogramBatch`
         folder: takes checkpoints, `metrics/train.jsonl` and TensorBoard files
+        first_batches: gives the start of the stream to `Objective.prepare`, unless there is a checkpoint
         on_publish: called with the step and its metrics, histograms included, every `settings.log_every` steps
 
     Raises:
@@ -101,8 +105,11 @@ def train(
     unit = _ObjectiveUnit(objective, front_end)
     recorder = _recorder(folder, _Publisher(unit, settings.steps, display, on_publish))
     trainer = _build_trainer(objective, unit, pipeline, settings, gangs, folder, seed, recorder, display)
+    cpu_before = time.process_time()
     try:
         with _stop_on_signal(trainer), _computing_on(settings.threads):
+            if not trainer._checkpoint_manager.has_checkpoint(exclude_model_only=True):
+                _prepare(objective, first_batches(), seed)
             trainer.run()
     except TaskStopException:
         raise Interrupted(f"stopped after step {trainer._step_nr} of {settings.steps}; a checkpoint is kept") from None
@@ -115,7 +122,16 @@ def train(
         steps=trainer._step_nr,
         audio_seconds=float(metrics["total_audio_seconds"].compute()),
         wall_seconds=trainer._base_wall_time + trainer._wall_watch.get_elapsed_time(),
+        cpu_seconds=time.process_time() - cpu_before,
     )
+
+
+def _prepare(objective: Objective, batches: Iterable[PatchBatch], seed: int) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        objective.eval()
+        objective.prepare(batches)
+        objective.train()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .config import Config, CorpusChoice
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .corpus import Manifest
+
+Scale = Literal["logits", "probabilities"]
+
+FOLDS_NEEDED = "Cross-validation needs three or more: one to test on, the next to choose on, the rest to learn from"
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,17 @@ class Features:
 
 @dataclass(frozen=True)
 class Score:
-    """One figure on the test clips.
+    """One figure on the test clips; under cross-validation those of every fold, pooled.
 
     Attributes:
         view: which pooling it was made from
-        metric: `accuracy` or `mAP`
+        metric: what views and encoders are compared by: `accuracy` or `mAP`
         value: the figure, in [0, 1]
         low, high: 95 % bootstrap interval over clips
         clips: number of test clips
         chosen: what was chosen on the validation split, and the validation score
+        others: further metrics of the same clips, without intervals: `UAR`, or `mAUC` and `d_prime`
+        folds: the figure of each test fold alone; empty without cross-validation
     """
 
     view: str
@@ -52,6 +58,8 @@ class Score:
     high: float
     clips: int
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, float] = field(default_factory=dict)
+    folds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,15 +68,26 @@ class TaskResult:
 
     Attributes:
         scores: one per view
-        clips: (test clips,) row numbers in `Features.clips`
+        clips: (test clips,) row numbers in `Features.clips`; none twice
         truth: (test clips, classes) bool
         predictions: view to (test clips, classes) float32 scores, higher is likelier
+        scale: what the predictions are, so that they can be averaged over runs; None if they are neither
+        folds: (test clips,) int64, the fold that each clip was tested in; None without cross-validation
     """
 
     scores: list[Score]
     clips: npt.NDArray[np.int64]
     truth: npt.NDArray[np.bool_]
     predictions: Mapping[str, npt.NDArray[np.float32]]
+    scale: Scale | None = None
+    folds: npt.NDArray[np.int64] | None = None
+
+
+def folds_of(manifest: Manifest) -> list[int]:
+    """The folds to cross-validate over, ascending; none where the corpus has a `test` split or no folds."""
+    if len(manifest.rows_in("test")):
+        return []
+    return sorted({int(fold) for fold in manifest.folds[manifest.rows_in("train", "valid")] if fold >= 0})
 
 
 class TaskConfig(Config):
@@ -78,9 +97,11 @@ class TaskConfig(Config):
     """The labelled corpus to judge on; the experiment's own when left out."""
 
     def corpus_problems(self, manifest: Manifest) -> list[str]:
-        """Say what the corpus lacks for this task; labels and all three splits are needed unless a task says else."""
+        """Say what the corpus lacks for this task, which needs labels in three splits or in three folds or more."""
         if not manifest.label_names:
             return ["the corpus has no labels to judge by"]
+        if folds := folds_of(manifest):
+            return _fold_problems(manifest, folds)
         return [
             f"the corpus has no labelled clip in its split `{split}`"
             for split in ("train", "valid", "test")
@@ -88,16 +109,23 @@ class TaskConfig(Config):
         ]
 
 
+def _fold_problems(manifest: Manifest, folds: list[int]) -> list[str]:
+    if len(folds) < 3:
+        return [f"the corpus has {len(folds)} folds and no split `test`. {FOLDS_NEEDED}"]
+    labelled = {int(fold) for fold, labels in zip(manifest.folds, manifest.labels, strict=True) if labels}
+    return [f"the corpus has no labelled clip in its fold {fold}" for fold in folds if fold not in labelled]
+
+
 class Task(ABC):
     """Judges frozen features of a labelled corpus. The first constructor argument is its typed configuration.
 
     Whatever a task chooses (a penalty, a number of neighbours) it chooses on the validation split; the test split is
-    used once, for the score.
+    used once, for the score. A corpus with folds and no test split is cross-validated, one model a fold.
     """
 
     @abstractmethod
     def evaluate(self, features: Features, *, seed: int) -> TaskResult:
-        """Score every view of the features on the test split.
+        """Score every view of the features on the test split, or on each fold in turn.
 
         Raises:
             CorpusError: if a split that is needed is empty or the clips carry no labels

@@ -120,20 +120,21 @@ class Tokenizer(nn.Module, ABC):
     """From patches to labels.
 
     A tokenizer is frozen from a seed, fitted to a stream of patches (override `fit`), or trained through an objective
-    (name it in `objective`); the schedule adds the stage that each needs.
+    (named by its configuration, a `TokenizerConfig`); the schedule adds the stage that each needs.
 
     Args:
         codebook_size: K, the number of different labels
-    """
 
-    objective: str | None = None
+    Attributes:
+        seed: drives its random initial values
+    """
 
     def __init__(self, codebook_size: int) -> None:
         super().__init__()
         if codebook_size < 1:
             raise PluginError(f"`codebook_size` must be at least 1, but is {codebook_size}")
         self.codebook_size = codebook_size
-        self._seed = getattr(_building, "seed", 0)
+        self.seed: int = getattr(_building, "seed", 0)
         self._draws = 0
 
     @abstractmethod
@@ -151,7 +152,7 @@ class Tokenizer(nn.Module, ABC):
 
     def seeded_normal(self, *shape: int) -> Tensor:
         """Draw standard normal numbers that depend on the experiment's seed and on the order of the draws alone."""
-        generator = torch.Generator().manual_seed((self._seed << 16) + self._draws)
+        generator = torch.Generator().manual_seed((self.seed << 16) + self._draws)
         self._draws += 1
         return torch.randn(shape, generator=generator)
 
@@ -195,6 +196,20 @@ class Encoder(nn.Module, ABC):
         """
 
 
+class Head(nn.Module, ABC):
+    """From an encoder's vectors to one logit per class.
+
+    Attributes:
+        classes: number of classes
+    """
+
+    classes: int
+
+    @abstractmethod
+    def forward(self, encoded: Encoded) -> Tensor:
+        """Score whole clips: (B, classes). Padding changes nothing."""
+
+
 @dataclass
 class ObjectiveOutput:
     """What an objective says of one batch.
@@ -230,11 +245,22 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
-        """Give the loss of a batch. Draw random numbers from torch's global generator only."""
+        """Give the loss of a batch.
+
+        Draw random numbers from torch's global generator, or derive them from `batch.draws`, which makes them the same
+        however a batch is spread over processes.
+        """
 
     @abstractmethod
     def parts(self) -> Mapping[str, nn.Module]:
-        """The modules that outlive training, by role: `encoder`, `tokenizer`."""
+        """The modules that outlive training, by role: `encoder`, `tokenizer`, `head`."""
+
+    def prepare(self, batches: Iterable[PatchBatch]) -> None:  # noqa: B027  # nothing is the right default
+        """Do once, before the first step, what needs data: start a codebook, say. Nothing by default.
+
+        Args:
+            batches: the training stream from its start; take as few as you need
+        """
 
     def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
         """Turn the histograms of the last steps into figures to log; none by default."""
@@ -259,6 +285,7 @@ __all__ = [
     "Encoder",
     "FrontEnd",
     "Grid",
+    "Head",
     "Objective",
     "ObjectiveOutput",
     "PatchBatch",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,19 +35,55 @@ def build(choice: PartChoice, expected: type[T], *, seed: int = 0, **offers: Any
         PluginError: if the constructor names something that is not on offer, or the part is no `expected`
     """
     part = choice.part
-    cls = part.load()
-    if not issubclass(cls, expected):
-        raise PluginError(
-            f"{part.kind} `{part.name}` of {part.origin.describe()} must be an ossicle.{expected.__name__}"
-        )
-    construct: Callable[..., T] = cls
-    arguments = _arguments(part, cls, offers)
+    construct = part.load()
+    if isinstance(construct, type) and not issubclass(construct, expected):
+        raise PluginError(_misfit(part, expected))
+    arguments = _arguments(part, construct, offers)
     with building_with(seed):
-        return construct(choice.config, **arguments)
+        built = construct(choice.config, **arguments)
+    if not isinstance(built, expected):
+        raise PluginError(_misfit(part, expected))
+    if isinstance(built, nn.Module) and not hasattr(built, _RECIPE):
+        setattr(built, _RECIPE, _Recipe(choice, arguments))
+    return built
 
 
-def _arguments(part: Part, cls: type, offers: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = list(inspect.signature(cls).parameters.values())[1:]
+@dataclass(frozen=True)
+class _Recipe:
+    """What a part was built from; it stays with the module, so that whoever saves it need not know."""
+
+    choice: PartChoice
+    arguments: Mapping[str, Any]
+
+
+_RECIPE = "_ossicle_recipe"
+
+
+def choice_of(module: nn.Module) -> PartChoice:
+    """The part and configuration that a module was built from.
+
+    Raises:
+        PluginError: if `build` did not make it
+    """
+    return _recipe(module).choice
+
+
+def _recipe(module: nn.Module) -> _Recipe:
+    recipe = getattr(module, _RECIPE, None)
+    if not isinstance(recipe, _Recipe):
+        raise PluginError(
+            f"`{type(module).__name__}` cannot be kept, because it is no part of the catalog: "
+            "an objective hands on the parts it was given, or parts made by `ossicle.core.parts.build`"
+        )
+    return recipe
+
+
+def _misfit(part: Part, expected: type) -> str:
+    return f"{part.kind} `{part.name}` of {part.origin.describe()} must be an ossicle.{expected.__name__}"
+
+
+def _arguments(part: Part, construct: Callable[..., Any], offers: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = list(inspect.signature(construct).parameters.values())[1:]
     chosen = {}
     for parameter in parameters:
         if parameter.name in offers:
@@ -62,25 +99,45 @@ def _arguments(part: Part, cls: type, offers: Mapping[str, Any]) -> dict[str, An
     return chosen
 
 
-def save_part(folder: Path, role: str, module: nn.Module, choice: PartChoice, **offers: Any) -> dict[str, Any]:
-    """Write a part's tensors to `<role>.safetensors`.
-
-    Args:
-        offers: what `build` was given besides the configuration; only plain values are kept
+def save_part(folder: Path, role: str, module: nn.Module) -> dict[str, Any]:
+    """Write the tensors of a part that `build` or `load_part` made to `<role>.safetensors`.
 
     Returns:
         The part's entry for an artifact's card: what `load_part` needs besides the tensors.
+
+    Raises:
+        PluginError: if the module is no part of the catalog
     """
+    recipe = _recipe(module)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
     save_file(tensors, folder / f"{role}.safetensors")
     return {
-        "kind": choice.kind,
-        "type": choice.name,
-        "config": choice.config.model_dump(mode="json"),
-        "arguments": {name: value for name, value in offers.items() if isinstance(value, _PLAIN)},
-        "origin": choice.part.origin.describe(),
-        "plugin": choice.part.origin.path,
+        "kind": recipe.choice.kind,
+        "type": recipe.choice.name,
+        "config": recipe.choice.config.model_dump(mode="json"),
+        "arguments": _kept(recipe.arguments),
+        "origin": recipe.choice.origin.describe(),
+        "plugin": recipe.choice.origin.path,
     }
+
+
+def _kept(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that a card can hold: plain values, and choices of parts under their kind."""
+    plain = {name: value for name, value in arguments.items() if isinstance(value, _PLAIN)}
+    chosen = {name: value for name, value in arguments.items() if isinstance(value, PartChoice)}
+    return plain | {name: {"kind": choice.kind, **choice.plain()} for name, choice in chosen.items()}
+
+
+def _restored(arguments: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
+    return {
+        name: _choice(value["kind"], value["type"], value, catalog) if isinstance(value, dict) else value
+        for name, value in arguments.items()
+    }
+
+
+def _choice(kind: str, name: str, stated: Mapping[str, Any], catalog: Catalog) -> PartChoice:
+    config = {key: value for key, value in stated.items() if key not in ("kind", "type")}
+    return PartChoice.of(catalog.get(kind, name), config, catalog=catalog)
 
 
 def load_part(artifact: Artifact, role: str, expected: type[T], catalog: Catalog) -> T:
@@ -96,7 +153,8 @@ def load_part(artifact: Artifact, role: str, expected: type[T], catalog: Catalog
             f"{artifact.path} holds no {role}; it holds: {', '.join(artifact.card.get('parts', {})) or 'no parts'}"
         )
     try:
-        choice = PartChoice.of(catalog.get(entry["kind"], entry["type"]), entry["config"], catalog=catalog)
+        choice = _choice(entry["kind"], entry["type"], entry["config"], catalog)
+        arguments = _restored(entry["arguments"], catalog)
     except UnknownPartError as error:
         raise UnknownPartError(
             f"{artifact.path} needs the plugin {entry['origin']}, which is not loaded: {error}"
@@ -105,7 +163,7 @@ def load_part(artifact: Artifact, role: str, expected: type[T], catalog: Catalog
         raise ArtifactError(
             f"{artifact.path}: the configuration of its {role} no longer fits `{entry['type']}`; make it anew: {error}"
         ) from error
-    module = build(choice, expected, **entry["arguments"])
+    module = build(choice, expected, **arguments)
     assert isinstance(module, nn.Module)
     try:
         module.load_state_dict(load_file(artifact.path / f"{role}.safetensors"))

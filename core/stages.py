@@ -105,8 +105,7 @@ def describe(value: Any, corpus_fingerprint: Callable[[PartChoice], str]) -> Any
             **describe(value.config, corpus_fingerprint),
         }
     if isinstance(value, Config):
-        fields = [name for name in type(value).model_fields if name not in value.incidental]
-        return {name: describe(getattr(value, name), corpus_fingerprint) for name in fields}
+        return describe(value.identity(), corpus_fingerprint)
     if isinstance(value, Mapping):
         return {str(name): describe(item, corpus_fingerprint) for name, item in value.items()}
     if isinstance(value, list | tuple):

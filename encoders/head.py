@@ -1,28 +1,55 @@
-"""The classification head of a fine-tuned encoder."""
+"""Classifiers behind an encoder."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..core.data import Encoded
+from ..core.interfaces import Head
+from .settings import AttentiveHeadConfig, LinearHeadConfig
 
 
-class MeanLogitsHead(nn.Module):
+class LinearHead(Head):
     """Score every patch, then average the scores of the real ones (BEATs, released code).
 
     Args:
         width: size of the encoder's vectors
         classes: number of classes
-        dropout: of those vectors
     """
 
-    def __init__(self, width: int, classes: int, *, dropout: float = 0.0) -> None:
+    def __init__(self, config: LinearHeadConfig, width: int, classes: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.classes = classes
+        self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(width, classes)
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """Give one logit per class: sequence (B, N, D) to (B, classes). A sigmoid makes them probabilities."""
         logits: Tensor = self.linear(self.dropout(encoded.sequence))
         valid = encoded.valid[..., None]
         return logits.masked_fill(~valid, 0.0).sum(1) / valid.sum(1).clamp(min=1)
+
+
+class AttentiveHead(Head):
+    """Pool by attention with learnt queries, then score the pooled vectors (as in attentive probing, arXiv 2202.03026).
+
+    Args:
+        width: size of the encoder's vectors
+        classes: number of classes
+    """
+
+    def __init__(self, config: AttentiveHeadConfig, width: int, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.queries = nn.Parameter(torch.randn(config.queries, width) * width**-0.5)
+        self.key = nn.Linear(width, width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.linear = nn.Linear(config.queries * width, classes)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        affinity = self.key(encoded.sequence) @ self.queries.T / encoded.sequence.shape[-1] ** 0.5  # (B, N, Q)
+        seen = encoded.valid | ~encoded.valid.any(1, keepdim=True)
+        weights = affinity.masked_fill(~seen[..., None], float("-inf")).softmax(1)
+        pooled = weights.transpose(1, 2) @ encoded.sequence  # (B, Q, D)
+        logits: Tensor = self.linear(self.dropout(pooled.flatten(1)))
+        return logits

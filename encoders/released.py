@@ -20,8 +20,8 @@ from torch import Tensor
 from ..audio.front_end_settings import AUDIOSET_MEAN, AUDIOSET_STD, KaldiFbankConfig
 from ..core.errors import ArtifactError
 from .beats import Beats
-from .head import MeanLogitsHead
-from .settings import BeatsConfig
+from .head import LinearHead
+from .settings import BeatsConfig, LinearHeadConfig
 
 _OPTIONS: Final[Mapping[str, str]] = {
     "encoder_layers": "layers",
@@ -83,7 +83,7 @@ class Released:
         config: the encoder's configuration
         front_end: the front end that it was trained with; its `padding` is `exact`, unlike the released code's
         encoder: state dict of `Beats`
-        head: state dict of `MeanLogitsHead`, for a fine-tuned encoder
+        head: state dict of `LinearHead`, for a fine-tuned encoder
         head_dropout: that head's dropout
         labels: output number to label, when the file says so
         quantiser: weights and settings of a tokenizer beyond its encoder, under their own names
@@ -108,7 +108,7 @@ class Released:
         _load(encoder, self.encoder)
         return encoder.eval()
 
-    def build_head(self) -> MeanLogitsHead:
+    def build_head(self) -> LinearHead:
         """Build the head of a fine-tuned encoder with these weights, in evaluation mode.
 
         Raises:
@@ -117,7 +117,7 @@ class Released:
         if "linear.weight" not in self.head:
             raise ArtifactError("this checkpoint has no classifier: it was not fine-tuned")
         classes = self.head["linear.weight"].shape[0]
-        head = MeanLogitsHead(self.config.shape.width, classes, dropout=self.head_dropout)
+        head = LinearHead(LinearHeadConfig(dropout=self.head_dropout), self.config.shape.width, classes)
         _load(head, self.head)
         return head.eval()
 

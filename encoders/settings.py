@@ -220,6 +220,23 @@ class PlainVitConfig(Config):
         return self
 
 
+class LinearHeadConfig(Config):
+    """A linear classifier of every patch, averaged over the clip (BEATs, section 4.2)."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout of the encoder's vectors."""
+
+
+class AttentiveHeadConfig(Config):
+    """A linear classifier of vectors pooled by learnt attention."""
+
+    queries: int = Field(default=1, ge=1)
+    """Vectors that are pooled, each with an attention of its own."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout of the pooled vectors."""
+
+
 def check_divides(name: str, value: int, width: int) -> None:
     """Refuse a field that must divide the width and does not, and name those that do.
 

@@ -23,11 +23,13 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Config": "core.config",
+    "TokenizerConfig": "core.config",
     "Catalog": "core.catalog",
     "corpus": "core.catalog",
     "front_end": "core.catalog",
     "encoder": "core.catalog",
     "tokenizer": "core.catalog",
+    "head": "core.catalog",
     "objective": "core.catalog",
     "schedule": "core.catalog",
     "task": "core.catalog",
@@ -44,6 +46,7 @@ _PUBLIC = {
     "VisiblePatches": "core.data",
     "Encoder": "core.interfaces",
     "FrontEnd": "core.interfaces",
+    "Head": "core.interfaces",
     "Objective": "core.interfaces",
     "ObjectiveOutput": "core.interfaces",
     "Tokenizer": "core.interfaces",

@@ -70,11 +70,16 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. pretrain.steps=100")
         if name == "run":
             command.add_argument("--out", type=Path, default=Path("runs"), help="folder for runs (default: runs)")
+    command = add("ensemble", "average what several runs predict for the same clips, and score the mean")
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run; two or more")
+    command.add_argument("--task", help="the task to look at (default: all that the runs share)")
+    command.add_argument("--subject", help="the encoder of each run (default: its last pre-trained one)")
+    command.add_argument("--view", help="the view of each run (default: the best on its validation clips)")
     command = add("plugins", "list the parts on offer, where they come from, and plugins that failed")
     command.add_argument("files", nargs="*", type=Path, help="plugin files to load besides the installed ones")
     command.add_argument("--json", action="store_true", help="print JSON")
     command = add("explain", "show a part's fields, defaults and documentation")
-    command.add_argument("kind", help="corpus, front_end, encoder, tokenizer, objective, schedule or task")
+    command.add_argument("kind", help="corpus, front_end, encoder, tokenizer, head, objective, schedule or task")
     command.add_argument("name", help="the part's name")
     command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that brings the part")
     command = add("schema", "print the JSON schema of experiments, for editors")
@@ -114,6 +119,16 @@ def _check(options: argparse.Namespace) -> int:
     print(resolved_yaml(checked.experiment), end="")
     _warn_of(checked.plugins.catalog)
     print(f"{options.experiment}: nothing wrong; {len(checked.stages)} stages", file=sys.stderr)
+    return 0
+
+
+def _ensemble(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .ensembling import ensemble, print_ensembles
+
+    found = ensemble(options.runs, task=options.task, subject=options.subject, view=options.view)
+    print_ensembles(found, Console())
     return 0
 
 

@@ -1,13 +1,13 @@
-"""BEATs (arXiv 2212.09058): its encoder, its first tokenizer, its objective and its schedule of iterations."""
+"""BEATs (arXiv 2212.09058): its encoder, tokenizers, objectives and schedule of iterations."""
 
 from __future__ import annotations
 
 from ossicle.core.catalog import Catalog
 from ossicle.core.hooks import hookimpl
-from ossicle.encoders.settings import BeatsConfig, PlainVitConfig
+from ossicle.encoders.settings import AttentiveHeadConfig, BeatsConfig, LinearHeadConfig, PlainVitConfig
 from ossicle.plugins.beats_schedule import BeatsScheduleConfig
-from ossicle.tasks.objective_settings import MaskedPredictionConfig
-from ossicle.tokenizers.settings import RandomProjectionConfig
+from ossicle.tasks.objective_settings import DistillationConfig, MaskedPredictionConfig
+from ossicle.tokenizers.settings import RandomProjectionConfig, SelfDistilledConfig
 
 
 @hookimpl
@@ -15,6 +15,8 @@ def ossicle_register(catalog: Catalog) -> None:
     """Offer the parts of BEATs, and a plain encoder to compare its encoder with."""
     catalog.add("encoder", "beats", "ossicle.encoders.beats:Beats", config=BeatsConfig)
     catalog.add("encoder", "plain_vit", "ossicle.encoders.vit:PlainVit", config=PlainVitConfig)
+    catalog.add("head", "linear", "ossicle.encoders.head:LinearHead", config=LinearHeadConfig)
+    catalog.add("head", "attentive", "ossicle.encoders.head:AttentiveHead", config=AttentiveHeadConfig)
     catalog.add(
         "tokenizer",
         "random_projection",
@@ -22,9 +24,13 @@ def ossicle_register(catalog: Catalog) -> None:
         config=RandomProjectionConfig,
     )
     catalog.add(
+        "tokenizer", "self_distilled", "ossicle.tokenizers.self_distilled:SelfDistilled", config=SelfDistilledConfig
+    )
+    catalog.add(
         "objective",
         "masked_prediction",
         "ossicle.tasks.masked_prediction:MaskedPrediction",
         config=MaskedPredictionConfig,
     )
+    catalog.add("objective", "distillation", "ossicle.tasks.distillation:Distillation", config=DistillationConfig)
     catalog.add("schedule", "beats", "ossicle.plugins.beats_schedule:BeatsSchedule", config=BeatsScheduleConfig)

@@ -1,33 +1,98 @@
-"""BEATs' iterations as stages: a tokenizer, an encoder pre-trained on its labels, and so on. Needs no torch."""
+"""BEATs' iterations as stages: a tokenizer, an encoder pre-trained on its labels, and so on. Needs no torch.
+
+Notable choices: an iteration names its teacher, not its tokenizer, so that any tokenizer can be taught by any encoder;
+from the second iteration on every one has a seed of its own, so that no encoder starts as its teacher did.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ossicle.audio.stages import survey_stage
-from ossicle.core.config import Config, TokenizerChoice
+from ossicle.core.config import Config, TokenizerChoice, TokenizerConfig
+from ossicle.core.experiment import PretrainConfig
 from ossicle.core.stages import Schedule, Stage
-from ossicle.tasks.stages import UNTRAINED, evaluation_stages, pretrain_stage, untrained_stage
-from ossicle.tokenizers.stages import tokenizer_stage
+from ossicle.core.wording import choices
+from ossicle.tasks.stages import UNTRAINED, evaluation_stages, pretrain_stage, tokenizer_stage, untrained_stage
+from ossicle.tasks.training_settings import TokenizerTrainingConfig
 
 if TYPE_CHECKING:
     from ossicle.core.experiment import Experiment
+
+PREVIOUS = "previous"
 
 
 class IterationConfig(Config):
     """One turn: a tokenizer, and an encoder pre-trained from scratch on its labels."""
 
+    name: str | None = None
+    """What people call it; `iteration 1`, `iteration 2`, … when absent."""
+
     tokenizer: TokenizerChoice
     """Gives the labels of this iteration."""
+
+    teacher: str | None = None
+    """The encoder that teaches the tokenizer: `previous`, `untrained` (a control) or the name of an earlier iteration.
+    `previous` when absent and the tokenizer needs one."""
+
+    distill: TokenizerTrainingConfig | None = None
+    """How the tokenizer is trained, if otherwise than the schedule says."""
+
+    pretrain: PretrainConfig | None = None
+    """How the encoder is pre-trained, if otherwise than the experiment says."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether its tokenizer learns from an encoder."""
+        return isinstance(self.tokenizer.config, TokenizerConfig) and self.tokenizer.config.needs_teacher
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its tokenizer is trained through an objective."""
+        return isinstance(self.tokenizer.config, TokenizerConfig) and self.tokenizer.config.objective is not None
 
 
 class BeatsScheduleConfig(Config):
     """Iterations of BEATs (arXiv 2212.09058, figure 2), each from a fresh encoder."""
 
+    distill: TokenizerTrainingConfig | None = None
+    """How tokenizers are trained; needed when one is."""
+
     iterations: tuple[IterationConfig, ...] = Field(min_length=1)
     """The iterations, in order."""
+
+    @property
+    def names(self) -> list[str]:
+        """What people call each iteration."""
+        return [iteration.name or f"iteration {number}" for number, iteration in enumerate(self.iterations, start=1)]
+
+    @model_validator(mode="after")
+    def _check_teachers(self) -> Self:
+        if len(set(self.names)) < len(self.names) or UNTRAINED in self.names or PREVIOUS in self.names:
+            raise ValueError(
+                f"iterations need different names, none of them `{UNTRAINED}` or `{PREVIOUS}`, but are called "
+                f"{', '.join(self.names)}"
+            )
+        problems = [problem for number in range(len(self.iterations)) for problem in self._problems_of(number)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems_of(self, number: int) -> Iterator[str]:
+        iteration, name = self.iterations[number], self.names[number]
+        tokenizer = iteration.tokenizer.name
+        if iteration.is_trained and not (iteration.distill or self.distill):
+            yield f"{name}: tokenizer `{tokenizer}` is trained: say how in `distill`, such as `distill: {{steps: 500}}`"
+        if iteration.teacher is not None and not iteration.needs_teacher:
+            yield f"{name}: tokenizer `{tokenizer}` learns from no teacher; leave `teacher` out"
+        allowed = [UNTRAINED, *self.names[:number]]
+        if iteration.needs_teacher and number == 0 and iteration.teacher in (None, PREVIOUS):
+            yield f"{name}: there is no previous encoder to teach tokenizer `{tokenizer}`. {choices('', allowed)}"
+        elif iteration.teacher not in (None, PREVIOUS, *allowed):
+            yield f"{name}: there is no teacher `{iteration.teacher}`. {choices(iteration.teacher, [PREVIOUS, *allowed])}"
 
 
 class BeatsSchedule(Schedule):
@@ -41,17 +106,32 @@ class BeatsSchedule(Schedule):
         untrained = untrained_stage(experiment, survey=survey.name)
         stages = [survey, untrained]
         encoders = {UNTRAINED: untrained.name}
-        for number, iteration in enumerate(self.config.iterations, start=1):
-            title = f"iteration {number}"
+        for number, (title, iteration) in enumerate(zip(self.config.names, self.config.iterations, strict=True)):
+            seed = experiment.seed + SEED_STRIDE * number
+            teacher = iteration.teacher or PREVIOUS
             tokenizer = tokenizer_stage(
                 f"{title}/tokenizer",
+                experiment,
                 iteration.tokenizer,
-                corpus=experiment.corpus,
                 survey=survey.name,
-                training=experiment.pretrain,
-                seed=experiment.seed,
+                seed=seed,
+                training=(iteration.distill or self.config.distill) if iteration.is_trained else None,
+                teacher=(list(encoders.values())[-1] if teacher == PREVIOUS else encoders[teacher])
+                if iteration.needs_teacher
+                else None,
             )
-            encoder = pretrain_stage(f"{title}/pretrain", experiment, survey=survey.name, tokenizer=tokenizer.name)
+            encoder = pretrain_stage(
+                f"{title}/pretrain",
+                experiment,
+                survey=survey.name,
+                tokenizer=tokenizer.name,
+                seed=seed,
+                training=iteration.pretrain or experiment.pretrain,
+            )
             stages += [tokenizer, encoder]
             encoders[title] = encoder.name
         return stages + evaluation_stages(experiment, encoders, survey=survey.name)
+
+
+SEED_STRIDE = 10_000
+"""Between the seeds of successive iterations; a gap that seeds of an ablation do not bridge."""

@@ -1,21 +1,29 @@
-"""Judge frozen features by a task: the action of the evaluation stages."""
+"""Judge frozen features by a task: the action of the evaluation stages, and the result that it shares with others.
+
+Notable choices: under cross-validation the predictions for all folds are pooled before they are scored, so that the
+interval is one over clips; the mean of the folds' validation scores stands for the choice.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import PluginError
-from ..core.evaluation import Features, Task
+from ..core.evaluation import Features, Scale, Task, TaskResult
 from ..core.running import StageRun
+from .scoring import score_view
+from .splits import NO_FOLD, LabelledSplits
 
 
 def evaluate(run: StageRun) -> None:
-    """Write `scores.json`, and `predictions.npz` with the per-clip predictions behind them."""
+    """Fit and score a task: `scores.json`, and `predictions.npz` with the per-clip predictions behind them."""
     choice = run.stage.settings["task"]
     task = choice.part.load()(choice.config)
     if not isinstance(task, Task):
@@ -23,12 +31,87 @@ def evaluate(run: StageRun) -> None:
     with np.load(run.inputs["features"].path / "features.npz", allow_pickle=False) as file:
         views = dict(file)
     rows = views.pop("rows")
-    result = task.evaluate(Features(run.manifest().take(rows), views), seed=run.stage.seed)
-    scores = {**run.stage.labels, "scores": [asdict(score) for score in result.scores]}
+    manifest = run.manifest().take(rows)
+    result = task.evaluate(Features(manifest, views), seed=run.stage.seed)
+    save_result(run, result, rows, multi_label=manifest.multi_label)
+
+
+def save_result(run: StageRun, result: TaskResult, rows: npt.NDArray[np.int64], *, multi_label: bool) -> None:
+    """Write a task's result as the artifact of an evaluation stage, which reports and ensembles read.
+
+    Args:
+        rows: (clips,) the row in the corpus's manifest of each clip that the result counts
+    """
+    scores = {
+        **run.stage.labels,
+        "multi_label": multi_label,
+        "scale": result.scale,
+        "scores": [asdict(score) for score in result.scores],
+    }
     (run.folder / "scores.json").write_text(json.dumps(scores, indent=2))
     arrays: dict[str, npt.NDArray[Any]] = {
         f"scores/{view}": predictions for view, predictions in result.predictions.items()
     }
     arrays |= {"clips": rows[result.clips], "truth": result.truth}
+    if result.folds is not None:
+        arrays["folds"] = result.folds
     np.savez_compressed(run.folder / "predictions.npz", allow_pickle=False, **arrays)
-    run.metrics |= {f"{score.view}/{score.metric}": score.value for score in result.scores}
+    for score in result.scores:
+        run.metrics |= {f"{score.view}/{score.metric}": score.value}
+        run.metrics |= {f"{score.view}/{name}": value for name, value in score.others.items()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one model gave on the test clips of its protocol.
+
+    Attributes:
+        predictions: (test clips, classes) float32, higher is likelier
+        chosen: what was chosen on the validation clips, and the validation score as `valid_` and the metric's name
+    """
+
+    predictions: npt.NDArray[np.float32]
+    chosen: Mapping[str, Any]
+
+
+def task_result(
+    given: Sequence[LabelledSplits], outcomes: Mapping[str, Sequence[Outcome]], *, scale: Scale, seed: int
+) -> TaskResult:
+    """Pool what the models of a corpus's protocols gave, and score it.
+
+    Args:
+        given: what `protocols` gave for the corpus
+        outcomes: view to the outcome of each protocol, in the same order
+        scale: what the predictions are
+        seed: drives the bootstrap
+    """
+    rows, truth = (np.concatenate([getattr(splits.test, column) for splits in given]) for column in ("rows", "truth"))
+    multi_label = given[0].multi_label
+    folds = None
+    if given[0].fold != NO_FOLD:
+        folds = np.repeat(np.array([splits.fold for splits in given]), [len(splits.test.rows) for splits in given])
+    predictions = {view: np.concatenate([outcome.predictions for outcome in found]) for view, found in outcomes.items()}
+    scores = [
+        score_view(
+            view,
+            truth,
+            predictions[view],
+            multi_label=multi_label,
+            seed=seed,
+            chosen=_choices([outcome.chosen for outcome in found]),
+            folds=folds,
+        )
+        for view, found in outcomes.items()
+    ]
+    return TaskResult(scores, rows, truth, predictions, scale, folds)
+
+
+def _choices(chosen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean of the validation scores; of other choices every fold's, where they differ."""
+
+    def together(name: str, values: list[Any]) -> Any:
+        if name.startswith("valid_"):
+            return fmean(values)
+        return values if any(value != values[0] for value in values) else values[0]
+
+    return {name: together(name, [one[name] for one in chosen]) for name in chosen[0]}

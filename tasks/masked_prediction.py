@@ -16,12 +16,9 @@ from ..core.data import Encoded, PatchBatch
 from ..core.interfaces import Encoder, Objective, ObjectiveOutput, Tokenizer
 from ..encoders.layers import TransformerStack
 from ..encoders.vit import sine_cosine
+from .codes import collapse, entropy, perplexity
 from .masking import uniform_mask
 from .objective_settings import MaskedPredictionConfig
-
-COLLAPSED_PERPLEXITY = 3.0
-"""Fewer effective labels than this make the task trivial."""
-
 
 class MaskedPrediction(Objective):
     """Predict the labels of hidden patches from the visible ones.
@@ -78,7 +75,7 @@ class MaskedPrediction(Objective):
 
     def _predict(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
         """Give `hidden`, (B, N) bool, and the logits of the hidden patches, (hidden patches, K)."""
-        visible, hidden = uniform_mask(batch.valid, self.config.mask_ratio)
+        visible, hidden = uniform_mask(batch.valid, self.config.mask_ratio, batch.draws)
         encoded: Encoded = self.encoder(batch, visible=visible)
         seen = self.to_predictor(encoded.sequence)  # (B, V, W)
         places = visible.index.unsqueeze(-1).expand_as(seen)
@@ -93,23 +90,17 @@ class MaskedPrediction(Objective):
 
     def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
         labels = histograms["labels"].double()
-        label_entropy = entropy(labels)
         smoothing = self.config.label_smoothing * labels.mean()
         return {
-            "label_entropy": label_entropy,
+            "label_entropy": entropy(labels),
             "guessing_loss": entropy(labels * (1 - self.config.label_smoothing) + smoothing),
-            "label_perplexity": float(torch.tensor(label_entropy).exp()),
+            "label_perplexity": perplexity(labels),
             "labels_used": int((histograms["labels"] > 0).sum()),
-            "predicted_perplexity": float(torch.tensor(entropy(histograms["predictions"])).exp()),
+            "predicted_perplexity": perplexity(histograms["predictions"]),
         }
 
     def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
-        found = []
-        if metrics["label_perplexity"] < COLLAPSED_PERPLEXITY:
-            found.append(
-                f"the labels have collapsed: perplexity {metrics['label_perplexity']:.1f} of "
-                f"{self.tokenizer.codebook_size} codes; normalise before the projection, or fit the tokenizer anew"
-            )
+        found = collapse(metrics["label_perplexity"], self.tokenizer.codebook_size)
         if progress > 0.5 and metrics["predicted_perplexity"] < 1.5 <= metrics["label_perplexity"]:
             found.append("the predictions have collapsed: nearly all are one label; try a longer warm-up or a lower lr")
         if progress > 0.5 and metrics["loss"] > metrics["guessing_loss"]:
@@ -125,10 +116,3 @@ class MaskedPrediction(Objective):
         predicted = torch.full(batch.valid.shape, -1, device=batch.valid.device)
         predicted[hidden] = logits.argmax(-1)
         return {"tokens": self.tokenizer.tokenize(batch).ids, "hidden": hidden, "predicted": predicted}
-
-
-def entropy(counts: Tensor) -> float:
-    """Entropy of a histogram in nats; 0 for an empty one."""
-    share = counts[counts > 0].double()
-    share = share / share.sum()
-    return float(-(share * share.log()).sum())

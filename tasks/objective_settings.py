@@ -82,3 +82,20 @@ class MaskedPredictionConfig(Config):
         except ValueError as error:
             return [str(error)]
         return []
+
+
+class DistillationConfig(Config):
+    """Let a tokenizer's codes explain a teacher's outputs (BEATs, section 3.2.2)."""
+
+    target: Literal["hidden", "logits"] = "hidden"
+    """What is explained: the teacher's vector of each patch, or the class logits of a fine-tuned teacher for the clip."""
+
+    teacher_layer: int | None = Field(default=None, ge=0)
+    """Layer whose output is explained, 0 being the input of the first; the teacher's final output when absent."""
+
+    commitment: float = Field(default=1.0, ge=0)
+    """Weight of the squared distance between a patch's vector and its code; ESPnet uses 10 on the mean over a code's
+    numbers, where this is their sum."""
+
+    estimator: PredictorConfig = PredictorConfig()
+    """Estimates the teacher's outputs from the codes; thrown away afterwards."""

@@ -11,18 +11,19 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, TypeVar, final
+from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import KNeighborsClassifier
 
 from ..core.errors import ArtifactError
-from ..core.evaluation import Features, Task, TaskResult
+from ..core.evaluation import Features, Scale, Task, TaskResult
+from .evaluation import Outcome, task_result
 from .logistic import logistic_path
-from .scoring import figure, metric_name, score_view
+from .scoring import figure, metric_name
 from .settings import KnnProbeConfig, LinearProbeConfig
-from .splits import LabelledRows, labelled_splits
+from .splits import LabelledRows, LabelledSplits, protocols
 
 Predictor = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.floating]]
 _P = TypeVar("_P", bound=Predictor)
@@ -55,7 +56,13 @@ class Fitted:
 
 
 class Probe(Task):
-    """A model that is fitted to each view of frozen features and scored on the test clips."""
+    """A model that is fitted to each view of frozen features and scored on the test clips; one a fold where there are.
+
+    Attributes:
+        scale: what its predictions are
+    """
+
+    scale: ClassVar[Scale]
 
     @abstractmethod
     def fit(self, train: Examples, valid: Examples, *, multi_label: bool) -> Fitted:
@@ -69,26 +76,17 @@ class Probe(Task):
             CorpusError: if a split that is needed is empty, its clips carry no labels, or a class cannot be learnt
             ArtifactError: if a view does not hold one row of finite numbers per clip
         """
-        splits = labelled_splits(features.clips)
-        predictions, scores = {}, []
+        given = protocols(features.clips)
+        outcomes = {}
         for view, values in features.views.items():
             _check_view(view, values, len(features.clips))
-            fitted = self.fit(
-                _examples(values, splits.train), _examples(values, splits.valid), multi_label=splits.multi_label
-            )
-            predicted = fitted.predict(values[splits.test.rows]).astype(np.float32)
-            predictions[view] = predicted
-            scores.append(
-                score_view(
-                    view,
-                    splits.test.truth,
-                    predicted,
-                    multi_label=splits.multi_label,
-                    seed=seed,
-                    chosen=fitted.chosen,
-                )
-            )
-        return TaskResult(scores, splits.test.rows, splits.test.truth, predictions)
+            outcomes[view] = [self._outcome(values, splits) for splits in given]
+        return task_result(given, outcomes, scale=self.scale, seed=seed)
+
+    def _outcome(self, values: npt.NDArray[np.float32], splits: LabelledSplits) -> Outcome:
+        train, valid = (_examples(values, rows) for rows in (splits.train, splits.valid))
+        fitted = self.fit(train, valid, multi_label=splits.multi_label)
+        return Outcome(fitted.predict(values[splits.test.rows]).astype(np.float32), fitted.chosen)
 
 
 class LinearProbe(Probe):
@@ -97,6 +95,8 @@ class LinearProbe(Probe):
     The scores are logits. `chosen` holds the `strength`, whether its fit `converged`, and over all strengths the
     `unconverged_fits`: regressions that ran out of iterations.
     """
+
+    scale = "logits"
 
     def __init__(self, config: LinearProbeConfig) -> None:
         self.config = config
@@ -127,6 +127,8 @@ class KnnProbe(Probe):
     The score of a class is its share of the votes; a clip at distance 0 outvotes all others. `chosen` holds the
     number of `neighbours`.
     """
+
+    scale = "probabilities"
 
     def __init__(self, config: KnnProbeConfig) -> None:
         self.config = config

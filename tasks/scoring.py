@@ -2,23 +2,26 @@
 
 Notable choices: intervals are bias-corrected and accelerated (BCa), for average precision is biased upwards on few
 clips and a plain percentile interval doubles that bias; where BCa is undefined, as when every clip is right, the
-percentile interval stands in. Single-label corpora are scored by accuracy, multi-label ones by mean average precision,
-whose clips are drawn jointly with all their labels. Training, and the choice of settings, are taken as given: the
+percentile interval stands in. Single-label corpora are judged by accuracy, with the unweighted average recall (UAR)
+beside it; multi-label ones by mean average precision, whose clips are drawn jointly with all their labels, with the
+mean area under the ROC curve (mAUC) and d′ beside it. Training, and the choice of settings, are taken as given: the
 interval says how far the figure hangs on the test clips.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import DegenerateDataWarning, bootstrap
-from sklearn.metrics import accuracy_score, average_precision_score
+from scipy.stats import DegenerateDataWarning, bootstrap, norm
+from sklearn.metrics import accuracy_score, average_precision_score, recall_score, roc_auc_score
 
 from ..core.errors import CorpusError
 from ..core.evaluation import Score
@@ -71,6 +74,49 @@ def mean_average_precision(truth: Truth, scores: Scores) -> tuple[float, int]:
     value = average_precision_score(truth[:, present], scores[:, present], average="macro")
     # scikit-learn's sum of recall steps can end an ulp above 1.
     return min(float(value), 1.0), int((~present).sum())
+
+
+def unweighted_average_recall(truth: Truth, scores: Scores) -> float:
+    """Mean over the classes that occur of the share of their clips that are found (Schuller et al., 2009).
+
+    Args:
+        truth: (clips, classes) bool, one True a row
+        scores: (clips, classes), higher is likelier
+    """
+    actual = truth.argmax(axis=1)
+    return float(recall_score(actual, scores.argmax(axis=1), labels=np.unique(actual), average="macro"))
+
+
+def mean_area_under_roc(truth: Truth, scores: Scores) -> float:
+    """Mean over classes of the area under the ROC curve; classes that no clip or every clip carries are left out.
+
+    Args:
+        truth: (clips, classes) bool
+        scores: (clips, classes), higher is likelier
+
+    Returns:
+        The mean, or NaN if no class is left.
+    """
+    told = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
+    return fmean(roc_auc_score(truth[:, column], scores[:, column]) for column in told) if told.size else math.nan
+
+
+def d_prime(area: float) -> float:
+    """How many standard deviations apart two normal distributions lie whose ROC curve has this area.
+
+    √2 · Φ⁻¹(area) (Hershey et al., 2017, arXiv 1609.09430); infinite for an area of 1.
+    """
+    return float(math.sqrt(2) * norm.ppf(area))
+
+
+def other_figures(truth: Truth, scores: Scores, *, multi_label: bool) -> dict[str, float]:
+    """The metrics beside the one that the corpus is judged by, as far as they are defined and finite."""
+    if multi_label:
+        area = mean_area_under_roc(truth, scores)
+        found = {"mAUC": area, "d_prime": d_prime(area)}
+    else:
+        found = {"UAR": unweighted_average_recall(truth, scores)}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def bootstrap_interval(
@@ -188,6 +234,7 @@ def score_view(
     multi_label: bool,
     seed: int,
     chosen: Mapping[str, Any],
+    folds: npt.NDArray[np.int64] | None = None,
 ) -> Score:
     """Score one view on the test clips, with its 95 % interval.
 
@@ -195,6 +242,7 @@ def score_view(
         truth: (clips, classes) bool
         scores: (clips, classes), higher is likelier
         chosen: what was chosen on the validation split; for mAP, `classes_left_out` is added
+        folds: (clips,) the fold that each clip was tested in, for the figure of each fold alone
     """
     if multi_label:
         value, left_out = mean_average_precision(truth, scores)
@@ -204,4 +252,25 @@ def score_view(
         value = accuracy(truth, scores)
         statistic = accuracy_of_draws(truth, scores)
     low, high = bootstrap_interval(statistic, len(truth), seed=seed)
-    return Score(view, metric_name(multi_label=multi_label), value, low, high, len(truth), dict(chosen))
+    return Score(
+        view,
+        metric_name(multi_label=multi_label),
+        value,
+        low,
+        high,
+        len(truth),
+        dict(chosen),
+        others=other_figures(truth, scores, multi_label=multi_label),
+        folds=_of_folds(truth, scores, folds, multi_label=multi_label),
+    )
+
+
+def _of_folds(
+    truth: Truth, scores: Scores, folds: npt.NDArray[np.int64] | None, *, multi_label: bool
+) -> dict[str, float]:
+    if folds is None:
+        return {}
+    return {
+        str(fold): figure(truth[folds == fold], scores[folds == fold], multi_label=multi_label)
+        for fold in np.unique(folds)
+    }

@@ -1,15 +1,23 @@
-"""The labelled splits that a probe needs, checked before anything is fitted."""
+"""What a labelled corpus is judged by: its three splits, or its folds in turn; checked before anything is fitted.
+
+Notable choices: a corpus with folds and no `test` split is cross-validated. For each fold the test clips are its own,
+the validation clips those of the next fold (after the last comes the first), and all other folds teach, so that no
+choice sees a clip that it is scored on. Clips without a fold keep their split throughout.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from ..core.corpus import TEST, TRAIN, VALID, Manifest
+from ..core.corpus import TEST, TRAIN, UNLABELLED, VALID, Manifest
 from ..core.errors import CorpusError
+from ..core.evaluation import FOLDS_NEEDED, folds_of
+
+NO_FOLD = -1
 
 
 @dataclass(frozen=True)
@@ -27,36 +35,62 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class LabelledSplits:
-    """What a probe learns from, chooses on and is scored on."""
+    """What one model learns from, has its settings chosen on and is scored on.
+
+    Attributes:
+        fold: the fold that is the test split; `NO_FOLD` where the corpus has a test split of its own
+    """
 
     train: LabelledRows
     valid: LabelledRows
     test: LabelledRows
     multi_label: bool
+    fold: int = NO_FOLD
 
 
-def labelled_splits(clips: Manifest) -> LabelledSplits:
-    """Cut a labelled manifest into its three splits; clips of the split `unlabelled` are passed over.
+def protocols(clips: Manifest) -> list[LabelledSplits]:
+    """Cut a labelled manifest for every model that is to be fitted: one, or one for each fold, ascending.
+
+    Together the test clips hold no clip twice. Clips of the split `unlabelled` are passed over.
 
     Raises:
-        CorpusError: if a split or its labels are missing, or the training clips cannot teach every class
+        CorpusError: if a split or its labels are missing, there are fewer than three folds, or the training clips
+            cannot teach every class
     """
     if len(clips.label_names) < 2 or not any(clips.labels):
         raise CorpusError(
-            "a probe needs clips labelled with two or more classes, and this corpus has none; "
+            "a task needs clips labelled with two or more classes, and this corpus has none; "
             "name a labelled corpus under the task's `corpus`"
         )
+    folds = folds_of(clips)
+    if not folds:
+        return [_labelled_splits(clips, NO_FOLD)]
+    if len(folds) < 3:
+        raise CorpusError(f"this corpus has {len(folds)} folds and no `test` clips. {FOLDS_NEEDED}")
+    return [_of_fold(clips, fold, following) for fold, following in zip(folds, folds[1:] + folds[:1], strict=True)]
+
+
+def _of_fold(clips: Manifest, fold: int, following: int) -> LabelledSplits:
+    roles = np.select([clips.folds == fold, clips.folds == following, clips.folds >= 0], [TEST, VALID, TRAIN], "")
+    keep = (roles == "") | (clips.splits == UNLABELLED)
+    try:
+        return _labelled_splits(replace(clips, splits=np.where(keep, clips.splits, roles)), fold)
+    except CorpusError as error:
+        raise CorpusError(f"with fold {fold} as `test` and fold {following} as `valid`: {error}") from None
+
+
+def _labelled_splits(clips: Manifest, fold: int) -> LabelledSplits:
     train, valid, test = (_labelled_rows(clips, split) for split in (TRAIN, VALID, TEST))
     _check_teachable(train.truth, clips)
-    if len(test.rows) < 2:
+    if fold == NO_FOLD and len(test.rows) < 2:
         raise CorpusError("an interval needs two or more `test` clips, but this corpus has 1; add test clips")
-    return LabelledSplits(train, valid, test, clips.multi_label)
+    return LabelledSplits(train, valid, test, clips.multi_label, fold)
 
 
 def _labelled_rows(clips: Manifest, split: str) -> LabelledRows:
     rows = clips.rows_in(split)
     if not rows.size:
-        raise CorpusError(_missing_split(clips, split))
+        raise CorpusError(_missing_split(split))
     truth = _truth(clips, rows)
     if not truth.any():
         raise CorpusError(f"none of the {len(rows)} `{split}` clips carries a label; label them or name another corpus")
@@ -72,16 +106,11 @@ def _truth(clips: Manifest, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_
     return truth
 
 
-def _missing_split(clips: Manifest, split: str) -> str:
+def _missing_split(split: str) -> str:
     if split != VALID:
-        return f"a probe needs `{split}` clips, and this corpus has none; check how the corpus assigns its splits"
-    if (clips.folds >= 0).any():
-        return (
-            "a probe chooses its settings on `valid` clips, and this corpus has folds but no such clips; "
-            "cross-validation over folds is not supported yet: set the corpus's `valid_share` instead"
-        )
+        return f"a task needs `{split}` clips, and this corpus has none; check how the corpus assigns its splits"
     return (
-        "a probe chooses its settings on `valid` clips, and this corpus has none; "
+        "a task chooses its settings on `valid` clips, and this corpus has none; "
         "set the corpus's `valid_share`, for instance `valid_share: 0.1`"
     )
 

@@ -11,7 +11,8 @@ from ..core.config import PartChoice
 from ..core.stages import Stage
 
 if TYPE_CHECKING:
-    from ..core.experiment import Experiment
+    from ..core.experiment import Experiment, PretrainConfig
+    from .training_settings import TokenizerTrainingConfig
 
 UNTRAINED = "untrained"
 LOG_MEL = "log-mel"
@@ -29,15 +30,52 @@ def untrained_stage(experiment: Experiment, *, survey: str) -> Stage:
     )
 
 
-def pretrain_stage(name: str, experiment: Experiment, *, survey: str, tokenizer: str) -> Stage:
+def tokenizer_stage(
+    name: str,
+    experiment: Experiment,
+    tokenizer: PartChoice,
+    *,
+    survey: str,
+    seed: int,
+    training: TokenizerTrainingConfig | None = None,
+    teacher: str | None = None,
+) -> Stage:
+    """Draw a tokenizer, fit it to the experiment's corpus, or train it there.
+
+    Args:
+        training: how it is trained; needed by a tokenizer whose configuration names an objective, and by no other
+        teacher: the stage whose encoder it learns from
+    """
+    settings = {
+        "tokenizer": tokenizer,
+        "corpus": experiment.corpus,
+        "splits": experiment.pretrain.splits,
+        "batch_seconds": experiment.pretrain.batch_seconds,
+        "crop_seconds": experiment.pretrain.crop_seconds,
+    }
+    if training is not None:
+        settings |= {"training": training, "encoder": experiment.encoder}
+    return Stage(
+        name=name,
+        kind="tokenizer",
+        action="ossicle.tasks.tokenizing:prepare",
+        settings=settings,
+        inputs={"survey": survey} if teacher is None else {"survey": survey, "teacher": teacher},
+        seed=seed,
+    )
+
+
+def pretrain_stage(
+    name: str, experiment: Experiment, *, survey: str, tokenizer: str, seed: int, training: PretrainConfig
+) -> Stage:
     """Pre-train the experiment's encoder on the labels of a tokenizer."""
     return Stage(
         name=name,
         kind="pretrain",
         action="ossicle.tasks.pretraining:pretrain",
-        settings={"encoder": experiment.encoder, "corpus": experiment.corpus, "training": experiment.pretrain},
+        settings={"encoder": experiment.encoder, "corpus": experiment.corpus, "training": training},
         inputs={"survey": survey, "tokenizer": tokenizer},
-        seed=experiment.seed,
+        seed=seed,
     )
 
 
@@ -84,5 +122,6 @@ def _evaluate_stage(
         settings={"task": task, "corpus": corpus},
         inputs={"features": features},
         seed=experiment.seed,
+        revision=2,
         labels={"task": title, "corpus": corpus.label, "subject": subject},
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ..core.config import Config
+from ..core.config import EncoderChoice, TokenizerConfig
 
 
-class RandomProjectionConfig(Config):
+class RandomProjectionConfig(TokenizerConfig):
     """A frozen random projection and the nearest of frozen random codes (BEATs, iteration 1; BEST-RQ)."""
 
     codebook_size: int = Field(default=1024, ge=2)
@@ -22,3 +22,32 @@ class RandomProjectionConfig(Config):
     """What is normalised before the nearest code is sought: `none`, as BEATs is written; `layer`: each patch to zero
     mean and unit variance, so that level and spectral tilt do not decide the label; `l2`: projection and codes to
     unit length, as in BEST-RQ (arXiv 2202.01855)."""
+
+
+class SelfDistilledConfig(TokenizerConfig):
+    """An encoder, a projection and a codebook, taught by an encoder (BEATs, iterations 2 and on)."""
+
+    objective: ClassVar[str | None] = "distillation"
+    needs_teacher: ClassVar[bool] = True
+
+    encoder: EncoderChoice | None = None
+    """Its encoder; one like the experiment's when absent."""
+
+    codebook_size: int = Field(default=1024, ge=2)
+    """K, the number of codes."""
+
+    codebook_dim: int = Field(default=256, ge=1)
+    """Numbers per code."""
+
+    decay: float = Field(default=0.99, ge=0, lt=1)
+    """Share of a code that survives an update of the codebook; the rest is the mean of the vectors it coded."""
+
+    revive_below: float = Field(default=0.0, ge=0)
+    """Codes used less often than this in a batch, on average, are put where a random vector of the batch lies; 0, as in
+    the paper, leaves unused codes where they are."""
+
+    kmeans_rounds: int = Field(default=10, ge=0)
+    """Rounds of k-means that start the codebook."""
+
+    kmeans_vectors: int = Field(default=64, ge=1)
+    """Vectors per code that k-means clusters."""

@@ -105,7 +105,10 @@ def curves(
 
 
 def scores(question: Question, subjects: dict[str, list[ProbeScore]], width: int) -> Markup:
-    """Draw a dot and its interval for every view of every subject, in rows; the views compared are filled."""
+    """Draw a dot and its interval for every view of every subject, in rows; the views compared are strong.
+
+    Ticks are the scores of single folds.
+    """
     rows = [(subject, score) for subject, found in subjects.items() for score in found]
     offsets = np.cumsum([0.5 * (row > 0 and rows[row][0] != rows[row - 1][0]) for row in range(len(rows))])
     best = [best_view(found) for found in subjects.values()]
@@ -131,6 +134,8 @@ def _dot(axes: Axes, score: ProbeScore, place: float, subject: str, *, filled: b
     colour = ACCENT if role(subject) == "pretrained" else MUTED
     strength = 1.0 if filled else 0.45
     axes.plot([100 * score.low, 100 * score.high], [place] * 2, color=colour, linewidth=2.5, alpha=strength)
+    folds = [100 * value for value in score.folds.values()]
+    axes.plot(folds, [place] * len(folds), "|", markersize=9, markeredgewidth=1.5, color=colour, alpha=strength)
     marker = "D" if role(subject) == "log-mel" else "o"
     axes.plot([100 * score.value], [place], marker=marker, markersize=8 if filled else 6, color=colour, alpha=strength)
 

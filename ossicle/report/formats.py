@@ -18,6 +18,11 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f}–{100 * high:.1f}" if math.isfinite(low) and math.isfinite(high) else "no interval"
 
 
+def other(name: str, value: float) -> str:
+    """A further metric with its name: `UAR 61.2 %`; d′ is no share."""
+    return f"d′ {value:.2f}" if name == "d_prime" else f"{name} {percent(value)}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as `0.4 s`, `5 min 12 s` or `2 h 05 min`."""
     if seconds < 10:

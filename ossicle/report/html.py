@@ -39,7 +39,11 @@ class Section(Protocol):
 
 @dataclass
 class ProbeView:
-    """A question's scores, drawn for wide and for narrow screens, and what they say of each pre-trained encoder."""
+    """A question's scores, drawn for wide and for narrow screens, and what they say of each pre-trained encoder.
+
+    Attributes:
+        folds: the folds of its cross-validation; empty without one
+    """
 
     question: Question
     subjects: dict[str, list[ProbeScore]]
@@ -47,6 +51,7 @@ class ProbeView:
     wide: str
     narrow: str
     verdicts: list[Verdict]
+    folds: list[str]
 
 
 @dataclass
@@ -84,7 +89,9 @@ def render(record: RunRecord, extra_sections: Sequence[Section] = ()) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {name: getattr(formats, name) for name in ("percent", "interval", "duration", "moment")}
+    environment.filters |= {
+        name: getattr(formats, name) for name in ("percent", "interval", "other", "duration", "moment")
+    }
     found = verdicts(record.scores)
     template = environment.get_template("template.html.j2")
     return template.render(
@@ -109,7 +116,8 @@ def _probe(question: Question, subjects: dict[str, list[ProbeScore]], found: Seq
     last_first = pretrained(subjects)[::-1]
     ours = [verdict for verdict in found if verdict.question == question]
     ours.sort(key=lambda verdict: last_first.index(verdict.subject))
-    return ProbeView(question, subjects, best, wide, narrow, ours)
+    folds = list(dict.fromkeys(fold for scores in subjects.values() for score in scores for fold in score.folds))
+    return ProbeView(question, subjects, best, wide, narrow, ours, folds)
 
 
 def _training(training: Training) -> TrainingView:

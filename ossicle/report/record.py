@@ -40,7 +40,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """One figure on the test clips of a corpus, with its 95 % interval; shares in [0, 1]."""
+    """One figure on the test clips of a corpus, with its 95 % interval; shares in [0, 1].
+
+    Attributes:
+        others: further metrics of the same clips, without intervals
+        folds: the figure of each test fold alone; empty without cross-validation
+        stage: the stage that left it, with the predictions behind it
+    """
 
     task: str
     corpus: str
@@ -52,6 +58,9 @@ class ProbeScore:
     high: float
     clips: int
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, float] = field(default_factory=dict)
+    folds: Mapping[str, float] = field(default_factory=dict)
+    stage: Stage | None = None
 
     @property
     def valid(self) -> float | None:
@@ -178,7 +187,7 @@ class _Reader:
     def _scores(self, stage: Stage) -> list[ProbeScore]:
         found = self._json(f"stage `{stage.name}`", stage.folder / "scores.json") or {"scores": []}
         try:
-            return [_score(found, entry) for entry in found["scores"]]
+            return [_score(stage, found, entry) for entry in found["scores"]]
         except (KeyError, TypeError, ValueError) as error:
             self.problems.append(f"stage `{stage.name}`: scores.json is not as expected ({error!r})")
             return []
@@ -229,7 +238,7 @@ def _run_file(path: Path) -> dict[str, Any]:
     return run
 
 
-def _score(found: Mapping[str, Any], entry: Mapping[str, Any]) -> ProbeScore:
+def _score(stage: Stage, found: Mapping[str, Any], entry: Mapping[str, Any]) -> ProbeScore:
     return ProbeScore(
         task=str(found["task"]),
         corpus=str(found["corpus"]),
@@ -241,7 +250,14 @@ def _score(found: Mapping[str, Any], entry: Mapping[str, Any]) -> ProbeScore:
         high=_share(entry.get("high")),
         clips=int(entry.get("clips") or 0),
         chosen=entry.get("chosen") or {},
+        others=_figures(entry.get("others")),
+        folds=_figures(entry.get("folds")),
+        stage=stage,
     )
+
+
+def _figures(found: Mapping[str, Any] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in dict(found or {}).items()}
 
 
 def _share(value: Any) -> float:

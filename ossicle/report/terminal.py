@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .formats import count, duration, interval, percent
+from .formats import count, duration, interval, other, percent
 from .record import ProbeScore, RunRecord
 from .verdict import Question, Verdict, Word, best_view, by_question, figure, final_verdicts, headline, role, verdicts
 
@@ -29,7 +29,7 @@ def print_summary(record: RunRecord, console: Console) -> None:
     from rich.text import Text
 
     for question, subjects in by_question(record.scores).items():
-        console.print(_table(question, subjects, ascii_only=console.options.ascii_only))
+        console.print(score_table(question, subjects, ascii_only=console.options.ascii_only))
         console.print()
     found = verdicts(record.scores)
     console.print(Text(headline(found), "bold"))
@@ -59,7 +59,8 @@ def _place(value: float, low: float, high: float, width: int) -> int:
     return min(width - 1, max(0, round(share * (width - 1))))
 
 
-def _table(question: Question, subjects: dict[str, list[ProbeScore]], *, ascii_only: bool) -> Table:
+def score_table(question: Question, subjects: dict[str, list[ProbeScore]], *, ascii_only: bool) -> Table:
+    """The views of every subject with their intervals; below, what else was measured of the views that are compared."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -85,10 +86,23 @@ def _table(question: Question, subjects: dict[str, list[ProbeScore]], *, ascii_o
             ]
             style = "" if score is best and role(subject) == "pretrained" else "dim"
             table.add_row(*(Text(cell, style) for cell in cells))
-    if any(len(scores) > 1 for scores in subjects.values()):
-        table.caption = Text("* the view chosen on the validation clips; verdicts compare these", "dim")
-        table.caption_justify = "left"
+    table.caption = Text("\n".join(_notes(subjects)), "dim")
+    table.caption_justify = "left"
     return table
+
+
+def _notes(subjects: dict[str, list[ProbeScore]]) -> list[str]:
+    notes = []
+    if any(len(scores) > 1 for scores in subjects.values()):
+        notes.append("* the view chosen on the validation clips; verdicts compare these")
+    for subject, scores in subjects.items():
+        best = best_view(scores)
+        if best and role(subject) == "pretrained":
+            said = [other(name, value) for name, value in best.others.items()]
+            if best.folds:
+                said.append(f"folds {'  '.join(map(percent, best.folds.values()))}")
+            notes += [f"{subject} · {best.view}: {', '.join(said)}"] if said else []
+    return notes
 
 
 def _findings(found: Sequence[Verdict]) -> Table:

@@ -123,6 +123,25 @@ def test_short_and_long_clips(empty_run: Any, columns: int) -> None:
     assert 'class="veil"' in write_report(empty_run.write()).read_text()
 
 
+def test_folds_are_shown_where_there_are(empty_run: Any) -> None:
+    empty_run.evaluate("linear_probe", "iteration 1", 0.5, folds=3)
+    empty_run.evaluate("knn_probe", "iteration 1", 0.5)
+    page = write_report(empty_run.write()).read_text().replace("\xa0", " ")
+    assert page.count("Each fold alone") == 1
+    table = page[page.index("Each fold alone") :].partition("</table>")[0]
+    assert re.findall(r"fold \d", table) == ["fold 1", "fold 2", "fold 3"]
+    row = "<td>bands</td>" + "".join(f'<td class="number">{value} %</td>' for value in ("51.0", "52.0", "53.0"))
+    assert row in table.replace("\n", "")
+    assert "ticks the scores of single folds" in page
+
+
+def test_further_metrics_stand_small_beside_the_score(report: Path) -> None:
+    page = report.read_text().replace("\xa0", " ")
+    assert '<td class="number">66.0 %<span class="range">UAR 56.0 %</span></td>' in page
+    assert "Each fold alone" not in page
+    assert "single folds" not in page
+
+
 def test_odd_numbers_are_drawn(empty_run: Any) -> None:
     artifact = empty_run.pretrain("iteration 1", codes=1)
     np.savez(artifact / "codebook_usage.npz", steps=np.array([5]), counts=np.zeros((1, 7), np.int64))

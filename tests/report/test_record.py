@@ -24,6 +24,9 @@ def test_whole_run(quickstart: Any) -> None:
     assert record.scores[1].view == "bands"
     assert record.scores[1].valid == pytest.approx(0.58)
     assert record.surveys[0].clips == {"train": 960, "valid": 192, "test": 400}
+    assert record.scores[1].others == {"UAR": pytest.approx(0.45)}
+    assert record.scores[1].folds == {}
+    assert record.scores[1].stage in record.stages
     assert len(record.surveys[0].bad_files) == 3
     assert [training.name for training in record.trainings] == ["iteration 1/pretrain", "iteration 2/pretrain"]
     assert "corpus: gm_notes" in record.config
@@ -82,6 +85,15 @@ def test_missing_and_damaged_artifacts_are_named(quickstart: Any) -> None:
     assert any("`iteration 1/pretrain`: card.json is missing" in text for text in record.problems)
     assert any("survey.json is damaged" in text for text in record.problems)
     assert any("`linear_probe/gm_notes/untrained`: scores.json is not as expected" in text for text in record.problems)
+
+
+def test_scores_of_an_earlier_version_have_no_further_metrics(empty_run: Any) -> None:
+    artifact = empty_run.stage("knn_probe/c/untrained", "evaluate")
+    entry = {"view": "mean", "metric": "accuracy", "value": 0.5}
+    found = {"task": "knn_probe", "corpus": "c", "subject": "untrained", "scores": [entry]}
+    (artifact / "scores.json").write_text(json.dumps(found))
+    (score,) = RunRecord.read(empty_run.write()).scores
+    assert (score.others, score.folds) == ({}, {})
 
 
 def test_stage_that_cannot_be_read_is_left_out(empty_run: Any) -> None:

@@ -32,6 +32,15 @@ def test_summary(quickstart: Any) -> None:
     assert "13 stages (1 reused) in 5 min 12 s" in text
 
 
+def test_folds_and_further_metrics_of_the_view_that_is_compared(empty_run: Any) -> None:
+    empty_run.evaluate("linear_probe", "iteration 1", 0.5, folds=3)
+    empty_run.evaluate("linear_probe", "untrained", 0.3, folds=3)
+    text = shown(empty_run.write())
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert "iteration 1 · bands: UAR 40.0 %, folds 51.0 %  52.0 %  53.0 %" in lines
+    assert text.count("UAR") == 1
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_any_width(quickstart: Any, width: int) -> None:
     text = shown(quickstart.write(), width)

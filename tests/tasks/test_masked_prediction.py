@@ -14,7 +14,8 @@ from ossicle.core.interfaces import building_with
 from ossicle.encoders.beats import Beats
 from ossicle.encoders.settings import BeatsConfig
 from ossicle.tasks import masked_prediction
-from ossicle.tasks.masked_prediction import MaskedPrediction, entropy
+from ossicle.tasks.codes import entropy
+from ossicle.tasks.masked_prediction import MaskedPrediction
 from ossicle.tasks.masking import uniform_mask, visible_places
 from ossicle.tasks.objective_settings import MaskedPredictionConfig, PredictorConfig
 from ossicle.tokenizers.random_projection import RandomProjection

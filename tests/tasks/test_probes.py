@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 
@@ -14,7 +16,8 @@ from ossicle.core.corpus import Manifest
 from ossicle.core.errors import ArtifactError, CorpusError
 from ossicle.core.evaluation import Features
 from ossicle.tasks.logistic import logistic_path
-from ossicle.tasks.probes import Examples, KnnProbe, LinearProbe
+from ossicle.tasks.probes import Examples, Fitted, KnnProbe, LinearProbe, Probe
+from ossicle.tasks.scoring import figure
 from ossicle.tasks.settings import KnnProbeConfig, LinearProbeConfig
 
 SIZES = {"train": 90, "valid": 40, "test": 60}
@@ -147,6 +150,87 @@ def test_the_choice_is_the_best_on_validation_and_ties_go_to_the_smoother(make):
     assert tied[key] == grid[0]
 
 
+def folded(features, folds=5):
+    """The same features, cut into folds instead of splits."""
+    clips = features.clips
+    count = len(clips)
+    numbers = np.random.default_rng(5).permutation(np.arange(count) ** 2 // count % folds).astype(np.int32)
+    return replace(features, clips=replace(clips, splits=np.full(count, "train"), folds=numbers))
+
+
+@PROBES
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_folds_are_scored_alone_and_pooled(make, multi_label):
+    features = folded(simulated(separation=0.8, multi_label=multi_label))
+    result = make().evaluate(features, seed=0)
+    assert sorted(result.clips) == list(range(len(features.clips)))
+    assert result.folds.tolist() == features.clips.folds[result.clips].tolist()
+    assert result.truth.sum() == sum(map(len, features.clips.labels))
+    (score,) = result.scores
+    assert score.clips == len(features.clips)
+    assert score.low < score.value < score.high
+    assert list(score.folds) == ["0", "1", "2", "3", "4"]
+    predicted = result.predictions["mean"]
+    for fold, value in score.folds.items():
+        rows = result.folds == int(fold)
+        assert value == figure(result.truth[rows], predicted[rows], multi_label=multi_label)
+    assert score.value == figure(result.truth, predicted, multi_label=multi_label)
+    if not multi_label:
+        sizes = np.bincount(result.folds)
+        assert score.value == pytest.approx(sizes @ list(score.folds.values()) / sizes.sum())
+        assert len(set(sizes)) > 1
+
+
+def test_the_choices_of_all_folds_are_told():
+    features = folded(simulated(separation=0.8))
+    chosen = linear().evaluate(features, seed=0).scores[0].chosen
+    alone = []
+    for fold in range(5):
+        folds = features.clips.folds
+        splits = np.select([folds == fold, folds == (fold + 1) % 5], ["test", "valid"], "train")
+        single = replace(features, clips=replace(features.clips, splits=splits))
+        alone.append(linear().evaluate(single, seed=0).scores[0].chosen)
+    assert chosen["strength"] == [one["strength"] for one in alone]
+    assert len(set(chosen["strength"])) > 1
+    assert chosen["valid_accuracy"] == pytest.approx(np.mean([one["valid_accuracy"] for one in alone]))
+    assert chosen["converged"] is True
+
+
+class Spy(Probe):
+    """Remembers which clips, told by their only feature, it was taught and asked for."""
+
+    scale = "logits"
+
+    def __init__(self):
+        self.seen = []
+
+    def fit(self, train, valid, *, multi_label):
+        taught = set(train.features[:, 0]) | set(valid.features[:, 0])
+
+        def predict(values):
+            self.seen.append((taught, values[:, 0].tolist()))
+            return np.stack([values[:, 0], -values[:, 0]], axis=1)
+
+        return Fitted(predict, {"valid_accuracy": 0.5})
+
+
+@given(st.integers(3, 6), st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_each_clip_is_predicted_once_by_a_model_that_never_saw_it(folds, seed):
+    names = np.random.default_rng(seed).permutation(40).astype(np.float32)
+    labels = [(number // folds % 2,) for number in range(40)]
+    numbers = np.arange(40, dtype=np.int32) % folds
+    clips = manifest(labels, names=2, splits=np.full(40, "train"), folds=numbers)
+    spy = Spy()
+    result = spy.evaluate(Features(clips, {"mean": names[:, None]}), seed=0)
+    assert len(spy.seen) == folds
+    assert sorted(clip for _, asked in spy.seen for clip in asked) == list(range(40))
+    for taught, asked in spy.seen:
+        assert not taught & set(asked)
+    assert result.predictions["mean"][:, 0].tolist() == names[result.clips].tolist()
+    assert [tuple(np.flatnonzero(row)) for row in result.truth] == [labels[row] for row in result.clips]
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_path_ends_where_scikit_learn_does(classes):
     features = simulated(separation=0.8, classes=classes)
@@ -233,12 +317,8 @@ def relabelled(features, rows, labels):
     ("spoil", "message"),
     [
         (lambda f: without(f, "valid"), "this corpus has none; set the corpus's `valid_share`, for instance"),
-        (
-            lambda f: without(f, "valid", folds=np.arange(len(f.clips), dtype=np.int32) % 5),
-            "has folds but no such clips; cross-validation over folds is not supported yet: set the corpus's",
-        ),
-        (lambda f: without(f, "train"), "a probe needs `train` clips, and this corpus has none; check how"),
-        (lambda f: without(f, "test"), "a probe needs `test` clips, and this corpus has none; check how"),
+        (lambda f: without(f, "train"), "a task needs `train` clips, and this corpus has none; check how"),
+        (lambda f: without(f, "test"), "a task needs `test` clips, and this corpus has none; check how"),
         (
             lambda f: relabelled(f, range(len(f.clips)), ()),
             "labelled with two or more classes, and this corpus has none",

@@ -12,9 +12,13 @@ from ossicle.tasks.scoring import (
     accuracy,
     accuracy_of_draws,
     bootstrap_interval,
+    d_prime,
+    mean_area_under_roc,
     mean_average_precision,
     mean_average_precision_of_draws,
+    other_figures,
     score_view,
+    unweighted_average_recall,
 )
 
 
@@ -62,6 +66,49 @@ def test_mean_average_precision_needs_a_positive():
         mean_average_precision(np.zeros((3, 2), dtype=bool), np.zeros((3, 2)))
 
 
+def test_unweighted_average_recall_counts_every_class_alike():
+    truth = np.eye(4, dtype=bool)[[0, 0, 0, 0, 1, 1, 2]]  # no clip of the last class
+    scores = np.eye(4)[[0, 0, 0, 3, 1, 2, 0]]
+    assert unweighted_average_recall(truth, scores) == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
+    assert accuracy(truth, scores) == pytest.approx(4 / 7)
+
+
+def slow_area_under_roc(truth, scores):
+    """How often a positive clip outranks a negative one; ties count half."""
+    apart = scores[truth][:, None] - scores[~truth][None]
+    return ((apart > 0) + (apart == 0) / 2).mean()
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_mean_area_under_roc_is_the_slow_one(seed):
+    truth, scores = problem(seed)
+    truth[:, 0] = True  # every clip carries it: nothing to tell
+    truth[:, 1] = np.arange(len(truth)) % 3 == 0
+    told = [column for column in range(1, 4) if truth[:, column].any()]
+    area = mean_area_under_roc(truth, scores)
+    assert area == pytest.approx(np.mean([slow_area_under_roc(truth[:, column], scores[:, column]) for column in told]))
+
+
+def test_d_prime_is_the_distance_of_two_normal_distributions():
+    rng = np.random.default_rng(0)
+    truth = np.repeat([True, False], 20_000)[:, None]
+    scores = rng.normal(size=truth.shape) + 1.5 * truth
+    assert d_prime(mean_area_under_roc(truth, scores)) == pytest.approx(1.5, abs=0.03)
+    assert d_prime(0.5) == 0.0
+    assert d_prime(0.76024994) == pytest.approx(1.0, abs=1e-6)  # the standard normal distribution at 1 / sqrt(2)
+    assert d_prime(1.0) == np.inf
+
+
+def test_other_figures_leave_out_what_is_not_defined():
+    truth = np.array([[True, False], [False, False], [True, False]])
+    perfect = truth.astype(np.float32)
+    assert other_figures(truth, perfect, multi_label=True) == {"mAUC": 1.0}
+    assert other_figures(np.ones((3, 2), dtype=bool), perfect, multi_label=True) == {}
+    flat = other_figures(truth, np.zeros((3, 2)), multi_label=True)
+    assert flat == {"mAUC": 0.5, "d_prime": 0.0}
+
+
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
 def test_draws_score_like_the_drawn_clips(seed):
@@ -104,6 +151,8 @@ def test_perfect_scores_have_a_point_interval(multi_label):
     score = score_view("mean", truth, truth.astype(np.float32), multi_label=multi_label, seed=0, chosen={"k": 1})
     assert (score.value, score.low, score.high, score.clips) == (1.0, 1.0, 1.0, 20)
     assert score.metric == ("mAP" if multi_label else "accuracy")
+    assert score.others == ({"mAUC": 1.0} if multi_label else {"UAR": 1.0})
+    assert score.folds == {}
     assert score.chosen == ({"k": 1, "classes_left_out": 0} if multi_label else {"k": 1})
 
 
