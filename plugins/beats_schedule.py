@@ -92,7 +92,8 @@ class BeatsScheduleConfig(Config):
         if iteration.needs_teacher and number == 0 and iteration.teacher in (None, PREVIOUS):
             yield f"{name}: there is no previous encoder to teach tokenizer `{tokenizer}`. {choices('', allowed)}"
         elif iteration.teacher not in (None, PREVIOUS, *allowed):
-            yield f"{name}: there is no teacher `{iteration.teacher}`. {choices(iteration.teacher, [PREVIOUS, *allowed])}"
+            allowed.insert(0, PREVIOUS)
+            yield f"{name}: there is no teacher `{iteration.teacher}`. {choices(iteration.teacher, allowed)}"
 
 
 class BeatsSchedule(Schedule):

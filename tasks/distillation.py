@@ -86,7 +86,7 @@ class Distillation(Objective):
         return ObjectiveOutput(
             loss=count - cosine + self.config.commitment * commitment,
             count=max(1, count),
-            metrics={"cosine": (cosine, number), "commitment": (commitment, number)},
+            metrics={"cosine": (cosine.detach(), number), "commitment": (commitment.detach(), number)},
             histograms={
                 "labels": torch.bincount(quantised.ids[batch.valid], minlength=self.tokenizer.codebook_size),
             },

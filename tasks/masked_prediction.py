@@ -20,6 +20,7 @@ from .codes import collapse, entropy, perplexity
 from .masking import uniform_mask
 from .objective_settings import MaskedPredictionConfig
 
+
 class MaskedPrediction(Objective):
     """Predict the labels of hidden patches from the visible ones.
 

@@ -27,7 +27,9 @@ def uniform_mask(valid: Tensor, mask_ratio: float, draws: Tensor | None = None) 
     count = valid.sum(1)  # (B,)
     hidden_count = (count * mask_ratio).round().long().clamp(min=1)
     visible_count = torch.where(count > 1, (count - hidden_count).clamp(min=1), count)
-    noise = torch.randint(_LARGEST, valid.shape, device=valid.device) if draws is None else _noise(draws, valid.shape[1])
+    noise = (
+        torch.randint(_LARGEST, valid.shape, device=valid.device) if draws is None else _noise(draws, valid.shape[1])
+    )
     order = noise.masked_fill(~valid, _LARGEST).argsort(1)  # (B, N)
     rank = torch.empty_like(order).scatter_(
         1, order, torch.arange(valid.shape[1], device=valid.device).expand_as(order)

@@ -40,5 +40,5 @@ class QuantisingTokenizer(Tokenizer):
     def quantise(self, batch: PatchBatch) -> Quantised:
         """Code a batch, with gradients; in training mode the codebook learns from it."""
 
-    def start(self, batches: Iterable[PatchBatch]) -> None:  # noqa: B027  # nothing is the right default
+    def start(self, batches: Iterable[PatchBatch]) -> None:
         """Start the codebook from data before the first step; nothing by default."""

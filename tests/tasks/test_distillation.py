@@ -1,0 +1,129 @@
+"""Distillation: the loss against a second writing, what learns and what does not, and both kinds of teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from ossicle.core.config import PartChoice
+from ossicle.core.data import Grid, PatchBatch
+from ossicle.core.errors import PluginError
+from ossicle.core.interfaces import Encoder, Head, Tokenizer
+from ossicle.core.loading import load_plugins
+from ossicle.core.parts import build
+from ossicle.tasks.distillation import Distillation
+from ossicle.tasks.objective_settings import DistillationConfig
+
+PATCH_DIM, BANDS = 12, 4
+ENCODER = {
+    "layers": 1, "width": 32, "heads": 2, "feed_forward": 32, "patch_width": 16, "conv_position_kernel": 8,
+    "conv_position_groups": 4, "dropout": 0.0, "attention_dropout": 0.0, "input_dropout": 0.0, "layer_drop": 0.0,
+}  # fmt: skip
+ESTIMATOR = {"layers": 1, "heads": 2, "dropout": 0.0, "attention_dropout": 0.0}
+
+
+def make(kind: str, name: str, expected: Any, config: dict[str, Any], *, seed: int = 0, **offers: Any) -> Any:
+    catalog = load_plugins().catalog
+    choice = PartChoice.of(catalog.get(kind, name), config, catalog=catalog)
+    encoder = PartChoice.of(catalog.get("encoder", "beats"), ENCODER)
+    return build(choice, expected, seed=seed, patch_dim=PATCH_DIM, bands=BANDS, encoder_choice=encoder, **offers)
+
+
+def objective(*, classes: int | None = None, tokenizer: str = "self_distilled", **options: Any) -> Distillation:
+    sizes = {"codebook_size": 16, "codebook_dim": 6}
+    head = None if classes is None else make("head", "linear", Head, {}, width=32, classes=classes)
+    return Distillation(
+        DistillationConfig.model_validate_json(DistillationConfig(estimator=ESTIMATOR, **options).model_dump_json()),
+        make("tokenizer", tokenizer, Tokenizer, sizes),
+        make("encoder", "beats", Encoder, ENCODER, seed=7),
+        head,
+    )
+
+
+def clips(*columns: int, seed: int = 0) -> PatchBatch:
+    grid = Grid(max(columns), BANDS)
+    patches = torch.randn(len(columns), grid.patches, PATCH_DIM, generator=torch.Generator().manual_seed(seed))
+    return PatchBatch(patches, torch.arange(grid.patches) < torch.tensor(columns)[:, None] * BANDS, grid)
+
+
+@pytest.mark.parametrize("layer", [None, 0, 1])
+def test_the_loss_equals_a_second_writing(layer: int | None) -> None:
+    made, batch = objective(commitment=0.3, teacher_layer=layer).eval().requires_grad_(False), clips(3, 5)
+    output = made(batch)
+    teacher = made._frozen[0](batch, layers=True)
+    target = teacher.sequence if layer is None else teacher.layers[layer]
+    quantised = made.tokenizer.quantise(batch)
+    estimate = made._estimate(quantised.vectors, batch)
+    loss = 0.0
+    for clip, place in batch.valid.nonzero().tolist():
+        o, t = estimate[clip, place], target[clip, place]
+        vector, code = (
+            made.tokenizer.encode(batch)[clip, place],
+            made.tokenizer.codebook.codes[quantised.ids[clip, place]],
+        )
+        loss += float(1 - (o @ t) / (o.norm() * t.norm()) + 0.3 * (vector - code).square().sum())
+    assert float(output.loss) == pytest.approx(loss, rel=1e-4)
+    assert output.count == 8 * BANDS
+    assert int(output.histograms["labels"].sum()) == output.count
+
+
+def test_the_teacher_stays_as_it_is_and_outside_the_module() -> None:
+    made, batch = objective().train(), clips(4)
+    teacher = made._frozen[0]
+    made(batch).loss.backward()
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert not teacher.training
+    assert not {id(parameter) for parameter in teacher.parameters()} & {id(p) for p in made.parameters()}
+
+
+def test_a_tokenizer_learns_to_explain_its_teacher() -> None:
+    made = objective().train()
+    batches = [clips(6, 6, seed=seed) for seed in range(4)]
+    torch.manual_seed(0)
+    made.prepare(batches)
+    optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
+    cosines = []
+    for step in range(60):
+        output = made(batches[step % 4])
+        (output.loss / output.count).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        cosine, count = output.metrics["cosine"]
+        cosines.append(float(cosine / count))
+    assert sum(cosines[-4:]) / 4 > sum(cosines[:4]) / 4 + 0.2
+
+
+def test_a_fine_tuned_teacher_is_explained_by_its_logits() -> None:
+    made, batch = objective(classes=5, target="logits"), clips(3, 5)
+    output = made(batch)
+    teacher, head = made._frozen
+    assert made._target(batch).shape == (2, 5)
+    torch.testing.assert_close(made._target(batch), head(teacher(batch)))
+    output.loss.backward()
+    assert all(parameter.grad is None for parameter in head.parameters())
+    assert output.count == 8 * BANDS
+
+
+def test_padding_changes_nothing() -> None:
+    made, batch = objective(classes=5, target="logits").eval().requires_grad_(False), clips(3, 5)
+    noisy = PatchBatch(batch.patches + 5.0 * ~batch.valid[..., None], batch.valid, batch.grid)
+    assert float(made(batch).loss) == pytest.approx(float(made(noisy).loss), rel=1e-4)
+
+
+def test_what_cannot_be_distilled_is_refused() -> None:
+    with pytest.raises(PluginError, match="`target: logits` needs a teacher with a classifier"):
+        objective(target="logits")
+    with pytest.raises(PluginError, match="trains a QuantisingTokenizer, but `RandomProjection` is none"):
+        objective(tokenizer="random_projection")
+
+
+def test_a_collapsed_codebook_warns() -> None:
+    made = objective()
+    counts = torch.zeros(16, dtype=torch.int64)
+    counts[3] = 100
+    metrics = dict(made.summarise({"labels": counts}))
+    assert metrics == {"label_perplexity": pytest.approx(1.0), "labels_used": 1}
+    assert "collapsed" in made.warnings(metrics, 0.1)[0]
+    assert made.warnings({"label_perplexity": 12.0}, 0.1) == []
