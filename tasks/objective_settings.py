@@ -88,7 +88,7 @@ class DistillationConfig(Config):
     """Let a tokenizer's codes explain a teacher's outputs (BEATs, section 3.2.2)."""
 
     target: Literal["hidden", "logits"] = "hidden"
-    """What is explained: the teacher's vector of each patch, or the class logits of a fine-tuned teacher for the clip."""
+    """What is explained: the teacher's vector of each patch, or a fine-tuned teacher's class logits for the clip."""
 
     teacher_layer: int | None = Field(default=None, ge=0)
     """Layer whose output is explained, 0 being the input of the first; the teacher's final output when absent."""
