@@ -9,8 +9,8 @@ Notable choices:
 - recordings are found at any depth by the video's identifier in their name, with or without the `Y` that some tools put
   before it and the times that others put after it (`ID.wav`, `YID.flac`, `ID_30.000_40.000.wav`, `ID_30000_40000.mp3`);
   the names are indexed in one pass, and of several recordings of one video the first in the order of folders is used;
-- videos vanish, so that gaps are no error: the card says how many clips of how many are there, and figures of different
-  people are figures on different clips. The official numbers are those of the lists; the download page states some more;
+- videos vanish, so that gaps are no error: the card says how many clips of how many are there, and two people's figures
+  may be on different clips. The official numbers are those of the lists; the download page states a few more;
 - AudioSet has no validation split: a share of the training clips is drawn by a hash of the video's identifier, so that
   it does not depend on which clips are there.
 """
@@ -46,9 +46,9 @@ class AudioSetCorpus(PublishedCorpus):
     source = "https://research.google.com/audioset/download.html"
     license = "labels: CC BY 4.0; recordings: their uploaders'"
     remedy = (
-        "Get the three lists of segments and `class_labels_indices.csv` from "
-        "https://research.google.com/audioset/download.html into one folder, with the recordings anywhere below it (they "
-        "must be fetched from YouTube or taken from someone who did), and set `path` to that folder."
+        "Get the lists of segments and `class_labels_indices.csv` from "
+        "https://research.google.com/audioset/download.html, put them in a folder with the recordings below it, which "
+        "have to be fetched from YouTube, and set `path` to that folder."
     )
     multi_label = True
     lists: ClassVar[Mapping[str, str]]
@@ -92,8 +92,8 @@ class AudioSet20kCorpus(AudioSetCorpus):
     """The balanced training segments and the evaluation segments."""
 
     title = "AudioSet-20K"
-    expected = {BALANCED: 22_160, EVALUATION: 20_371}
-    lists = {BALANCED: TRAIN, EVALUATION: TEST}
+    expected: ClassVar[Mapping[str, int]] = {BALANCED: 22_160, EVALUATION: 20_371}
+    lists: ClassVar[Mapping[str, str]] = {BALANCED: TRAIN, EVALUATION: TEST}
 
     def __init__(self, config: AudioSet20kConfig) -> None:
         super().__init__(config)
@@ -103,8 +103,8 @@ class AudioSet2mCorpus(AudioSetCorpus):
     """All training segments and the evaluation segments."""
 
     title = "AudioSet-2M"
-    expected = {BALANCED: 22_160, UNBALANCED: 2_041_789, EVALUATION: 20_371}
-    lists = {BALANCED: TRAIN, UNBALANCED: TRAIN, EVALUATION: TEST}
+    expected: ClassVar[Mapping[str, int]] = {BALANCED: 22_160, UNBALANCED: 2_041_789, EVALUATION: 20_371}
+    lists: ClassVar[Mapping[str, str]] = {BALANCED: TRAIN, UNBALANCED: TRAIN, EVALUATION: TEST}
 
     def __init__(self, config: AudioSet2mConfig) -> None:
         super().__init__(config)
@@ -123,9 +123,7 @@ def read_classes(table: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for number, (where, row) in enumerate(rows):
         if len(row) != len(_HEADER) or row[0] != str(number):
-            raise CorpusError(
-                f"{where}: class {number} must follow with its mid and name, but there is `{','.join(row)}`."
-            )
+            raise CorpusError(f"{where}: expected `{number},MID,NAME`, but found `{','.join(row)}`.")
         if row[1] in names:
             raise CorpusError(f"{where}: the class `{row[1]}` is listed a second time.")
         names[row[1]] = row[2]

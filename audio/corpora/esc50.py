@@ -1,4 +1,5 @@
-"""ESC-50: 2,000 environmental sounds of five seconds, 50 classes, five folds (Piczak, 2015, doi 10.1145/2733373.2806390).
+"""ESC-50: 2,000 environmental sounds of five seconds, 50 classes, five folds (Piczak, 2015,
+doi 10.1145/2733373.2806390).
 
 Notable choices: ESC-50 has no validation split, so that every clip is in `train` with its official fold, for
 cross-validation; label ids are the table's `target`. Clips from one source recording lie in one fold, which is why
@@ -7,7 +8,9 @@ folds must not be drawn anew.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from ..corpus_settings import Esc50Config
 from .published import Listing, PublishedCorpus, listed_file, names_in, table_rows
@@ -37,7 +40,7 @@ class Esc50Corpus(PublishedCorpus):
         "Get it from https://github.com/karolpiczak/ESC-50 (one archive of 600 MB), unpack it, and set `path` to the "
         "folder that holds `meta` and `audio`."
     )
-    expected = {
+    expected: ClassVar[Mapping[str, int]] = {
         "clips": 2000,
         **{f"fold {fold}": 400 for fold in FOLDS},
         **{f"class {name}": 40 for name in CLASSES},
@@ -83,7 +86,7 @@ def _row_problem(row: list[str]) -> str | None:
         return f"target {target} is `{category}`, but in ESC-50 it is `{CLASSES[int(target)]}`."
     parts = Path(name).stem.split("-")
     if (parts[0], parts[-1]) != (fold, target):
-        return f"`{name}` must begin with its fold ({fold}) and end with its target ({target}), as FOLD-SOURCE-TAKE-TARGET."
+        return f"`{name}` is no clip of fold {fold} and target {target}; names are FOLD-SOURCE-TAKE-TARGET.wav."
     return None
 
 

@@ -9,17 +9,19 @@ the fold: the two speakers of a session are heard in no other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from ..corpus_settings import IemocapConfig
 from .published import Listing, PublishedCorpus, names_in
 
-CLASSES = ("neutral", "happy", "angry", "sad")
+CLASS_CLIPS = {"neutral": 1708, "happy": 1636, "angry": 1103, "sad": 1084}
+CLASSES = tuple(CLASS_CLIPS)
 EMOTIONS = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
 OTHER_EMOTIONS = frozenset({"fru", "sur", "fea", "dis", "oth", "xxx"})
 """Frustration, surprise, fear, disgust, other, and no agreement of the annotators."""
-SESSIONS = (1, 2, 3, 4, 5)
+SESSION_CLIPS = {1: 1085, 2: 1023, 3: 1151, 4: 1031, 5: 1241}
 
 _TURN = re.compile(r"\[\d+\.?\d* - \d+\.?\d*\]\t(?P<name>\w+)\t(?P<emotion>\w+)\t\[[^\]]*\]\s*")
 
@@ -34,10 +36,10 @@ class IemocapCorpus(PublishedCorpus):
         "Ask its owners for it with the release form on https://sail.usc.edu/iemocap/, unpack it, and set `path` to "
         "the folder that holds `Session1` to `Session5` (`IEMOCAP_full_release`)."
     )
-    expected = {
+    expected: ClassVar[Mapping[str, int]] = {
         "clips": 5531,
-        **{"neutral": 1708, "happy": 1636, "angry": 1103, "sad": 1084},
-        **{"session 1": 1085, "session 2": 1023, "session 3": 1151, "session 4": 1031, "session 5": 1241},
+        **CLASS_CLIPS,
+        **{f"session {session}": clips for session, clips in SESSION_CLIPS.items()},
     }
 
     def __init__(self, config: IemocapConfig) -> None:
@@ -48,7 +50,7 @@ class IemocapCorpus(PublishedCorpus):
         """Read the evaluation of every dialogue."""
         listing = Listing(label_names=CLASSES)
         places: dict[str, str] = {}
-        for session in SESSIONS:
+        for session in SESSION_CLIPS:
             folder = self.path / f"Session{session}"
             for table in names_in(folder / "dialog" / "EmoEvaluation", ".txt"):
                 dialogue = Path(table).stem

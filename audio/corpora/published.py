@@ -197,7 +197,7 @@ class PublishedCorpus(Corpus):
         differing = [f"{group} {count.present} of {count.expected}" for group, count in self._differing().items()]
         told = ", ".join(differing[:_TOLD]) + (", …" if len(differing) > _TOLD else "")
         missing = self.listing.missing
-        named = f"; {len(missing)} listed clips are missing, the first `{missing[0]}`" if missing else ""
+        named = f"; listed but missing: {len(missing)}, the first `{missing[0]}`" if missing else ""
         return (
             f"{self.title} below `{self.path}` does not have the official number of clips: {told}{named}. "
             f"Set `partial: true` to use it all the same. {self.remedy}"
@@ -235,6 +235,5 @@ def names_in(folder: Path, suffix: str = "") -> list[str]:
     """The sorted names inside a folder that end in `suffix`, without hidden ones; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted(
-        item.name for item in folder.iterdir() if not item.name.startswith(".") and item.name.endswith(suffix)
-    )
+    names = (item.name for item in folder.iterdir())
+    return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))

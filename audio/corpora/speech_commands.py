@@ -22,6 +22,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,12 +110,12 @@ class SpeechCommandsV2Corpus(SpeechCommandsCorpus):
 
     title = "Speech Commands v0.02"
     remedy = (
-        "Get it from http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz (2.4 GB), unpack it into a folder "
-        "of its own, and set `path` to that."
+        "Get it from http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz (2.4 GB), unpack it into a "
+        "folder of its own, and set `path` to that."
     )
     words = V2_WORDS
     label_names = V2_WORDS
-    expected = {TRAIN: 84_843, VALID: 9_981, TEST: 11_005}
+    expected: ClassVar[Mapping[str, int]] = {TRAIN: 84_843, VALID: 9_981, TEST: 11_005}
 
     def __init__(self, config: SpeechCommandsV2Config) -> None:
         super().__init__(config.path, partial=config.partial)
@@ -131,12 +132,12 @@ class SpeechCommandsV1Corpus(SpeechCommandsCorpus):
     title = "Speech Commands v0.01"
     remedy = (
         "Get http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz (1.5 GB) for `path` and "
-        "http://download.tensorflow.org/data/speech_commands_test_set_v0.01.tar.gz for `test_path`, and unpack each into "
-        "a folder of its own."
+        "http://download.tensorflow.org/data/speech_commands_test_set_v0.01.tar.gz for `test_path`, and unpack "
+        "each into a folder of its own."
     )
     words = V1_WORDS
     label_names = KS1_CLASSES
-    expected = {
+    expected: ClassVar[Mapping[str, int]] = {
         TRAIN: 51_088,
         VALID: 6_798,
         "testing_list.txt": 6_835,
@@ -208,7 +209,7 @@ class SpeechCommandsV1Corpus(SpeechCommandsCorpus):
         )
         return self.manifest_of(joined, self._silence.folder)
 
-    @property
+    @cached_property
     def _silence(self) -> _Silence:
         noises = [self.path / NOISE / f"{name}.wav" for name in NOISES]
         digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in noises if path.is_file()}
