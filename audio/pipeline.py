@@ -46,10 +46,13 @@ def training_pipeline(
     seed: int,
     rank: int = 0,
     world_size: int = 1,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> DataPipeline:
     """An endless stream of `SpectrogramBatch`, shuffled anew on every pass over `rows`.
 
     Args:
+        weights: (rows,) how often each clip comes, relative to the others: every clip of a pass is drawn from all;
+            None lets each come once in a pass
         batch_seconds: audio in a batch, padding included, in seconds; a batch holds one clip at least
         crop_seconds: longest stretch of a clip that is used, in seconds; where it lies is drawn anew every time
 
@@ -62,7 +65,10 @@ def training_pipeline(
 
     @lru_cache(maxsize=2)
     def order(epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng((seed, epoch)).permutation(rows)
+        generator = np.random.default_rng((seed, epoch))
+        if weights is None:
+            return generator.permutation(rows)
+        return generator.choice(rows, len(rows), p=weights / weights.sum())
 
     def load(number: int) -> Example | None:
         appearance = number * world_size + rank

@@ -96,7 +96,8 @@ def run_survey(run: StageRun) -> None:
         run.warnings.append(message)
     found.raise_if_too_many(rules.max_bad_share)
     if statistics.count:
-        front_end.set_statistics(statistics.mean, statistics.std)
+        if not front_end.brings_statistics:
+            front_end.set_statistics(statistics.mean, statistics.std)
         run.parts["front_end"] = save_part(run.folder, "front_end", front_end)
     np.save(run.folder / GOOD_ROWS, found.good)
     summary = {

@@ -59,13 +59,19 @@ class Origin:
 
 @dataclass(frozen=True)
 class Part:
-    """One entry of the catalog."""
+    """One entry of the catalog.
+
+    Attributes:
+        target: the part's class, or `"module:name"` of it or of a function that makes the part
+        catalog: the catalog that it stands in
+    """
 
     kind: str
     name: str
     target: type | str
     config: type[Config]
     origin: Origin
+    catalog: Catalog = field(compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:
         """Import the part's class, or the function that makes it.
@@ -162,7 +168,7 @@ class Catalog:
             both = [taken.origin.describe(), origin.describe()]
             told = f"twice by {both[0]}" if both[0] == both[1] else f"by {both[0]} and by {both[1]}"
             raise PluginError(f"{kind} `{name}` is offered {told}; rename one of them")
-        self._parts[kind, name] = Part(kind, name, part, config, origin)
+        self._parts[kind, name] = Part(kind, name, part, config, origin, self)
 
     @contextmanager
     def added_by(self, origin: Origin) -> Iterator[None]:

@@ -147,6 +147,8 @@ class PartChoice:
 class ChoiceOf:
     """Tells pydantic to read a part of one kind: `"name"` or `{type: name, **configuration}`.
 
+    `{checkpoint: PATH}` is short for `{type: checkpoint, path: PATH}`.
+
     The catalog comes from the validation context, `context={"catalog": catalog}`.
     """
 
@@ -171,6 +173,8 @@ class ChoiceOf:
         catalog: Catalog | None = (info.context or {}).get("catalog")
         if catalog is None:
             raise TypeError('parts are looked up in `context={"catalog": catalog}`, which was not given')
+        if is_checkpoint(value):
+            value = self._spelled_out(value)
         name = value.get("type") if isinstance(value, dict) else value
         if not isinstance(name, str):
             raise PydanticCustomError(PROBLEM, self._malformed(value, catalog))
@@ -186,6 +190,13 @@ class ChoiceOf:
     def _called(self) -> str:
         return self.kind.replace("_", " ")
 
+    def _spelled_out(self, value: dict[str, Any]) -> dict[str, Any]:
+        path = value[CHECKPOINT]
+        if not isinstance(path, str | Path):
+            raise PydanticCustomError(PROBLEM, f"must name a file or folder in `{CHECKPOINT}`, but names {given(path)}")
+        rest = {key: item for key, item in value.items() if key != CHECKPOINT}
+        return {"type": CHECKPOINT, "path": path, **rest}
+
     def _malformed(self, value: Any, catalog: Catalog) -> str:
         allowed = choices("", catalog.names(self.kind))
         if isinstance(value, dict):
@@ -200,6 +211,13 @@ class ChoiceOf:
         return message
 
 
+def is_checkpoint(value: Any) -> bool:
+    """Whether a value is the shorthand `{checkpoint: PATH}` for a part of a checkpoint."""
+    return isinstance(value, dict) and CHECKPOINT in value and not {"type", "path"} & value.keys()
+
+
+CHECKPOINT = "checkpoint"
+"""The part, of several kinds, that comes from a checkpoint; as a key, the shorthand for it."""
 PLACEHOLDER = "x-ossicle-part"
 """Stands in a configuration's JSON schema for the parts of a kind, which only a catalog knows."""
 PROBLEM, UNKNOWN = "part_choice", "unknown_part"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,19 @@ StepListener = Callable[[int, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
+class KeptCheckpoints:
+    """The checkpoints that a finished training kept.
+
+    Attributes:
+        steps: the optimiser steps after which they were written, ascending; the last one ends the training
+        load: gives the objective the mean of the weights at the given steps
+    """
+
+    steps: Sequence[int]
+    load: Callable[[Sequence[int]], None]
+
+
+@dataclass(frozen=True)
 class TrainingSummary:
     """What a finished training took.
 
@@ -87,6 +100,8 @@ def train(
     display: Display,
     on_publish: StepListener,
     first_batches: Callable[[], Iterable[PatchBatch]] = tuple,
+    keep_checkpoints: int = 1,
+    choose_weights: Callable[[KeptCheckpoints], None] | None = None,
 ) -> TrainingSummary:
     """Train `objective` in place for `settings.steps` steps, going on from the newest checkpoint in `folder`.
 
@@ -95,6 +110,8 @@ def train(
         folder: takes checkpoints, `metrics/train.jsonl` and TensorBoard files
         first_batches: gives the start of the stream to `Objective.prepare`, unless there is a checkpoint
         on_publish: called with the step and its metrics, histograms included, every `settings.log_every` steps
+        keep_checkpoints: how many of the last checkpoints `choose_weights` is offered
+        choose_weights: called when all steps are done, to load other weights than the last
 
     Raises:
         Interrupted: if SIGINT or SIGTERM came; a checkpoint was written
@@ -104,19 +121,24 @@ def train(
     front_end.to(device)
     unit = _ObjectiveUnit(objective, front_end)
     recorder = _recorder(folder, _Publisher(unit, settings.steps, display, on_publish))
-    trainer = _build_trainer(objective, unit, pipeline, settings, gangs, folder, seed, recorder, display)
+    trainer = _build_trainer(
+        objective, unit, pipeline, settings, gangs, folder, seed, recorder, display, keep_checkpoints
+    )
     cpu_before = time.process_time()
     try:
         with _stop_on_signal(trainer), _computing_on(settings.threads):
             if not trainer._checkpoint_manager.has_checkpoint(exclude_model_only=True):
                 _prepare(objective, first_batches(), seed)
+            _delete_irregular(trainer, settings)
             trainer.run()
+        objective.eval()
+        if choose_weights is not None:
+            choose_weights(_kept_checkpoints(trainer, objective, settings, keep_checkpoints))
     except TaskStopException:
         raise Interrupted(f"stopped after step {trainer._step_nr} of {settings.steps}; a checkpoint is kept") from None
     finally:
         recorder.close()
         trainer.close()
-    objective.eval()
     metrics = trainer._metric_bag.metrics
     return TrainingSummary(
         steps=trainer._step_nr,
@@ -124,6 +146,38 @@ def train(
         wall_seconds=trainer._base_wall_time + trainer._wall_watch.get_elapsed_time(),
         cpu_seconds=time.process_time() - cpu_before,
     )
+
+
+def _is_regular(step: int, settings: TrainingConfig) -> bool:
+    return step % settings.checkpoint_every == 0 or step == settings.steps
+
+
+def _delete_irregular(trainer: Trainer, settings: TrainingConfig) -> None:
+    """Delete checkpoints of interruptions but for the newest, from which the training goes on."""
+    manager = trainer._checkpoint_manager
+    for step in manager.get_step_numbers()[:-1]:
+        if not _is_regular(step, settings):
+            manager.delete_checkpoint(step)
+
+
+def _kept_checkpoints(
+    trainer: Trainer, objective: Objective, settings: TrainingConfig, wanted: int
+) -> KeptCheckpoints:
+    manager = trainer._checkpoint_manager
+    regular = [step for step in manager.get_step_numbers() if _is_regular(step, settings)]
+
+    def load(steps: Sequence[int]) -> None:
+        mean: dict[str, Tensor] = {}
+        for step in steps:
+            manager.load_model_state(step, trainer._model_dp_facade)
+            for name, value in objective.state_dict().items():
+                if value.is_floating_point():
+                    share = value.double() / len(steps)
+                    mean[name] = mean[name] + share if name in mean else share
+        # Whatever cannot be averaged stays as the last checkpoint has it.
+        objective.load_state_dict(mean, strict=False)
+
+    return KeptCheckpoints(regular[-wanted:], load)
 
 
 def _prepare(objective: Objective, batches: Iterable[PatchBatch], seed: int) -> None:
@@ -184,7 +238,7 @@ class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # 
             metric_bag.add(name, _Histogram(size))
 
     def process_batch(self, batch: SpectrogramBatch, metric_bag: MetricBag) -> tuple[Tensor, int]:
-        patches: PatchBatch = self._front_end.patches(batch)
+        patches: PatchBatch = self._front_end.patches(self._objective.augment(batch))
         output = self._objective(patches)
         metric_bag.get("loss", Mean).update(output.loss.detach() / output.count, weight=output.count)
         if set(output.metrics) != set(self._objective.metric_names):
@@ -256,6 +310,19 @@ def _recorder(folder: Path, publisher: _Publisher) -> MetricRecorder:
     )
 
 
+def build_optimizer(objective: Objective, settings: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW over the objective's parameter groups, at their highest learning rates."""
+    groups = [
+        {
+            "params": list(group.parameters),
+            "lr": settings.lr * group.lr_scale,
+            "weight_decay": settings.weight_decay if group.decayed else 0.0,
+        }
+        for group in objective.parameter_groups()
+    ]
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+
+
 def _build_trainer(
     objective: Objective,
     unit: _ObjectiveUnit,
@@ -266,15 +333,10 @@ def _build_trainer(
     seed: int,
     recorder: MetricRecorder,
     display: Display,
+    keep_checkpoints: int,
 ) -> Trainer:
     resolver = get_dependency_resolver()
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in objective.parameters() if parameter.requires_grad],
-        lr=settings.lr,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    optimizer = build_optimizer(objective, settings)
     wall_watch = Stopwatch()
     wall_watch.start()
     return Trainer(
@@ -308,7 +370,8 @@ def _build_trainer(
         max_grad_norm=settings.max_grad_norm,
         max_num_steps=settings.steps,
         checkpoint_every_n_steps=settings.checkpoint_every,
-        keep_last_n_checkpoints=1,
+        # That of an interruption takes a regular one's place, unless there is room for it.
+        keep_last_n_checkpoints=keep_checkpoints + (keep_checkpoints > 1),
         publish_metrics_every_n_steps=settings.log_every,
     )
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from .config import PartChoice
     from .corpus import Manifest
+    from .experiment import Experiment
+    from .stages import Stage
 
 Scale = Literal["logits", "probabilities"]
 
@@ -83,6 +86,26 @@ class TaskResult:
     folds: npt.NDArray[np.int64] | None = None
 
 
+@dataclass(frozen=True)
+class Assignment:
+    """What one task of an experiment is to judge.
+
+    Attributes:
+        task: the task and its configuration
+        title: what people call it, unique for its corpus
+        corpus: the labelled corpus
+        survey: the stage that looked that corpus over
+        encoders: what people call each encoder to the name of the stage that makes it
+    """
+
+    experiment: Experiment
+    task: PartChoice
+    title: str
+    corpus: PartChoice
+    survey: str
+    encoders: Mapping[str, str]
+
+
 def folds_of(manifest: Manifest) -> list[int]:
     """The folds to cross-validate over, ascending; none where the corpus has a `test` split or no folds."""
     if len(manifest.rows_in("test")):
@@ -95,6 +118,17 @@ class TaskConfig(Config):
 
     corpus: CorpusChoice | None = None
     """The labelled corpus to judge on; the experiment's own when left out."""
+
+    def title(self, name: str) -> str:
+        """What people call the task, from its name in the catalog: that name by default."""
+        return name
+
+    def stages(self, asked: Assignment) -> list[Stage] | None:
+        """The stages that judge, where the task is more than a `Task` on frozen features; None by default.
+
+        Stages of kind `evaluate` that end in `tasks.evaluation.save_result` are reported like those of any task.
+        """
+        return None
 
     def corpus_problems(self, manifest: Manifest) -> list[str]:
         """Say what the corpus lacks for this task, which needs labels in three splits or in three folds or more."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
-from .config import ChoiceOf, Config
+from .config import CHECKPOINT, ChoiceOf, Config, is_checkpoint
 from .nodes import NodePath
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def _unfolded(annotation: Any, tree: Any, catalog: Catalog) -> Iterator[Any]:
             yield from _unfolded(arguments[0], tree, catalog)
             return
         name = tree.get("type") if isinstance(tree, dict) else tree
+        if is_checkpoint(tree):
+            name = CHECKPOINT
         if name in catalog.names(choice.kind):
             yield catalog.get(choice.kind, name).config
     elif origin in (Union, UnionType):

@@ -52,6 +52,7 @@ class FrontEnd(nn.Module, ABC):
         hop_seconds: time from one frame to the next
         min_samples: shortest waveform that gives a frame; shorter ones are zero-padded to it
         revision: raised by the author when the same configuration gives other numbers
+        brings_statistics: whether it came with statistics of its own, so that no corpus's are to be adopted
     """
 
     sample_rate: int
@@ -60,6 +61,7 @@ class FrontEnd(nn.Module, ABC):
     hop_seconds: float
     min_samples: int
     revision: int = 1
+    brings_statistics: bool = False
 
     @property
     @abstractmethod
@@ -195,6 +197,13 @@ class Encoder(nn.Module, ABC):
             layers: also keep the input of the first layer and every layer's output
         """
 
+    def depths(self) -> Sequence[Sequence[nn.Module]]:
+        """The modules from the stem to the last layer, for learning rates that fall with depth; one depth by default.
+
+        Together they hold every parameter, each in one depth.
+        """
+        return [[self]]
+
 
 class Head(nn.Module, ABC):
     """From an encoder's vectors to one logit per class.
@@ -229,6 +238,20 @@ class ObjectiveOutput:
     histograms: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are trained alike.
+
+    Attributes:
+        lr_scale: what the learning rate is multiplied by
+        decayed: whether weight decay applies
+    """
+
+    parameters: Sequence[nn.Parameter]
+    lr_scale: float = 1.0
+    decayed: bool = True
+
+
 class Objective(nn.Module, ABC):
     """What is learnt: owns the modules that it trains, and hands them on when done.
 
@@ -255,7 +278,18 @@ class Objective(nn.Module, ABC):
     def parts(self) -> Mapping[str, nn.Module]:
         """The modules that outlive training, by role: `encoder`, `tokenizer`, `head`."""
 
-    def prepare(self, batches: Iterable[PatchBatch]) -> None:  # noqa: B027  # nothing is the right default
+    def parameter_groups(self) -> Sequence[ParameterGroup]:
+        """What is trained, each parameter in one group; all that require gradients alike by default."""
+        return [ParameterGroup([parameter for parameter in self.parameters() if parameter.requires_grad])]
+
+    def augment(self, batch: SpectrogramBatch) -> SpectrogramBatch:
+        """Change a batch of training clips before the front end normalises it; nothing by default.
+
+        Draw random numbers as in `forward`.
+        """
+        return batch
+
+    def prepare(self, batches: Iterable[PatchBatch]) -> None:  # nothing is the right default
         """Do once, before the first step, what needs data: start a codebook, say. Nothing by default.
 
         Args:
@@ -288,6 +322,7 @@ __all__ = [
     "Head",
     "Objective",
     "ObjectiveOutput",
+    "ParameterGroup",
     "PatchBatch",
     "SpectrogramBatch",
     "TokenBatch",

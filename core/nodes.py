@@ -1,7 +1,8 @@
 """A YAML tree whose every node knows where it was written, and how one tree is laid over another.
 
 Notable choices: mappings are merged, lists and scalars replaced; another `type:` drops what was said of the old part,
-whose configuration it was; a part's name alone stands for `{type: name}`. Trees are never changed, only rebuilt.
+whose configuration it was; so does `checkpoint:`, which names a part as well; a part's name alone stands for
+`{type: name}`. Trees are never changed, only rebuilt.
 """
 
 from __future__ import annotations
@@ -105,7 +106,10 @@ def _by_type(name: Node) -> Node:
 
 
 def _other_part(below: dict[str, Node], above: dict[str, Node]) -> bool:
-    return "type" in below and "type" in above and below["type"].value != above["type"].value
+    if "type" in below and "type" in above:
+        return below["type"].value != above["type"].value
+    names = {"type", "checkpoint"}
+    return bool(names & below.keys() and names & above.keys())
 
 
 def _index(items: list[Node], component: str, path: NodePath, where: Location) -> int:

@@ -18,6 +18,7 @@ from .config import PartChoice
 from .errors import ArtifactError, PluginError
 from .interfaces import building_with
 from .store import Artifact
+from .validation import with_options
 
 T = TypeVar("T")
 
@@ -25,7 +26,9 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def build(choice: PartChoice, expected: type[T], *, seed: int = 0, **offers: Any) -> T:
-    """Construct a part, giving its constructor those of `offers` that it names.
+    """Construct a part, giving its constructor those of `offers` that it names, and the `catalog` if it names that.
+
+    A part may settle its configuration while it is built: what it holds as `config` is what is kept.
 
     Args:
         expected: the interface that the part must implement
@@ -44,8 +47,15 @@ def build(choice: PartChoice, expected: type[T], *, seed: int = 0, **offers: Any
     if not isinstance(built, expected):
         raise PluginError(_misfit(part, expected))
     if isinstance(built, nn.Module) and not hasattr(built, _RECIPE):
-        setattr(built, _RECIPE, _Recipe(choice, arguments))
+        settled = getattr(built, "config", None)
+        kept = PartChoice(part, settled) if type(settled) is type(choice.config) else choice
+        setattr(built, _RECIPE, _Recipe(kept, arguments))
     return built
+
+
+def without_weights(choice: PartChoice, expected: type[nn.Module], **offers: Any) -> PartChoice:
+    """The part that a choice stands for, to be drawn anew: another choice where it loads one that was trained."""
+    return choice if isinstance(choice.part.load(), type) else choice_of(build(choice, expected, **offers))
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,9 @@ def _arguments(part: Part, construct: Callable[..., Any], offers: Mapping[str, A
     parameters = list(inspect.signature(construct).parameters.values())[1:]
     chosen = {}
     for parameter in parameters:
-        if parameter.name in offers:
+        if parameter.name == "catalog":
+            chosen["catalog"] = part.catalog
+        elif parameter.name in offers:
             chosen[parameter.name] = offers[parameter.name]
         elif parameter.default is parameter.empty and parameter.kind not in (
             parameter.VAR_POSITIONAL,
@@ -140,11 +152,17 @@ def _choice(kind: str, name: str, stated: Mapping[str, Any], catalog: Catalog) -
     return PartChoice.of(catalog.get(kind, name), config, catalog=catalog)
 
 
-def load_part(artifact: Artifact, role: str, expected: type[T], catalog: Catalog) -> T:
+def load_part(
+    artifact: Artifact, role: str, expected: type[T], catalog: Catalog, *, options: Mapping[str, Any] | None = None
+) -> T:
     """Rebuild the part that an artifact holds under `role`.
+
+    Args:
+        options: replace some of the configuration that it was made with, such as its dropout; the tensors stay
 
     Raises:
         ArtifactError: if there is none, or its tensors do not fit
+        ConfigError: if the part has no such option
         UnknownPartError: if the plugin that made it is not loaded
     """
     entry = artifact.card.get("parts", {}).get(role)
@@ -163,6 +181,8 @@ def load_part(artifact: Artifact, role: str, expected: type[T], catalog: Catalog
         raise ArtifactError(
             f"{artifact.path}: the configuration of its {role} no longer fits `{entry['type']}`; make it anew: {error}"
         ) from error
+    if options:
+        choice = with_options(choice, options, catalog)
     module = build(choice, expected, **arguments)
     assert isinstance(module, nn.Module)
     try:

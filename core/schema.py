@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .config import PLACEHOLDER
+from .config import CHECKPOINT, PLACEHOLDER
 from .experiment import Experiment
 
 if TYPE_CHECKING:
@@ -35,7 +35,17 @@ def _kind(kind: str, catalog: Catalog) -> dict[str, Any]:
     parts = catalog.parts(kind)
     without_type = {"type": "object", "not": {"required": ["type"]}}
     names = {"enum": [part.name for part in parts]}
-    return {"anyOf": [names, *({"$ref": f"#/$defs/{_reference(part)}"} for part in parts), without_type]}
+    short = [_CHECKPOINT] if CHECKPOINT in catalog.names(kind) else []
+    return {"anyOf": [names, *({"$ref": f"#/$defs/{_reference(part)}"} for part in parts), *short, without_type]}
+
+
+_CHECKPOINT = {
+    "type": "object",
+    "properties": {CHECKPOINT: {"type": "string", "description": "A released file, an artifact's folder or a run's."}},
+    "required": [CHECKPOINT],
+    "additionalProperties": False,
+}
+"""The shorthand for `{type: checkpoint, path: PATH}`."""
 
 
 def _definitions(part: Part) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 from .errors import ArtifactError
 
 CARD = "card.json"
+RUN = "run.json"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,21 @@ class Artifact:
     def read_json(self, name: str) -> Any:
         """Read one of the artifact's JSON files."""
         return json.loads((self.path / name).read_text())
+
+
+def find_artifact(folder: Path) -> Artifact:
+    """The artifact in a folder: the folder itself, or the last pre-trained encoder of the run that it is.
+
+    Raises:
+        ArtifactError: if it is neither
+    """
+    if not (folder / RUN).is_file():
+        return Artifact(folder)
+    stages = Artifact(folder).read_json(RUN)["stages"]
+    encoders = [stage for stage in stages if stage["kind"] == "pretrain"]
+    if not encoders:
+        raise ArtifactError(f"{folder} is a run without a pre-trained encoder")
+    return Artifact((folder / encoders[-1]["artifact"]).resolve())
 
 
 @dataclass(frozen=True)

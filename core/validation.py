@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .config import PROBLEM, UNKNOWN, Config
+from .config import CHECKPOINT, PROBLEM, UNKNOWN, Config, PartChoice, is_checkpoint
 from .documents import Document
-from .errors import Location, Problem
+from .errors import ConfigError, Location, Problem
 from .fields import config_at
 from .nodes import NodePath
 from .wording import choices, dotted, given
@@ -90,6 +90,33 @@ def in_reading_order(problems: Sequence[Problem], source: str) -> list[Problem]:
     return sorted(problems, key=place)
 
 
+def with_options(choice: PartChoice, options: Mapping[str, Any], catalog: Catalog | None = None) -> PartChoice:
+    """The same part with some of its configuration replaced.
+
+    Args:
+        catalog: where parts that the configuration names are looked up
+
+    Raises:
+        ConfigError: if the part has no such option, or its value does not fit
+    """
+    fields = type(choice.config).model_fields
+    where = f"{choice.kind} `{choice.name}`"
+    unknown = [name for name in options if name not in fields]
+    if unknown:
+        raise ConfigError([Problem(where, f"there is no option `{name}`. {choices(name, fields)}") for name in unknown])
+    try:
+        return PartChoice.of(choice.part, choice.config.model_dump(mode="json") | dict(options), catalog=catalog)
+    except ValidationError as error:
+        raise ConfigError([Problem(where, _in_short(details)) for details in error.errors(include_url=False)]) from error
+
+
+def _in_short(details: ErrorDetails) -> str:
+    path, kind = details["loc"], details["type"]
+    if kind in _WANTED:
+        return _unfit(path, _WANTED[kind].format(**details.get("ctx", {})), details["input"])
+    return _in_own_words(path, kind, details)
+
+
 def _found(details: ErrorDetails, model: type[Config], document: Document, catalog: Catalog) -> _Found:
     path, rest = _split(details["loc"], document.tree)
     kind, value, place = details["type"], details["input"], document.place(path)
@@ -98,7 +125,8 @@ def _found(details: ErrorDetails, model: type[Config], document: Document, catal
         return _Found(path, place.key, _missing(path, details["loc"][-1]))
     if kind == "extra_forbidden":
         owner = config_at(model, path[:-1], document.tree, catalog)
-        allowed = [*_first_keys(path[:-1], document.tree), *(owner.model_fields if owner else ())]
+        first = _first_keys(path[:-1], document.tree)
+        allowed = [*first, *(owner.model_fields if owner and first != [CHECKPOINT] else ())]
         return _Found(path, place.key, f"unknown key `{path[-1]}`. {choices(str(path[-1]), allowed)}")
     named = (*path, *(str(key) for key in rest)) if not _is_written(path, value, document.tree) else path
     if kind == "literal_error":
@@ -143,6 +171,8 @@ def _first_keys(path: NodePath, tree: Any) -> list[str]:
         tree = tree[key]
     if not path:
         return ["base"]
+    if is_checkpoint(tree):
+        return [CHECKPOINT]
     return ["type"] if isinstance(tree, dict) and "type" in tree else []
 
 

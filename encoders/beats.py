@@ -6,6 +6,8 @@ embeddings; the patch embedding is a matrix product with the flattened patch, wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from ..core.data import Encoded, PatchBatch, VisiblePatches
@@ -80,6 +82,10 @@ class Beats(Encoder):
         sequence = sequence + self._conv_position(sequence, places, batch.grid.patches)
         sequence, kept = self.stack(sequence, valid=valid, positions=places, layers=layers)
         return Encoded(sequence, valid, batch.grid, kept)
+
+    def depths(self) -> Sequence[Sequence[nn.Module]]:
+        below, *layers = self.stack.depths()
+        return [[self.stem, self.conv_position, *below], *layers]
 
     def _conv_position(self, sequence: Tensor, places: Tensor | None, count: int) -> Tensor:
         embedding: Tensor

@@ -172,6 +172,17 @@ class TransformerStack(nn.Module):
             sequence = self.norm(sequence)
         return sequence, kept if layers else []
 
+    def depths(self) -> list[list[nn.Module]]:
+        """The modules below the first layer, then those of each layer.
+
+        The table of biases counts with the first layer, where the released code keeps it.
+        """
+        depths: list[list[nn.Module]] = [[], *([layer] for layer in self.layers)]
+        depths[0 if self.config.norm == "post" else -1].append(self.norm)
+        if self.bias is not None:
+            depths[1].append(self.bias)
+        return depths
+
     def _decay(self, sequence: Tensor) -> Tensor:
         ratio = self.config.gradient_decay
         if ratio == 1.0:

@@ -7,6 +7,7 @@ column and half for the frequency band (as in Audio-MAE, Huang et al., 2022).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from einops import repeat
@@ -42,6 +43,10 @@ class PlainVit(Encoder):
             valid = visible.valid & valid.gather(1, visible.index)
         sequence, kept = self.stack(self.embed(patches) + positions, valid=valid, layers=layers)
         return Encoded(sequence, valid, batch.grid, kept)
+
+    def depths(self) -> Sequence[Sequence[nn.Module]]:
+        below, *layers = self.stack.depths()
+        return [[self.embed, *below], *layers]
 
 
 def sine_cosine(grid: Grid, width: int) -> Tensor:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from ..audio.stages import survey_stage
 from ..core.config import PartChoice
+from ..core.evaluation import Assignment, TaskConfig
 from ..core.stages import Stage
 
 if TYPE_CHECKING:
     from ..core.experiment import Experiment, PretrainConfig
+    from .fine_tune_settings import FineTuningConfig
     from .training_settings import TokenizerTrainingConfig
 
 UNTRAINED = "untrained"
@@ -90,14 +92,22 @@ def evaluation_stages(experiment: Experiment, encoders: Mapping[str, str], *, su
     seen: Counter[tuple[str, str]] = Counter()
     for task in experiment.evaluate:
         corpus = getattr(task.config, "corpus", None) or experiment.corpus
-        seen[task.name, corpus.label] += 1
-        repeat = seen[task.name, corpus.label]
-        title = task.name if repeat == 1 else f"{task.name} {repeat}"
+        title = task.config.title(task.name) if isinstance(task.config, TaskConfig) else task.name
+        seen[title, corpus.label] += 1
+        repeat = seen[title, corpus.label]
+        title = title if repeat == 1 else f"{title} {repeat}"
         task_survey = survey_stage(experiment, corpus)
-        stages.append(task_survey)
-        for subject, source in {**encoders, LOG_MEL: survey}.items():
-            features = _features_stage(experiment, corpus, subject, source, survey=task_survey.name)
-            stages += [features, _evaluate_stage(experiment, task, title, corpus, subject, features=features.name)]
+        asked = Assignment(experiment, task, title, corpus, task_survey.name, encoders)
+        own = task.config.stages(asked) if isinstance(task.config, TaskConfig) else None
+        stages += [task_survey, *(own if own is not None else _usual_stages(asked, survey))]
+    return stages
+
+
+def _usual_stages(asked: Assignment, survey: str) -> list[Stage]:
+    stages = []
+    for subject, source in {**asked.encoders, LOG_MEL: survey}.items():
+        features = _features_stage(asked.experiment, asked.corpus, subject, source, survey=asked.survey)
+        stages += [features, _evaluate_stage(asked, subject, features=features.name)]
     return stages
 
 
@@ -112,16 +122,52 @@ def _features_stage(experiment: Experiment, corpus: PartChoice, subject: str, so
     )
 
 
-def _evaluate_stage(
-    experiment: Experiment, task: PartChoice, title: str, corpus: PartChoice, subject: str, *, features: str
-) -> Stage:
+def _evaluate_stage(asked: Assignment, subject: str, *, features: str) -> Stage:
     return Stage(
-        name=f"{title}/{corpus.label}/{subject}",
+        name=f"{asked.title}/{asked.corpus.label}/{subject}",
         kind="evaluate",
         action="ossicle.tasks.evaluation:evaluate",
-        settings={"task": task, "corpus": corpus},
+        settings={"task": asked.task, "corpus": asked.corpus},
         inputs={"features": features},
-        seed=experiment.seed,
+        seed=asked.experiment.seed,
         revision=2,
-        labels={"task": title, "corpus": corpus.label, "subject": subject},
+        labels={"task": asked.title, "corpus": asked.corpus.label, "subject": subject},
+    )
+
+
+def fine_tuned_evaluation_stage(asked: Assignment, subject: str) -> Stage:
+    """Fine-tune an encoder on a corpus's training clips and judge it on the test clips, fold by fold if it has folds.
+
+    Args:
+        subject: one of `asked.encoders`
+    """
+    return Stage(
+        name=f"{asked.title}/{asked.corpus.label}/{subject}",
+        kind="evaluate",
+        action="ossicle.tasks.fine_tuning:evaluate",
+        settings={"task": asked.task, "corpus": asked.corpus},
+        inputs={"encoder": asked.encoders[subject], "survey": asked.survey},
+        seed=asked.experiment.seed,
+        labels={"task": asked.title, "corpus": asked.corpus.label, "subject": subject},
+    )
+
+
+def fine_tune_stage(
+    name: str, settings: FineTuningConfig, corpus: PartChoice, *, survey: str, encoder: str, seed: int
+) -> Stage:
+    """Fine-tune an encoder on a corpus's labels, to classify or to teach; the artifact holds encoder and head.
+
+    The clips of `train` teach, or those of all folds where the corpus has folds and no `test` split.
+
+    Args:
+        survey: the stage that looked `corpus` over
+        encoder: the stage whose encoder is fine-tuned
+    """
+    return Stage(
+        name=name,
+        kind="fine_tune",
+        action="ossicle.tasks.fine_tuning:fine_tune",
+        settings={"training": settings, "corpus": corpus},
+        inputs={"encoder": encoder, "survey": survey},
+        seed=seed,
     )

@@ -14,8 +14,8 @@ from ..core.interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
 from ..core.parts import build, choice_of, load_part, save_part
 from ..core.running import StageRun
 from .pretraining import check_front_end
-from .training_settings import TokenizerTrainingConfig
 from .training import train_on_corpus
+from .training_settings import TokenizerTrainingConfig
 
 
 def prepare(run: StageRun) -> None:

@@ -70,7 +70,7 @@ class FakeRun:
             "fingerprint": "3f9a1c0e77d2b1445ab0",
             "mean": [0.0] * 128,
             "std": [1.0] * 128,
-            "card": {"source": "Rendered from FluidR3 GM", "licence": "MIT"},
+            "card": {"source": "Rendered from FluidR3 GM", "license": "MIT"},
         }
         (artifact / "survey.json").write_text(json.dumps(found))
         bad = [{"path": bad_path, "reason": "unreadable", "detail": "no RIFF header"}]
