@@ -7,7 +7,7 @@ from ossicle.core.hooks import hookimpl
 from ossicle.encoders.settings import AttentiveHeadConfig, BeatsConfig, LinearHeadConfig, PlainVitConfig
 from ossicle.plugins.beats_schedule import BeatsScheduleConfig
 from ossicle.tasks.objective_settings import DistillationConfig, MaskedPredictionConfig
-from ossicle.tokenizers.settings import RandomProjectionConfig, SelfDistilledConfig
+from ossicle.tokenizers.settings import PlaceConfig, RandomProjectionConfig, SelfDistilledConfig
 
 
 @hookimpl
@@ -32,5 +32,6 @@ def ossicle_register(catalog: Catalog) -> None:
         "ossicle.tasks.masked_prediction:MaskedPrediction",
         config=MaskedPredictionConfig,
     )
+    catalog.add("tokenizer", "place", "ossicle.tokenizers.controls:Place", config=PlaceConfig)
     catalog.add("objective", "distillation", "ossicle.tasks.distillation:Distillation", config=DistillationConfig)
     catalog.add("schedule", "beats", "ossicle.plugins.beats_schedule:BeatsSchedule", config=BeatsScheduleConfig)

@@ -6,7 +6,7 @@ from the second iteration on every one has a seed of its own, so that no encoder
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
@@ -16,13 +16,22 @@ from ossicle.core.config import Config, TokenizerChoice, TokenizerConfig
 from ossicle.core.experiment import PretrainConfig
 from ossicle.core.stages import Schedule, Stage
 from ossicle.core.wording import choices
-from ossicle.tasks.stages import UNTRAINED, evaluation_stages, pretrain_stage, tokenizer_stage, untrained_stage
+from ossicle.tasks.stages import (
+    UNTRAINED,
+    evaluation_stages,
+    pretrain_stage,
+    tokenizer_stage,
+    tokens_stage,
+    untrained_stage,
+)
 from ossicle.tasks.training_settings import TokenizerTrainingConfig
 
 if TYPE_CHECKING:
     from ossicle.core.experiment import Experiment
 
 PREVIOUS = "previous"
+SEED_STRIDE = 10_000
+"""Between the seeds of successive iterations; a gap that the seeds of an ablation do not bridge."""
 
 
 class IterationConfig(Config):
@@ -37,6 +46,9 @@ class IterationConfig(Config):
     teacher: str | None = None
     """The encoder that teaches the tokenizer: `previous`, `untrained` (a control) or the name of an earlier iteration.
     `previous` when absent and the tokenizer needs one."""
+
+    control: bool = False
+    """Whether it is there to show what a gain must exceed: reports hold the others against it."""
 
     distill: TokenizerTrainingConfig | None = None
     """How the tokenizer is trained, if otherwise than the schedule says."""
@@ -89,7 +101,8 @@ class BeatsScheduleConfig(Config):
         if iteration.teacher is not None and not iteration.needs_teacher:
             yield f"{name}: tokenizer `{tokenizer}` learns from no teacher; leave `teacher` out"
         allowed = [UNTRAINED, *self.names[:number]]
-        if iteration.needs_teacher and number == 0 and iteration.teacher in (None, PREVIOUS):
+        has_previous = not all(earlier.control for earlier in self.iterations[:number])
+        if iteration.needs_teacher and not has_previous and iteration.teacher in (None, PREVIOUS):
             yield f"{name}: there is no previous encoder to teach tokenizer `{tokenizer}`. {choices('', allowed)}"
         elif iteration.teacher not in (None, PREVIOUS, *allowed):
             allowed.insert(0, PREVIOUS)
@@ -104,35 +117,50 @@ class BeatsSchedule(Schedule):
 
     def stages(self, experiment: Experiment) -> list[Stage]:
         survey = survey_stage(experiment, experiment.corpus)
-        untrained = untrained_stage(experiment, survey=survey.name)
-        stages = [survey, untrained]
-        encoders = {UNTRAINED: untrained.name}
-        for number, (title, iteration) in enumerate(zip(self.config.names, self.config.iterations, strict=True)):
-            seed = experiment.seed + SEED_STRIDE * number
-            teacher = iteration.teacher or PREVIOUS
-            tokenizer = tokenizer_stage(
-                f"{title}/tokenizer",
-                experiment,
-                iteration.tokenizer,
-                survey=survey.name,
-                seed=seed,
-                training=(iteration.distill or self.config.distill) if iteration.is_trained else None,
-                teacher=(list(encoders.values())[-1] if teacher == PREVIOUS else encoders[teacher])
-                if iteration.needs_teacher
-                else None,
-            )
-            encoder = pretrain_stage(
-                f"{title}/pretrain",
-                experiment,
-                survey=survey.name,
-                tokenizer=tokenizer.name,
-                seed=seed,
-                training=iteration.pretrain or experiment.pretrain,
-            )
-            stages += [tokenizer, encoder]
-            encoders[title] = encoder.name
+        start = untrained_stage(experiment, survey=survey.name)
+        stages = [survey, start]
+        encoders = {UNTRAINED: start.name}
+        for number, title in enumerate(self.config.names):
+            made = self._iteration(experiment, number, survey.name, encoders)
+            stages += made
+            encoders[title] = made[-1].name
+        tokenizers = {title: f"{title}/tokenizer" for title in self.config.names}
+        stages += [
+            tokens_stage(experiment, tokenizer, survey=survey.name, subject=title)
+            for title, tokenizer in tokenizers.items()
+        ]
         return stages + evaluation_stages(experiment, encoders, survey=survey.name)
 
+    def _iteration(
+        self, experiment: Experiment, number: int, survey: str, encoders: Mapping[str, str]
+    ) -> tuple[Stage, Stage]:
+        iteration, title = self.config.iterations[number], self.config.names[number]
+        seed = experiment.seed + SEED_STRIDE * number
+        tokenizer = tokenizer_stage(
+            f"{title}/tokenizer",
+            experiment,
+            iteration.tokenizer,
+            survey=survey,
+            seed=seed,
+            training=(iteration.distill or self.config.distill) if iteration.is_trained else None,
+            teacher=encoders[self._teacher(number)] if iteration.needs_teacher else None,
+        )
+        encoder = pretrain_stage(
+            f"{title}/pretrain",
+            experiment,
+            survey=survey,
+            tokenizer=tokenizer.name,
+            seed=seed,
+            training=iteration.pretrain or experiment.pretrain,
+            subject=title,
+            control=iteration.control,
+        )
+        return tokenizer, encoder
 
-SEED_STRIDE = 10_000
-"""Between the seeds of successive iterations; a gap that seeds of an ablation do not bridge."""
+    def _teacher(self, number: int) -> str:
+        """The name of an iteration's teacher; `previous` passes over controls."""
+        stated = self.config.iterations[number].teacher
+        if stated not in (None, PREVIOUS):
+            return stated
+        earlier = zip(self.config.names[:number], self.config.iterations[:number], strict=True)
+        return [name for name, iteration in earlier if not iteration.control][-1]

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ..audio.pipeline import clip_batches
 from ..audio.surveying import good_rows
-from ..core.corpus import TEST, TRAIN, VALID
+from ..core.corpus import TEST, TRAIN, VALID, Manifest
 from ..core.interfaces import Encoder, FrontEnd
 from ..core.parts import load_part
 from ..core.running import StageRun
+from ..core.store import Artifact
 from .pooling import encoded_views, log_mel_views
 
 BATCH_SECONDS = 64.0
+
+
+def judged_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
+    """The good rows that tasks look at; where every clip has one label, those without are passed over."""
+    rows = good_rows(survey, manifest, (TRAIN, VALID, TEST))
+    if manifest.multi_label:
+        return rows
+    return np.array([row for row in rows if manifest.labels[row]], dtype=np.int64)
 
 
 @torch.inference_mode()
@@ -29,9 +39,7 @@ def extract(run: StageRun) -> None:
     if "encoder" in source.card["parts"]:
         encoder = load_part(source, "encoder", Encoder, run.plugins.catalog)
     manifest = run.manifest()
-    rows = good_rows(run.inputs["survey"], manifest, (TRAIN, VALID, TEST))
-    if not manifest.multi_label:
-        rows = np.array([row for row in rows if manifest.labels[row]], dtype=np.int64)
+    rows = judged_rows(run.inputs["survey"], manifest)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     collected: dict[str, list[Tensor]] = {}
     order = []

@@ -70,6 +70,22 @@ def protocols(clips: Manifest) -> list[LabelledSplits]:
     return [_of_fold(clips, fold, following) for fold, following in zip(folds, folds[1:] + folds[:1], strict=True)]
 
 
+def lessons(clips: Manifest) -> tuple[LabelledRows, LabelledRows | None]:
+    """What teaches a model that nobody scores, and what its settings are chosen on.
+
+    The clips of `train` and of `valid`; of a corpus with folds and no `test` split the clips of all folds teach, and
+    nothing is left to choose on but the clips of `valid` without a fold.
+
+    Raises:
+        CorpusError: if labels are missing, or the training clips cannot teach every class
+    """
+    if folds_of(clips):
+        clips = replace(clips, splits=np.where((clips.folds >= 0) & (clips.splits == VALID), TRAIN, clips.splits))
+    train = _labelled_rows(clips, TRAIN)
+    _check_teachable(train.truth, clips)
+    return train, _labelled_rows(clips, VALID) if clips.rows_in(VALID).size else None
+
+
 def _of_fold(clips: Manifest, fold: int, following: int) -> LabelledSplits:
     roles = np.select([clips.folds == fold, clips.folds == following, clips.folds >= 0], [TEST, VALID, TRAIN], "")
     keep = (roles == "") | (clips.splits == UNLABELLED)

@@ -68,9 +68,22 @@ def tokenizer_stage(
 
 
 def pretrain_stage(
-    name: str, experiment: Experiment, *, survey: str, tokenizer: str, seed: int, training: PretrainConfig
+    name: str,
+    experiment: Experiment,
+    *,
+    survey: str,
+    tokenizer: str,
+    seed: int,
+    training: PretrainConfig,
+    subject: str,
+    control: bool = False,
 ) -> Stage:
-    """Pre-train the experiment's encoder on the labels of a tokenizer."""
+    """Pre-train the experiment's encoder on the labels of a tokenizer.
+
+    Args:
+        subject: what reports call the encoder
+        control: whether it is there to show what a gain must exceed
+    """
     return Stage(
         name=name,
         kind="pretrain",
@@ -78,6 +91,20 @@ def pretrain_stage(
         settings={"encoder": experiment.encoder, "corpus": experiment.corpus, "training": training},
         inputs={"survey": survey, "tokenizer": tokenizer},
         seed=seed,
+        labels={"subject": subject, "control": control},
+    )
+
+
+def tokens_stage(experiment: Experiment, tokenizer: str, *, survey: str, subject: str) -> Stage:
+    """Measure what the labels of a tokenizer hold, on the experiment's own corpus."""
+    return Stage(
+        name=f"tokens/{experiment.corpus.label}/{subject}",
+        kind="tokens",
+        action="ossicle.tasks.token_statistics:measure",
+        settings={"corpus": experiment.corpus, "crop_seconds": experiment.pretrain.crop_seconds},
+        inputs={"tokenizer": tokenizer, "survey": survey},
+        seed=experiment.seed,
+        labels={"corpus": experiment.corpus.label, "subject": subject},
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from ..audio.pipeline import clip_batches, training_pipeline
 from ..audio.surveying import good_rows
 from ..core.data import PatchBatch
 from ..core.distributed import compute_device
-from ..core.engine import train
+from ..core.engine import KeptCheckpoints, train
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import FrontEnd, Objective
 from ..core.running import StageRun
@@ -27,17 +28,33 @@ TRAIN_LOG = Path("metrics", "train.jsonl")
 """Where fairseq2 writes its metrics."""
 
 
-def train_on_corpus(run: StageRun, objective: Objective, front_end: FrontEnd, training: TrainingConfig) -> None:
+def train_on_corpus(
+    run: StageRun,
+    objective: Objective,
+    front_end: FrontEnd,
+    training: TrainingConfig,
+    *,
+    rows: npt.NDArray[np.int64] | None = None,
+    weights: npt.NDArray[np.float64] | None = None,
+    keep_checkpoints: int = 1,
+    choose_weights: Callable[[KeptCheckpoints], None] | None = None,
+) -> None:
     """Train `objective` on the stage's corpus, and write its curves and pictures.
 
     An interrupted training goes on where it stopped; `Objective.prepare` runs before the first step alone.
+
+    Args:
+        rows: the clips to train on; the good ones of `training.splits` when None
+        weights: as in `audio.pipeline.training_pipeline`
+        keep_checkpoints, choose_weights: as in `core.engine.train`
     """
     manifest = run.manifest()
-    rows = good_rows(run.inputs["survey"], manifest, training.splits)
+    if rows is None:
+        rows = good_rows(run.inputs["survey"], manifest, training.splits)
     seconds = {"batch_seconds": training.batch_seconds, "crop_seconds": training.crop_seconds}
 
     def stream() -> Any:
-        return training_pipeline(manifest, rows, front_end, **seconds, seed=run.stage.seed)
+        return training_pipeline(manifest, rows, front_end, **seconds, seed=run.stage.seed, weights=weights)
 
     def first_batches() -> Iterator[PatchBatch]:
         for batch in stream():
@@ -58,6 +75,8 @@ def train_on_corpus(run: StageRun, objective: Objective, front_end: FrontEnd, tr
         device=device,
         display=run.display,
         on_publish=lambda step, metrics: _publish(run, step, metrics),
+        keep_checkpoints=keep_checkpoints,
+        choose_weights=choose_weights,
     )
     run.metrics |= {
         "steps": summary.steps,
@@ -66,7 +85,7 @@ def train_on_corpus(run: StageRun, objective: Objective, front_end: FrontEnd, tr
         "cpu_seconds": round(summary.cpu_seconds, 1),
     }
     _keep_curves(run)
-    _keep_pictures(run, objective, front_end, training, device)
+    _keep_pictures(run, objective, front_end, rows, device)
 
 
 def _publish(run: StageRun, step: int, metrics: Mapping[str, Any]) -> None:
@@ -96,6 +115,8 @@ def _keep_curves(run: StageRun) -> None:
     with (run.folder / "metrics.jsonl").open("w") as file:
         for record in _last_per_step(run.work / TRAIN_LOG, "Step"):
             step, time = record.pop("Step"), record.pop("Time")
+            if isinstance(record.get("lr"), list):
+                record["lr"] = max(record["lr"])
             file.write(json.dumps({"step": step, "time": time, **record}) + "\n")
     counted = _last_per_step(run.work / HISTOGRAMS, "step")
     if counted and "labels" in counted[0]:
@@ -117,11 +138,10 @@ def _keep_curves(run: StageRun) -> None:
 
 @torch.no_grad()
 def _keep_pictures(
-    run: StageRun, objective: Objective, front_end: FrontEnd, training: TrainingConfig, device: torch.device
+    run: StageRun, objective: Objective, front_end: FrontEnd, rows: npt.NDArray[np.int64], device: torch.device
 ) -> None:
     """Write `pictures.npz`: a few clips with their tokens, what was hidden and what was predicted there."""
     manifest = run.manifest()
-    rows = good_rows(run.inputs["survey"], manifest, training.splits)
     chosen = rows[np.linspace(0, len(rows) - 1, min(PICTURED_CLIPS, len(rows))).astype(int)]
     kept: dict[str, Any] = {"column_seconds": float(front_end.column_times(2)[1, 0])}
     objective.eval()

@@ -51,3 +51,10 @@ class SelfDistilledConfig(TokenizerConfig):
 
     kmeans_vectors: int = Field(default=64, ge=1)
     """Vectors per code that k-means clusters."""
+
+
+class PlaceConfig(TokenizerConfig):
+    """A control: a patch's place in the grid is its label, so that nothing about sound can be learnt from it."""
+
+    columns: int = Field(default=64, ge=1)
+    """Time columns told apart; later ones share the last one's labels."""

@@ -1,0 +1,23 @@
+"""Parts that come out of checkpoints: `encoder: {checkpoint: ./BEATs_iter3.pt}`."""
+
+from __future__ import annotations
+
+from ossicle.core.catalog import Catalog
+from ossicle.core.config import CHECKPOINT
+from ossicle.core.hooks import hookimpl
+from ossicle.encoders.checkpoint_settings import (
+    EncoderCheckpointConfig,
+    FrontEndCheckpointConfig,
+    HeadCheckpointConfig,
+)
+from ossicle.tokenizers.checkpoint_settings import TokenizerCheckpointConfig
+
+
+@hookimpl
+def ossicle_register(catalog: Catalog) -> None:
+    """Offer a part `checkpoint` of every kind that a checkpoint may hold."""
+    encoders, tokenizers = "ossicle.encoders.checkpoint", "ossicle.tokenizers.checkpoint"
+    catalog.add("front_end", CHECKPOINT, f"{encoders}:load_front_end", config=FrontEndCheckpointConfig)
+    catalog.add("encoder", CHECKPOINT, f"{encoders}:load_encoder", config=EncoderCheckpointConfig)
+    catalog.add("head", CHECKPOINT, f"{encoders}:load_head", config=HeadCheckpointConfig)
+    catalog.add("tokenizer", CHECKPOINT, f"{tokenizers}:load_tokenizer", config=TokenizerCheckpointConfig)

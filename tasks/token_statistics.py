@@ -1,0 +1,129 @@
+"""What a tokenizer's labels hold: how many codes are in use, what they tell of a clip's class and of a patch's place.
+
+Notable choices: normalised mutual information is never zero on finite data, least of all where all patches of a clip
+share its class, so it stands beside its value when the classes are dealt out to the clips anew.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import normalized_mutual_info_score
+
+from ..audio.pipeline import clip_batches
+from ..audio.surveying import good_rows
+from ..core.corpus import TRAIN, Manifest
+from ..core.distributed import compute_device
+from ..core.interfaces import FrontEnd, Tokenizer
+from ..core.parts import load_part
+from ..core.running import StageRun
+
+SHUFFLES = 5
+BATCH_SECONDS = 64.0
+FILE = "tokens.json"
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Figures of one tokenizer on the training clips of a corpus; shares of information in [0, 1].
+
+    Attributes:
+        codebook_size: K
+        used: codes that occur
+        perplexity: how many equally frequent codes would have the same entropy
+        label_information: normalised mutual information (arithmetic mean) of token and class; None without classes
+        label_chance: the same with classes dealt out to the clips anew, on average
+        place_information: normalised mutual information of token and place in the grid
+        column_information: of token and time column
+        band_information: of token and frequency band
+        clips: clips that were looked at
+    """
+
+    codebook_size: int
+    used: int
+    perplexity: float
+    label_information: float | None
+    label_chance: float | None
+    place_information: float
+    column_information: float
+    band_information: float
+    clips: int
+
+
+def measure(run: StageRun) -> None:
+    """Write `tokens.json`, the statistics of the source's tokenizer."""
+    tokens, clips, bands, size = _tokens(run)
+    statistics = token_statistics(tokens, clips, bands=bands, codebook_size=size, seed=run.stage.seed)
+    (run.folder / FILE).write_text(json.dumps({**run.stage.labels, **asdict(statistics)}, indent=2))
+    run.metrics |= {name: value for name, value in asdict(statistics).items() if value is not None}
+
+
+def token_statistics(
+    tokens: list[npt.NDArray[np.int64]], clips: Manifest, *, bands: int, codebook_size: int, seed: int
+) -> TokenStatistics:
+    """Measure labels.
+
+    Args:
+        tokens: the labels of each clip's real patches, time-major
+        clips: the clips, in the same order
+        bands: patches per time column
+    """
+    ids = np.concatenate(tokens)
+    counts = np.bincount(ids, minlength=codebook_size)
+    share = counts[counts > 0] / counts.sum()
+    place = np.concatenate([np.arange(len(clip)) for clip in tokens])
+    label, chance = _label_information(tokens, clips, ids, seed)
+    return TokenStatistics(
+        codebook_size=codebook_size,
+        used=int((counts > 0).sum()),
+        perplexity=math.exp(-float((share * np.log(share)).sum())),
+        label_information=label,
+        label_chance=chance,
+        place_information=float(normalized_mutual_info_score(place, ids)),
+        column_information=float(normalized_mutual_info_score(place // bands, ids)),
+        band_information=float(normalized_mutual_info_score(place % bands, ids)),
+        clips=len(tokens),
+    )
+
+
+def _label_information(
+    tokens: list[npt.NDArray[np.int64]], clips: Manifest, ids: npt.NDArray[np.int64], seed: int
+) -> tuple[float | None, float | None]:
+    if clips.multi_label or len(clips.label_names) < 2 or not all(clips.labels):
+        return None, None
+    classes = np.array([labels[0] for labels in clips.labels])
+    lengths = [len(clip) for clip in tokens]
+
+    def information(of_clips: npt.NDArray[np.int64]) -> float:
+        return float(normalized_mutual_info_score(np.repeat(of_clips, lengths), ids))
+
+    generator = np.random.default_rng(seed)
+    shuffled = [information(generator.permutation(classes)) for _ in range(SHUFFLES)]
+    return information(classes), float(np.mean(shuffled))
+
+
+@torch.inference_mode()
+def _tokens(run: StageRun) -> tuple[list[npt.NDArray[np.int64]], Manifest, int, int]:
+    device = compute_device()
+    source, catalog = run.inputs["tokenizer"], run.plugins.catalog
+    front_end = load_part(source, "front_end", FrontEnd, catalog).to(device)
+    tokenizer = load_part(source, "tokenizer", Tokenizer, catalog).to(device)
+    manifest = run.manifest()
+    rows = good_rows(run.inputs["survey"], manifest, (TRAIN,))
+    if manifest.label_names and not manifest.multi_label:
+        rows = np.array([row for row in rows if manifest.labels[row]], dtype=np.int64)
+    found: dict[int, npt.NDArray[np.int64]] = {}
+    crop_seconds = run.stage.settings["crop_seconds"]
+    for batch in clip_batches(manifest, rows, front_end, batch_seconds=BATCH_SECONDS, crop_seconds=crop_seconds):
+        batch.to(device)
+        labelled = tokenizer.tokenize(front_end.patches(batch))
+        assert batch.clips is not None  # `clip_batches` numbers its clips
+        for row, ids, valid in zip(batch.clips.tolist(), labelled.ids.cpu(), labelled.valid.cpu(), strict=True):
+            found[row] = ids[valid].numpy()
+    kept = np.array(sorted(found), dtype=np.int64)
+    return [found[row] for row in kept], manifest.take(kept), front_end.bands, tokenizer.codebook_size
