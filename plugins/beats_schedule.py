@@ -7,23 +7,25 @@ from the second iteration on every one has a seed of its own, so that no encoder
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
 
 from ossicle.audio.stages import survey_stage
-from ossicle.core.config import Config, TokenizerChoice, TokenizerConfig
+from ossicle.core.config import Config, CorpusChoice, TokenizerChoice, TokenizerConfig
 from ossicle.core.experiment import PretrainConfig
 from ossicle.core.stages import Schedule, Stage
 from ossicle.core.wording import choices
 from ossicle.tasks.stages import (
     UNTRAINED,
     evaluation_stages,
+    fine_tune_stage,
     pretrain_stage,
     tokenizer_stage,
     tokens_stage,
     untrained_stage,
 )
+from ossicle.tasks.fine_tune_settings import FineTuningConfig
 from ossicle.tasks.training_settings import TokenizerTrainingConfig
 
 if TYPE_CHECKING:
@@ -32,6 +34,30 @@ if TYPE_CHECKING:
 PREVIOUS = "previous"
 SEED_STRIDE = 10_000
 """Between the seeds of successive iterations; a gap that the seeds of an ablation do not bridge."""
+
+
+class TeacherConfig(Config):
+    """An encoder that teaches a tokenizer."""
+
+    of: str = PREVIOUS
+    """`previous`, `untrained` (a control) or the name of an earlier iteration; `previous` passes over controls."""
+
+    fine_tune: FineTuningConfig | None = None
+    """Fine-tune it on labels first (BEATs, iteration 3+); with `target: logits` its classes are what is taught."""
+
+    corpus: CorpusChoice | None = None
+    """The labelled corpus that it is fine-tuned on; the experiment's own when absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_name(cls, value: Any) -> Any:
+        return {"of": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_corpus(self) -> Self:
+        if self.corpus is not None and self.fine_tune is None:
+            raise ValueError("`corpus` is what the teacher is fine-tuned on: say how in `fine_tune`, or leave it out")
+        return self
 
 
 class IterationConfig(Config):
@@ -43,9 +69,9 @@ class IterationConfig(Config):
     tokenizer: TokenizerChoice
     """Gives the labels of this iteration."""
 
-    teacher: str | None = None
-    """The encoder that teaches the tokenizer: `previous`, `untrained` (a control) or the name of an earlier iteration.
-    `previous` when absent and the tokenizer needs one."""
+    teacher: TeacherConfig | None = None
+    """The encoder that teaches the tokenizer: a name, such as `previous`, or a mapping; `previous` when absent and the
+    tokenizer needs a teacher."""
 
     control: bool = False
     """Whether it is there to show what a gain must exceed: reports hold the others against it."""
@@ -102,11 +128,12 @@ class BeatsScheduleConfig(Config):
             yield f"{name}: tokenizer `{tokenizer}` learns from no teacher; leave `teacher` out"
         allowed = [UNTRAINED, *self.names[:number]]
         has_previous = not all(earlier.control for earlier in self.iterations[:number])
-        if iteration.needs_teacher and not has_previous and iteration.teacher in (None, PREVIOUS):
+        teacher = iteration.teacher.of if iteration.teacher else PREVIOUS
+        if iteration.needs_teacher and not has_previous and teacher == PREVIOUS:
             yield f"{name}: there is no previous encoder to teach tokenizer `{tokenizer}`. {choices('', allowed)}"
-        elif iteration.teacher not in (None, PREVIOUS, *allowed):
+        elif teacher not in (PREVIOUS, *allowed):
             allowed.insert(0, PREVIOUS)
-            yield f"{name}: there is no teacher `{iteration.teacher}`. {choices(iteration.teacher, allowed)}"
+            yield f"{name}: there is no teacher `{teacher}`. {choices(teacher, allowed)}"
 
 
 class BeatsSchedule(Schedule):
@@ -131,11 +158,13 @@ class BeatsSchedule(Schedule):
         ]
         return stages + evaluation_stages(experiment, encoders, survey=survey.name)
 
-    def _iteration(
-        self, experiment: Experiment, number: int, survey: str, encoders: Mapping[str, str]
-    ) -> tuple[Stage, Stage]:
+    def _iteration(self, experiment: Experiment, number: int, survey: str, encoders: Mapping[str, str]) -> list[Stage]:
         iteration, title = self.config.iterations[number], self.config.names[number]
         seed = experiment.seed + SEED_STRIDE * number
+        teaching: list[Stage] = []
+        teacher = None
+        if iteration.needs_teacher:
+            teacher, teaching = self._teacher(experiment, number, seed, encoders)
         tokenizer = tokenizer_stage(
             f"{title}/tokenizer",
             experiment,
@@ -143,7 +172,7 @@ class BeatsSchedule(Schedule):
             survey=survey,
             seed=seed,
             training=(iteration.distill or self.config.distill) if iteration.is_trained else None,
-            teacher=encoders[self._teacher(number)] if iteration.needs_teacher else None,
+            teacher=teacher,
         )
         encoder = pretrain_stage(
             f"{title}/pretrain",
@@ -155,12 +184,25 @@ class BeatsSchedule(Schedule):
             subject=title,
             control=iteration.control,
         )
-        return tokenizer, encoder
+        return [*teaching, tokenizer, encoder]
 
-    def _teacher(self, number: int) -> str:
-        """The name of an iteration's teacher; `previous` passes over controls."""
-        stated = self.config.iterations[number].teacher
-        if stated not in (None, PREVIOUS):
-            return stated
+    def _teacher(
+        self, experiment: Experiment, number: int, seed: int, encoders: Mapping[str, str]
+    ) -> tuple[str, list[Stage]]:
+        """The stage whose encoder teaches, and the stages that it takes besides the iterations'."""
+        stated = self.config.iterations[number].teacher or TeacherConfig()
         earlier = zip(self.config.names[:number], self.config.iterations[:number], strict=True)
-        return [name for name, iteration in earlier if not iteration.control][-1]
+        name = stated.of if stated.of != PREVIOUS else [name for name, turn in earlier if not turn.control][-1]
+        if stated.fine_tune is None:
+            return encoders[name], []
+        corpus = stated.corpus or experiment.corpus
+        survey = survey_stage(experiment, corpus)
+        tuned = fine_tune_stage(
+            f"{self.config.names[number]}/teacher",
+            stated.fine_tune,
+            corpus,
+            survey=survey.name,
+            encoder=encoders[name],
+            seed=seed,
+        )
+        return tuned.name, [survey, tuned]

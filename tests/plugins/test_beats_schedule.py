@@ -37,6 +37,24 @@ def test_a_teacher_is_the_previous_iteration_unless_another_is_named(tiny: Path)
     assert found["control/pretrain"].inputs["tokenizer"] == "control/tokenizer"
 
 
+def test_previous_passes_over_controls(tiny: Path) -> None:
+    control = SECOND.replace("}}", "}, teacher: untrained, control: true}")
+    found = stages(tiny, DISTILL, iterations(FIRST, control, SECOND))
+    assert found["iteration 3/tokenizer"].inputs["teacher"] == "iteration 1/pretrain"
+    assert [name for name, stage in found.items() if stage.labels.get("control")] == ["iteration 2/pretrain"]
+
+
+def test_a_teacher_may_be_fine_tuned_first(tiny: Path) -> None:
+    taught = SECOND.replace(
+        "}}", "}, teacher: {of: iteration 1, fine_tune: {steps: 4, checkpoint_every: 2, log_every: 2}}}"
+    )
+    found = stages(tiny, DISTILL, iterations(FIRST, taught))
+    assert found["iteration 2/tokenizer"].inputs["teacher"] == "iteration 2/teacher"
+    teacher = found["iteration 2/teacher"]
+    assert (teacher.kind, teacher.inputs["encoder"]) == ("fine_tune", "iteration 1/pretrain")
+    assert teacher.settings["training"].steps == 4
+
+
 def test_no_encoder_starts_where_its_teacher_started(tiny: Path) -> None:
     found = stages(tiny, DISTILL, iterations(FIRST, SECOND, SECOND))
     pretrainings = [stage for name, stage in found.items() if name.endswith("/pretrain")]
