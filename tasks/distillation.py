@@ -7,12 +7,13 @@ because it is frozen and must not be checkpointed or wrapped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from ..audio.surveying import FrameStatistics
 from ..core.data import Encoded, PatchBatch
 from ..core.errors import PluginError
 from ..core.interfaces import Encoder, Head, Objective, ObjectiveOutput, Tokenizer
@@ -36,6 +37,8 @@ class Distillation(Objective):
     """
 
     metric_names: Sequence[str] = ("cosine", "commitment")
+    target_mean: Tensor
+    target_std: Tensor
 
     def __init__(
         self, config: DistillationConfig, tokenizer: Tokenizer, teacher: Encoder, teacher_head: Head | None = None
@@ -60,6 +63,8 @@ class Distillation(Objective):
         self.from_codes = nn.Linear(tokenizer.code_dim, stack.width)
         self.estimator = TransformerStack(stack)
         self.to_target = nn.Linear(stack.width, target_size)
+        self.register_buffer("target_mean", torch.zeros(target_size))
+        self.register_buffer("target_std", torch.ones(target_size))
 
     @property
     def histogram_sizes(self) -> Mapping[str, int]:
@@ -68,11 +73,27 @@ class Distillation(Objective):
     def parts(self) -> Mapping[str, nn.Module]:
         return {"tokenizer": self.tokenizer}
 
+    @torch.no_grad()
     def prepare(self, batches: Iterable[PatchBatch]) -> None:
-        self.tokenizer.start(batches)
+        """Start the tokenizer, and measure the teacher on the batches that it takes for that, or on one."""
+        statistics = FrameStatistics()
+
+        def measured() -> Iterator[PatchBatch]:
+            for batch in batches:
+                target = self._teach(batch)
+                statistics.add((target[batch.valid] if target.dim() == 3 else target).float())
+                yield batch
+
+        stream = measured()
+        self.tokenizer.start(stream)
+        if not statistics.count:
+            next(stream)
+        if self.config.standardise:
+            self.target_mean.copy_(statistics.mean)
+            self.target_std.copy_(statistics.std.clamp_min(1e-5))
 
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
-        target = self._target(batch)  # (B, N, target) or (B, target)
+        target = (self._teach(batch) - self.target_mean) / self.target_std  # (B, N, target) or (B, target)
         quantised = self.tokenizer.quantise(batch)
         estimate = self._estimate(quantised.vectors, batch)
         cosine = cosine_similarity(estimate.float(), target.float(), dim=-1)
@@ -93,7 +114,7 @@ class Distillation(Objective):
         )
 
     @torch.no_grad()
-    def _target(self, batch: PatchBatch) -> Tensor:
+    def _teach(self, batch: PatchBatch) -> Tensor:
         teacher, head = self._frozen
         layer = self.config.teacher_layer
         encoded: Encoded = teacher(batch, layers=layer is not None)

@@ -93,6 +93,10 @@ class DistillationConfig(Config):
     teacher_layer: int | None = Field(default=None, ge=0)
     """Layer whose output is explained, 0 being the input of the first; the teacher's final output when absent."""
 
+    standardise: bool = True
+    """Take each number of the teacher's vectors to zero mean and unit variance over the first batches. What all vectors
+    share else makes up most of the cosine, and a few codes suffice for it."""
+
     commitment: float = Field(default=1.0, ge=0)
     """Weight of the squared distance between a patch's vector and its code; ESPnet uses 10 on the mean over a code's
     numbers, where this is their sum."""

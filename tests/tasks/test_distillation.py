@@ -99,8 +99,8 @@ def test_a_fine_tuned_teacher_is_explained_by_its_logits() -> None:
     made, batch = objective(classes=5, target="logits"), clips(3, 5)
     output = made(batch)
     teacher, head = made._frozen
-    assert made._target(batch).shape == (2, 5)
-    torch.testing.assert_close(made._target(batch), head(teacher(batch)))
+    assert made._teach(batch).shape == (2, 5)
+    torch.testing.assert_close(made._teach(batch), head(teacher(batch)))
     output.loss.backward()
     assert all(parameter.grad is None for parameter in head.parameters())
     assert output.count == 8 * BANDS
@@ -110,6 +110,22 @@ def test_padding_changes_nothing() -> None:
     made, batch = objective(classes=5, target="logits").eval().requires_grad_(False), clips(3, 5)
     noisy = PatchBatch(batch.patches + 5.0 * ~batch.valid[..., None], batch.valid, batch.grid)
     assert float(made(batch).loss) == pytest.approx(float(made(noisy).loss), rel=1e-4)
+
+
+@pytest.mark.parametrize("classes", [None, 5])
+def test_what_all_of_a_teachers_vectors_share_is_taken_out(classes: int | None) -> None:
+    target = "hidden" if classes is None else "logits"
+    made = objective(classes=classes, target=target).requires_grad_(False)
+    batches = [clips(6, 4, 6, 4, 6, seed=seed) for seed in range(3)]
+    made.prepare(batches)
+    taught = [made._teach(batch) for batch in batches]
+    flat = torch.cat([t[batch.valid] if classes is None else t for t, batch in zip(taught, batches, strict=True)])
+    torch.testing.assert_close(made.target_mean, flat.mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(made.target_std, flat.std(0, correction=0), atol=1e-5, rtol=1e-4)
+    plain = objective(classes=classes, target=target, standardise=False)
+    plain.prepare(batches)
+    assert not plain.target_mean.any()
+    assert (plain.target_std == 1).all()
 
 
 def test_what_cannot_be_distilled_is_refused() -> None:
