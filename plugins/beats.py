@@ -5,7 +5,8 @@ from __future__ import annotations
 from ossicle.core.catalog import Catalog
 from ossicle.core.hooks import hookimpl
 from ossicle.encoders.settings import AttentiveHeadConfig, BeatsConfig, LinearHeadConfig, PlainVitConfig
-from ossicle.plugins.beats_schedule import BeatsScheduleConfig
+from ossicle.plugins.beats_schedule import BeatsScheduleConfig, ContinueScheduleConfig
+from ossicle.plugins.plain_schedules import ScratchConfig, SingleConfig
 from ossicle.tasks.objective_settings import DistillationConfig, MaskedPredictionConfig
 from ossicle.tokenizers.settings import PlaceConfig, RandomProjectionConfig, SelfDistilledConfig
 
@@ -34,4 +35,8 @@ def ossicle_register(catalog: Catalog) -> None:
     )
     catalog.add("tokenizer", "place", "ossicle.tokenizers.controls:Place", config=PlaceConfig)
     catalog.add("objective", "distillation", "ossicle.tasks.distillation:Distillation", config=DistillationConfig)
-    catalog.add("schedule", "beats", "ossicle.plugins.beats_schedule:BeatsSchedule", config=BeatsScheduleConfig)
+    turns, plain = "ossicle.plugins.beats_schedule", "ossicle.plugins.plain_schedules"
+    catalog.add("schedule", "beats", f"{turns}:BeatsSchedule", config=BeatsScheduleConfig)
+    catalog.add("schedule", "continue", f"{turns}:ContinueSchedule", config=ContinueScheduleConfig)
+    catalog.add("schedule", "single", f"{plain}:Single", config=SingleConfig)
+    catalog.add("schedule", "scratch", f"{plain}:Scratch", config=ScratchConfig)

@@ -7,25 +7,26 @@ from the second iteration on every one has a seed of its own, so that no encoder
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from ossicle.audio.stages import survey_stage
-from ossicle.core.config import Config, CorpusChoice, TokenizerChoice, TokenizerConfig
+from ossicle.core.config import CHECKPOINT, Config, CorpusChoice, TokenizerChoice, TokenizerConfig
+from ossicle.core.errors import ConfigError, Problem
 from ossicle.core.experiment import PretrainConfig
 from ossicle.core.stages import Schedule, Stage
 from ossicle.core.wording import choices
+from ossicle.tasks.fine_tune_settings import FineTuningConfig
 from ossicle.tasks.stages import (
     UNTRAINED,
     evaluation_stages,
     fine_tune_stage,
     pretrain_stage,
+    start_stage,
     tokenizer_stage,
     tokens_stage,
-    untrained_stage,
 )
-from ossicle.tasks.fine_tune_settings import FineTuningConfig
 from ossicle.tasks.training_settings import TokenizerTrainingConfig
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ class BeatsScheduleConfig(Config):
     iterations: tuple[IterationConfig, ...] = Field(min_length=1)
     """The iterations, in order."""
 
+    start: ClassVar[str] = UNTRAINED
+    """What people call the encoder that every iteration starts from."""
+    start_teaches: ClassVar[bool] = False
+    """Whether that encoder counts as the one before the first iteration."""
+
     @property
     def names(self) -> list[str]:
         """What people call each iteration."""
@@ -109,25 +115,26 @@ class BeatsScheduleConfig(Config):
 
     @model_validator(mode="after")
     def _check_teachers(self) -> Self:
-        if len(set(self.names)) < len(self.names) or UNTRAINED in self.names or PREVIOUS in self.names:
+        if len(set(self.names)) < len(self.names) or {self.start, PREVIOUS} & set(self.names):
             raise ValueError(
-                f"iterations need different names, none of them `{UNTRAINED}` or `{PREVIOUS}`, but are called "
+                f"iterations need different names, none of them `{self.start}` or `{PREVIOUS}`, but are called "
                 f"{', '.join(self.names)}"
             )
-        problems = [problem for number in range(len(self.iterations)) for problem in self._problems_of(number)]
+        problems = [problem for number in range(len(self.iterations)) for problem in self.problems_of(number)]
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
-    def _problems_of(self, number: int) -> Iterator[str]:
+    def problems_of(self, number: int) -> Iterator[str]:
+        """What is wrong with an iteration, given those before it."""
         iteration, name = self.iterations[number], self.names[number]
         tokenizer = iteration.tokenizer.name
         if iteration.is_trained and not (iteration.distill or self.distill):
             yield f"{name}: tokenizer `{tokenizer}` is trained: say how in `distill`, such as `distill: {{steps: 500}}`"
         if iteration.teacher is not None and not iteration.needs_teacher:
             yield f"{name}: tokenizer `{tokenizer}` learns from no teacher; leave `teacher` out"
-        allowed = [UNTRAINED, *self.names[:number]]
-        has_previous = not all(earlier.control for earlier in self.iterations[:number])
+        allowed = [self.start, *self.names[:number]]
+        has_previous = self.start_teaches or not all(earlier.control for earlier in self.iterations[:number])
         teacher = iteration.teacher.of if iteration.teacher else PREVIOUS
         if iteration.needs_teacher and not has_previous and teacher == PREVIOUS:
             yield f"{name}: there is no previous encoder to teach tokenizer `{tokenizer}`. {choices('', allowed)}"
@@ -144,9 +151,9 @@ class BeatsSchedule(Schedule):
 
     def stages(self, experiment: Experiment) -> list[Stage]:
         survey = survey_stage(experiment, experiment.corpus)
-        start = untrained_stage(experiment, survey=survey.name)
+        start = start_stage(self.config.start, experiment, survey=survey.name)
         stages = [survey, start]
-        encoders = {UNTRAINED: start.name}
+        encoders = {self.config.start: start.name}
         for number, title in enumerate(self.config.names):
             made = self._iteration(experiment, number, survey.name, encoders)
             stages += made
@@ -192,7 +199,8 @@ class BeatsSchedule(Schedule):
         """The stage whose encoder teaches, and the stages that it takes besides the iterations'."""
         stated = self.config.iterations[number].teacher or TeacherConfig()
         earlier = zip(self.config.names[:number], self.config.iterations[:number], strict=True)
-        name = stated.of if stated.of != PREVIOUS else [name for name, turn in earlier if not turn.control][-1]
+        previous = [self.config.start, *(name for name, turn in earlier if not turn.control)][-1]
+        name = previous if stated.of == PREVIOUS else stated.of
         if stated.fine_tune is None:
             return encoders[name], []
         corpus = stated.corpus or experiment.corpus
@@ -206,3 +214,28 @@ class BeatsSchedule(Schedule):
             seed=seed,
         )
         return tuned.name, [survey, tuned]
+
+
+class ContinueScheduleConfig(BeatsScheduleConfig):
+    """Iterations that go on from a checkpoint, on audio of one's own; `previous` is the checkpoint at first."""
+
+    start: ClassVar[str] = CHECKPOINT
+    start_teaches: ClassVar[bool] = True
+
+
+class ContinueSchedule(BeatsSchedule):
+    """Pre-train the encoder of a checkpoint further; reports hold the result against the checkpoint as it was."""
+
+    def stages(self, experiment: Experiment) -> list[Stage]:
+        """List the stages.
+
+        Raises:
+            ConfigError: if the experiment's encoder is no checkpoint
+        """
+        if experiment.encoder.name != CHECKPOINT:
+            raise ConfigError([Problem("encoder", f"{NO_CHECKPOINT}, but is `{experiment.encoder.name}`. {REMEDY}")])
+        return super().stages(experiment)
+
+
+NO_CHECKPOINT = "must be a checkpoint for schedule `continue` to go on from"
+REMEDY = "Write `encoder: {checkpoint: PATH}` and `front_end: {checkpoint: PATH}`, or use schedule `beats`."

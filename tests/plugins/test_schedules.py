@@ -1,0 +1,59 @@
+"""The further schedules: one iteration, none, and going on from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ossicle.checking import check
+from ossicle.core.display import Silent
+from ossicle.core.errors import ConfigError
+from ossicle.core.running import Corpora
+from ossicle.core.stages import Stage
+from ossicle.running import run
+
+PROJECTION = "{type: random_projection, codebook_size: 16, codebook_dim: 8}"
+
+
+def stages(tiny: Path, *overrides: str) -> dict[str, Stage]:
+    checked = check(tiny, overrides, Corpora(Silent()), prepare=True)
+    return {stage.name: stage for stage in checked.stages}
+
+
+def test_single_is_beats_with_one_iteration(tiny: Path) -> None:
+    assert stages(tiny, f"schedule={{type: single, tokenizer: {PROJECTION}}}") == stages(tiny)
+
+
+def test_single_refuses_what_beats_refuses(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match="tokenizer `self_distilled` is trained: say how in `distill`"):
+        stages(tiny, "schedule={type: single, tokenizer: self_distilled}")
+
+
+def test_scratch_trains_nothing(tiny: Path) -> None:
+    found = stages(tiny, "schedule=scratch")
+    assert {stage.kind for stage in found.values()} == {"survey", "encoder", "features", "evaluate"}
+    assert {stage.labels["subject"] for stage in found.values() if stage.kind == "evaluate"} == {"untrained", "log-mel"}
+
+
+def test_continuing_needs_a_checkpoint(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match="must be a checkpoint for schedule `continue` to go on from, but is `beats`"):
+        stages(tiny, f"schedule={{type: continue, iterations: [{{tokenizer: {PROJECTION}}}]}}")
+
+
+def test_pretraining_goes_on_from_a_run(tiny: Path, tmp_path: Path) -> None:
+    first = run(tiny, overrides=["pretrain.steps=2", "pretrain.warmup_steps=0", "evaluate=[]"], out=tmp_path / "runs")
+    distilled = "{tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 4}}"
+    overrides = (
+        f"encoder={{checkpoint: {first}}}",
+        f"front_end={{checkpoint: {first}}}",
+        f"schedule={{type: continue, iterations: [{distilled}], "
+        "distill: {steps: 2, log_every: 1, checkpoint_every: 2, batch_seconds: 4}}",
+    )
+    found = stages(tiny, *overrides)
+    assert found["iteration 1/tokenizer"].inputs["teacher"] == "checkpoint"
+    assert {stage.labels["subject"] for stage in found.values() if stage.kind == "evaluate"} == {
+        "checkpoint",
+        "iteration 1",
+        "log-mel",
+    }
