@@ -1,13 +1,15 @@
 """The encoder of BEATs (arXiv 2212.09058, section 4.2).
 
 Notable choices: only visible patches pass through the layers, and each keeps its true place in both position
-embeddings; the patch embedding is a matrix product with the flattened patch, which equals the paper's convolution.
+embeddings; the convolutional one counts them for those that are hidden, too; the patch embedding is a matrix product
+with the flattened patch, which equals the paper's convolution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ..core.data import Encoded, PatchBatch, VisiblePatches
@@ -15,7 +17,7 @@ from ..core.errors import PluginError
 from ..core.interfaces import Encoder
 from .conv_position import ConvPosition
 from .layers import TransformerStack
-from .places import put, take
+from .places import take
 from .settings import BeatsConfig
 
 
@@ -79,7 +81,7 @@ class Beats(Encoder):
             valid = visible.valid & valid.gather(1, visible.index)
             places = visible.index if self.config.positions == "true" else None
         sequence = self.stem(patches).masked_fill(~valid[..., None], 0.0)
-        sequence = sequence + self._conv_position(sequence, places, batch.grid.patches)
+        sequence = sequence + self._conv_position(sequence, valid, places, batch)
         sequence, kept = self.stack(sequence, valid=valid, positions=places, layers=layers)
         return Encoded(sequence, valid, batch.grid, kept)
 
@@ -87,10 +89,12 @@ class Beats(Encoder):
         below, *layers = self.stack.depths()
         return [[self.stem, self.conv_position, *below], *layers]
 
-    def _conv_position(self, sequence: Tensor, places: Tensor | None, count: int) -> Tensor:
+    def _conv_position(self, sequence: Tensor, seen: Tensor, places: Tensor | None, batch: PatchBatch) -> Tensor:
         embedding: Tensor
         if places is None:
             embedding = self.conv_position(sequence)
         else:
-            embedding = take(self.conv_position(put(sequence, places, count)), places)
+            others, shown = batch.valid.sum(1) - 1, seen.sum(1) - 1
+            scale = torch.where(shown > 0, others / shown.clamp(min=1), 1.0)
+            embedding = self.conv_position.among_hidden(sequence, places, batch.grid.patches, scale=scale)
         return embedding

@@ -13,6 +13,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .places import put, take
+
 
 class ConvPosition(nn.Module):
     """Embed positions by a grouped convolution over the sequence.
@@ -36,10 +38,33 @@ class ConvPosition(nn.Module):
 
     def forward(self, sequence: Tensor) -> Tensor:
         """Embed positions: (B, N, D) to (B, N, D). Padding must be zero."""
-        weight = self.gain * self.direction / _tap_norms(self.direction)
+        return F.gelu(self._correlate(sequence, self._weight()) + self.bias)
+
+    def among_hidden(self, sequence: Tensor, places: Tensor, count: int, *, scale: Tensor) -> Tensor:
+        """Embed the positions of visible vectors at their true places, where others are hidden: (B, V, D) to (B, V, D).
+
+        Hidden neighbours are zeros, so the visible ones count `scale` times, as after dropout: what is summed up then
+        has the same mean in training as later, when nothing is hidden. A vector itself, always visible, counts once.
+
+        Args:
+            places: (B, V) int64 among `count`
+            scale: (B,) how many neighbours there are for each visible one
+        """
+        weight = self._weight()
+        factor = scale[:, None, None]
+        neighbours = take(self._correlate(put(sequence * factor, places, count), weight), places)
+        own = rearrange(weight[..., self.kernel // 2], "(g o) i -> g o i", g=self.groups)
+        grouped = rearrange(sequence * (factor - 1), "b v (g i) -> b v g i", g=self.groups)
+        surplus = rearrange(torch.einsum("bvgi,goi->bvgo", grouped, own), "b v g o -> b v (g o)")
+        return F.gelu(neighbours - surplus + self.bias)
+
+    def _weight(self) -> Tensor:
+        return self.gain * self.direction / _tap_norms(self.direction)
+
+    def _correlate(self, sequence: Tensor, weight: Tensor) -> Tensor:
         correlate = correlate_direct if sequence.is_cuda else correlate_fourier
         channels = correlate(rearrange(sequence, "b n d -> b d n"), weight, groups=self.groups)
-        return F.gelu(rearrange(channels, "b d n -> b n d") + self.bias)
+        return rearrange(channels, "b d n -> b n d")
 
 
 def correlate_direct(signal: Tensor, weight: Tensor, *, groups: int) -> Tensor:

@@ -10,6 +10,7 @@ from ossicle.core.data import Grid, PatchBatch, VisiblePatches
 from ossicle.core.errors import PluginError
 from ossicle.core.interfaces import Encoder
 from ossicle.encoders.beats import Beats
+from ossicle.encoders.places import take
 from ossicle.encoders.settings import BeatsConfig, PlainVitConfig
 from ossicle.encoders.vit import PlainVit, sine_cosine
 
@@ -167,3 +168,21 @@ def test_sine_cosine_places_differ():
     places = sine_cosine(Grid(20, 8), 32)
     assert places.shape == (160, 32)
     assert torch.cdist(places, places).fill_diagonal_(1.0).min() > 0.05
+
+
+def test_the_convolution_sums_up_as_much_with_patches_hidden_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every vector would be far larger in use than it was in training."""
+    monkeypatch.setattr(torch.nn.functional, "gelu", lambda sums: sums)
+    encoder = beats(conv_position_kernel=96)
+    with torch.no_grad():
+        encoder.conv_position.bias.zero_()
+    batch, generator = clips(40), torch.Generator().manual_seed(0)
+    vectors = torch.ones(1, batch.grid.patches, encoder.width)
+    whole = encoder.conv_position(vectors).mean(1)
+    sums = []
+    for _ in range(300):
+        index = torch.randperm(batch.grid.patches, generator=generator)[: batch.grid.patches // 4].sort().values[None]
+        seen = torch.ones_like(index, dtype=torch.bool)
+        sums.append(encoder._conv_position(take(vectors, index), seen, index, batch).mean(1))
+    middle = torch.stack(sums).mean(0)
+    assert (middle - whole).norm() < 0.2 * whole.norm()
