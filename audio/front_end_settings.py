@@ -60,7 +60,7 @@ class KaldiFbankConfig(Config):
         return self.patch_frames * self.patch_bins
 
     def facts(self) -> Mapping[str, object]:
-        return {"patch_dim": self.patch_dim, "bands": self.bands}
+        return {"patch_dim": self.patch_dim, "bands": self.bands, "front_end": self}
 
     @model_validator(mode="after")
     def _check_patches(self) -> Self:

@@ -44,6 +44,7 @@ def training_pipeline(
     batch_seconds: float,
     crop_seconds: float,
     seed: int,
+    first: int = 0,
     rank: int = 0,
     world_size: int = 1,
     weights: npt.NDArray[np.float64] | None = None,
@@ -55,6 +56,8 @@ def training_pipeline(
             None lets each come once in a pass
         batch_seconds: audio in a batch, padding included, in seconds; a batch holds one clip at least
         crop_seconds: longest stretch of a clip that is used, in seconds; where it lies is drawn anew every time
+        first: how many clips to leave out at the start
+        rank: which of `world_size` shares of the stream to give; they take turns clip by clip
 
     Raises:
         CorpusError: if there are no rows; while iterating, if none of them can be read any more
@@ -71,7 +74,7 @@ def training_pipeline(
         return generator.choice(rows, len(rows), p=weights / weights.sum())
 
     def load(number: int) -> Example | None:
-        appearance = number * world_size + rank
+        appearance = first + number * world_size + rank
         epoch, place = divmod(appearance, len(rows))
         row = int(order(epoch)[place])
         generator = np.random.default_rng((seed, appearance))
@@ -191,8 +194,12 @@ def _labels(manifest: Manifest, rows: list[int]) -> Tensor | None:
 
 
 def _buckets(seconds: npt.NDArray[np.float64], batch_seconds: float, front_end: FrontEnd) -> list[tuple[int, int]]:
-    """(clips, longest clip in frames) of each bucket; the edges are quantiles of the clips' durations."""
+    """(clips, longest clip in frames) of each bucket; the edges are quantiles of the clips' durations.
+
+    There are no more buckets than one pass fills, or a batch would hold the same few clips again and again.
+    """
+    buckets = min(BUCKETS, max(1, int(seconds.sum() / batch_seconds)))
     # A frame more than the header promises is in reach of rounding in the resampler.
-    frames = np.ceil(np.quantile(seconds, np.linspace(0, 1, BUCKETS + 1)[1:]) / front_end.hop_seconds).astype(int) + 2
+    frames = np.ceil(np.quantile(seconds, np.linspace(0, 1, buckets + 1)[1:]) / front_end.hop_seconds).astype(int) + 2
     budget = batch_seconds / front_end.hop_seconds
     return [(max(1, int(budget / edge)), int(edge)) for edge in np.unique(frames)]

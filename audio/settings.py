@@ -75,6 +75,23 @@ class SpokenWordsConfig(Config):
     """How many voices say each word; about 61 % of them train, 13 % validate and 26 % test."""
 
 
+class SyntheticConfig(Config):
+    """`synthetic`: tones in noise, drawn from a seed, of any length; for trying things out."""
+
+    path: Path | None = Field(default=None, strict=False)
+    """Folder to keep the clips in; the cache if not given."""
+    classes: int = Field(default=4, ge=1)
+    """How many pitches there are (the classes)."""
+    clips_per_class: int = Field(default=4, ge=1)
+    """Clips of each class in train, valid and test; as many in all are unlabelled."""
+    seconds: float = Field(default=2.0, gt=0)
+    """Length of every clip."""
+    multi_label: bool = False
+    """Whether every other clip has two tones, and a clip as many labels as tones."""
+    seed: int = Field(default=0, ge=0)
+    """Another seed gives other clips."""
+
+
 class SurveyRules(Config):
     """When a recording counts as bad."""
 

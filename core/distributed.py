@@ -1,25 +1,184 @@
-"""Sums and copies over the processes that train together; nothing happens where there is only one."""
+"""The processes that train together: which one this is, what they tell each other, and how one ends them all.
+
+Notable choices: torch is imported where there is more than one process, or a tensor, so that a run which fails its
+check says so at once. Words travel over a group of their own, by gloo and without a limit of time, for the first rank
+may be busy alone for hours. Of several processes that fail, or stop on request, one alone says so.
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, distributed
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from .errors import OssicleError, StoppedElsewhere
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.distributed import ProcessGroup, Store
+
+T = TypeVar("T")
+
+_words: ProcessGroup | None = None
+_ENDLESS = timedelta(days=365)
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the processes that torchrun has started, for the length of a block.
+
+    Nothing happens where there is but one, or where they have joined already.
+
+    Raises:
+        OssicleError: if torchrun's variables are incomplete, or there are more processes than accelerators
+        StoppedElsewhere: if another process ended the run; that one raises what happened
+    """
+    processes = os.environ.get("WORLD_SIZE") or "1"
+    if processes == "1" or _several():
+        yield
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        raise OssicleError(
+            f"WORLD_SIZE is {processes}, but {' and '.join(missing)} not set: start the processes with "
+            f"`torchrun --nproc-per-node {processes} -m ossicle run …`, or unset WORLD_SIZE for one process"
+        )
+    from torch import distributed
+
+    store = _join()
+    try:
+        yield
+        from_first_rank(None)
+    except BaseException as error:
+        if not _is_first_to_tell(store):
+            raise StoppedElsewhere("another process of this run has ended it, and says why") from error
+        raise
+    distributed.destroy_process_group()
+
+
+def _join() -> Store:
+    """Open both groups; give the store that all processes share, which outlives a process that fails."""
+    from torch import cuda, distributed
+
+    global _words
+    device = compute_device()
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        cuda.set_device(device)
+    store, rank, size = next(distributed.rendezvous("env://"))
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=distributed.PrefixStore("groups", store),
+        rank=rank,
+        world_size=size,
+        device_id=device if on_gpu else None,
+    )
+    _words = distributed.new_group(backend="gloo", timeout=_ENDLESS)
+    return cast("Store", store)
+
+
+def _is_first_to_tell(store: Store) -> bool:
+    this = str(rank())
+    try:
+        told: bytes = store.compare_set("told by", "", this)
+    except RuntimeError:
+        # The store went away with the process that kept it.
+        return False
+    return told.decode() == this
+
+
+def _several() -> bool:
+    """Whether there are other processes; torch is not imported to find out."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def rank() -> int:
+    """The number of this process, from 0; 0 where there is but one."""
+    if not _several():
+        return 0
+    from torch import distributed
+
+    return distributed.get_rank()
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    if not _several():
+        return 1
+    from torch import distributed
+
+    return distributed.get_world_size()
+
+
+def from_first_rank(value: T) -> T:
+    """Give the first rank's value on every rank; the others wait for it, however long it takes."""
+    if not _several():
+        return value
+    from torch import distributed
+
+    values = [value]
+    distributed.broadcast_object_list(values, src=0, group=_words)
+    return values[0]
+
+
+def from_all_ranks(value: T) -> list[T]:
+    """Give the values of all ranks, in their order, on every rank."""
+    if not _several():
+        return [value]
+    from torch import distributed
+
+    values: list[T | None] = [None] * world_size()
+    distributed.all_gather_object(values, value, group=_words)
+    return cast("list[T]", values)
+
+
+def first_rank_first(action: Callable[[], T]) -> T:
+    """Do the same on every rank, but let the first be done before the others begin, who find what it left on disk."""
+    if rank() == 0:
+        result = action()
+        from_first_rank(None)
+        return result
+    from_first_rank(None)
+    return action()
 
 
 def sum_over_ranks(*tensors: Tensor) -> None:
     """Replace each tensor by its sum over all ranks, in place."""
-    if distributed.is_initialized():
+    if _several():
+        from torch import distributed
+
         for tensor in tensors:
             distributed.all_reduce(tensor)
 
 
 def copy_from_first_rank(*tensors: Tensor) -> None:
     """Replace each tensor by the first rank's, in place."""
-    if distributed.is_initialized():
+    if _several():
+        from torch import distributed
+
         for tensor in tensors:
             distributed.broadcast(tensor, src=0)
 
 
 def compute_device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The accelerator of this process if there is one, else the CPU.
+
+    Raises:
+        OssicleError: if this machine has fewer accelerators than processes
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    place, count = int(os.environ.get("LOCAL_RANK") or 0), torch.cuda.device_count()
+    if place >= count:
+        raise OssicleError(
+            f"process {place} of this machine has no GPU of its own, for there are {count}; "
+            f"start `torchrun --nproc-per-node {count} …` at most, or set CUDA_VISIBLE_DEVICES= to compute on the CPU"
+        )
+    return torch.device("cuda", place)

@@ -2,15 +2,16 @@
 
 Notable choices: the trainer is built by hand, because fairseq2's recipe layer owns too much of the process (logging,
 environment, early stopping); metrics pass through its `MetricBag`, so that they are summed over ranks; SIGINT and
-SIGTERM finish the step, write a checkpoint and raise `Interrupted`.
+SIGTERM, to whichever process, end a step on all of them, write a checkpoint and raise `Interrupted`.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,15 +20,16 @@ from typing import Any, Self
 import soundfile  # noqa: F401  # isort: skip  # fairseq2 takes its libsndfile, so it must come first
 import fairseq2.recipe  # noqa: F401  # isort: skip  # importing fairseq2.trainer first ends in a circular import
 import torch
-from fairseq2.checkpoint import NOOP_HG_EXPORTER, StandardCheckpointManager
+from fairseq2.checkpoint import NOOP_HG_EXPORTER, CheckpointManager, StandardCheckpointManager
 from fairseq2.data.data_pipeline import DataPipeline
 from fairseq2.datasets import DataPipelineReader
 from fairseq2.early_stopper import NOOP_EARLY_STOPPER
 from fairseq2.file_system import FileSystem
-from fairseq2.gang import Gangs, create_fake_gangs
+from fairseq2.gang import Gangs
 from fairseq2.io import TensorFileDumper, TensorFileLoader
 from fairseq2.metrics import Mean, MetricBag, Sum
 from fairseq2.metrics.recorders import (
+    NOOP_METRIC_RECORDER,
     CompositeMetricRecorder,
     JsonlMetricRecorder,
     MetricDescriptorRegistry,
@@ -46,14 +48,17 @@ from fairseq2.utils.progress import ProgressReporter, ProgressTask
 from fairseq2.utils.stopwatch import Stopwatch
 from fairseq2.utils.threading import ThreadPool
 from fairseq2.validator import NOOP_VALIDATOR
-from torch import Tensor
+from torch import Tensor, nn
 from torcheval.metrics import Metric
 
+from .checkpoints import Layout, claim, settle, whole_weights
 from .data import PatchBatch, SpectrogramBatch
 from .display import Display
+from .distributed import from_all_ranks, from_first_rank
 from .errors import Interrupted, PluginError
 from .experiment import TrainingConfig
-from .interfaces import FrontEnd, Objective
+from .interfaces import FrontEnd, Objective, ObjectiveOutput
+from .parallel import SpreadObjective, training_gangs
 
 StepListener = Callable[[int, Mapping[str, Any]], None]
 
@@ -79,7 +84,7 @@ class TrainingSummary:
         steps: optimiser steps
         audio_seconds: real audio seen, in seconds
         wall_seconds: time spent, over all interruptions
-        cpu_seconds: processor time of this process since its last start
+        cpu_seconds: processor time of all processes since their last start
     """
 
     steps: int
@@ -91,7 +96,7 @@ class TrainingSummary:
 def train(
     objective: Objective,
     front_end: FrontEnd,
-    pipeline: DataPipeline,
+    stream: Callable[[int], DataPipeline],
     settings: TrainingConfig,
     *,
     folder: Path,
@@ -102,49 +107,76 @@ def train(
     first_batches: Callable[[], Iterable[PatchBatch]] = tuple,
     keep_checkpoints: int = 1,
     choose_weights: Callable[[KeptCheckpoints], None] | None = None,
+    elastic: bool = False,
 ) -> TrainingSummary:
     """Train `objective` in place for `settings.steps` steps, going on from the newest checkpoint in `folder`.
 
+    Of several processes each takes its share, and holds the whole objective in the end.
+
     Args:
-        pipeline: endless source of `SpectrogramBatch`
+        stream: gives this process's share of the endless stream of `SpectrogramBatch`, from clip number so-and-so on
         folder: takes checkpoints, `metrics/train.jsonl` and TensorBoard files
-        first_batches: gives the start of the stream to `Objective.prepare`, unless there is a checkpoint
-        on_publish: called with the step and its metrics, histograms included, every `settings.log_every` steps
+        first_batches: gives the start of the whole stream to `Objective.prepare`, unless there is a checkpoint
+        on_publish: called with the step and its metrics, histograms included, every `settings.log_every` steps, on the
+            first rank
         keep_checkpoints: how many of the last checkpoints `choose_weights` is offered
         choose_weights: called when all steps are done, to load other weights than the last
+        elastic: whether to go on from the checkpoint of another number of processes
 
     Raises:
         Interrupted: if SIGINT or SIGTERM came; a checkpoint was written
+        OssicleError: if other processes wrote the checkpoints than can go on from them
     """
-    gangs = create_fake_gangs(device)
+    cpu_before = time.process_time()
+    gangs = training_gangs(device, settings.parallel)
+    checkpoints = _checkpoint_manager(folder, gangs)
     objective.to(device)
     front_end.to(device)
-    unit = _ObjectiveUnit(objective, front_end)
-    recorder = _recorder(folder, _Publisher(unit, settings.steps, display, on_publish))
-    trainer = _build_trainer(
-        objective, unit, pipeline, settings, gangs, folder, seed, recorder, display, keep_checkpoints
-    )
-    cpu_before = time.process_time()
-    try:
-        with _stop_on_signal(trainer), _computing_on(settings.threads):
-            if not trainer._checkpoint_manager.has_checkpoint(exclude_model_only=True):
-                _prepare(objective, first_batches(), seed)
-            _delete_irregular(trainer, settings)
-            trainer.run()
-        objective.eval()
-        if choose_weights is not None:
-            choose_weights(_kept_checkpoints(trainer, objective, settings, keep_checkpoints))
-    except TaskStopException:
-        raise Interrupted(f"stopped after step {trainer._step_nr} of {settings.steps}; a checkpoint is kept") from None
-    finally:
-        recorder.close()
-        trainer.close()
-    metrics = trainer._metric_bag.metrics
+    with _asked_to_stop() as asked, _computing_on(settings.threads):
+        newest = from_first_rank(checkpoints.maybe_get_last_step_number(exclude_model_only=True))
+        layout = Layout(gangs.root.size, sharded=gangs.sdp.size > 1)
+        layout = claim(folder, newest, layout, elastic=elastic, seed=seed, device=device)
+        reader = DataPipelineReader[SpectrogramBatch](stream(layout.first_clip), gangs)
+        settle(folder, newest, layout, reader.state_dict())
+        if newest is None:
+            _prepare(objective, first_batches(), seed)
+        _delete_irregular(checkpoints, settings)
+        spread = SpreadObjective(objective, gangs)
+        unit = _ObjectiveUnit(spread.model, objective, front_end)
+        publisher = _Publisher(unit, settings.steps, display, on_publish)
+        recorder = _recorder(folder, publisher) if gangs.root.rank == 0 else NOOP_METRIC_RECORDER
+        trainer = _build_trainer(
+            objective, unit, reader, settings, gangs, checkpoints, seed, recorder, display, keep_checkpoints
+        )
+        with closing(trainer):
+            _run(trainer, unit, asked, settings)
+    spread.gather()
+    objective.eval()
+    if choose_weights is not None:
+        choose_weights(_kept_checkpoints(folder, checkpoints, objective, settings, keep_checkpoints))
+    return _summary(trainer, cpu_before)
+
+
+def _run(trainer: Trainer, unit: _ObjectiveUnit, asked: threading.Event, settings: TrainingConfig) -> None:
+    def heed() -> None:
+        if any(from_all_ranks(asked.is_set())):
+            request_stop(trainer)
+
+    unit.before_step = heed
+    with suppress(TaskStopException):
+        trainer.run()
+    # A request may come after the last step has begun.
+    if any(from_all_ranks(asked.is_set())):
+        raise Interrupted(f"stopped after step {trainer._step_nr} of {settings.steps}; a checkpoint is kept")
+
+
+def _summary(trainer: Trainer, cpu_before: float) -> TrainingSummary:
+    heard = float(trainer._metric_bag.metrics["total_audio_seconds"].compute())
     return TrainingSummary(
         steps=trainer._step_nr,
-        audio_seconds=float(metrics["total_audio_seconds"].compute()),
+        audio_seconds=sum(from_all_ranks(heard)),
         wall_seconds=trainer._base_wall_time + trainer._wall_watch.get_elapsed_time(),
-        cpu_seconds=time.process_time() - cpu_before,
+        cpu_seconds=sum(from_all_ranks(time.process_time() - cpu_before)),
     )
 
 
@@ -152,30 +184,28 @@ def _is_regular(step: int, settings: TrainingConfig) -> bool:
     return step % settings.checkpoint_every == 0 or step == settings.steps
 
 
-def _delete_irregular(trainer: Trainer, settings: TrainingConfig) -> None:
+def _delete_irregular(checkpoints: CheckpointManager, settings: TrainingConfig) -> None:
     """Delete checkpoints of interruptions but for the newest, from which the training goes on."""
-    manager = trainer._checkpoint_manager
-    for step in manager.get_step_numbers()[:-1]:
+    for step in from_first_rank(checkpoints.get_step_numbers()[:-1]):
         if not _is_regular(step, settings):
-            manager.delete_checkpoint(step)
+            checkpoints.delete_checkpoint(step)
 
 
 def _kept_checkpoints(
-    trainer: Trainer, objective: Objective, settings: TrainingConfig, wanted: int
+    folder: Path, checkpoints: CheckpointManager, objective: Objective, settings: TrainingConfig, wanted: int
 ) -> KeptCheckpoints:
-    manager = trainer._checkpoint_manager
-    regular = [step for step in manager.get_step_numbers() if _is_regular(step, settings)]
+    regular = [step for step in checkpoints.get_step_numbers() if _is_regular(step, settings)]
+    parameters = dict(objective.named_parameters())
 
     def load(steps: Sequence[int]) -> None:
         mean: dict[str, Tensor] = {}
         for step in steps:
-            manager.load_model_state(step, trainer._model_dp_facade)
-            for name, value in objective.state_dict().items():
+            for name, value in whole_weights(folder / "checkpoints" / f"step_{step}", parameters).items():
+                # What cannot be averaged is taken from the last of them.
                 if value.is_floating_point():
-                    share = value.double() / len(steps)
-                    mean[name] = mean[name] + share if name in mean else share
-        # Whatever cannot be averaged stays as the last checkpoint has it.
-        objective.load_state_dict(mean, strict=False)
+                    value = mean.get(name, 0.0) + value.double() / len(steps)
+                mean[name] = value
+        objective.load_state_dict(mean)
 
     return KeptCheckpoints(regular[-wanted:], load)
 
@@ -221,9 +251,16 @@ class _Histogram(Metric[Tensor]):
 
 
 class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # it can be moved, but is no fairseq2 class
-    """Puts an objective's figures into fairseq2's metrics."""
+    """Puts an objective's figures into fairseq2's metrics.
 
-    def __init__(self, objective: Objective, front_end: FrontEnd) -> None:
+    Attributes:
+        spread: the objective as the ranks train it
+        before_step: called on every rank as a step begins
+    """
+
+    def __init__(self, spread: nn.Module, objective: Objective, front_end: FrontEnd) -> None:
+        self.spread = spread
+        self.before_step: Callable[[], None] = lambda: None
         self._objective = objective
         self._front_end = front_end
         self._published_at = time.perf_counter()
@@ -234,12 +271,16 @@ class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # 
             metric_bag.add(name, Mean())
         metric_bag.add("audio_seconds", Sum())
         metric_bag.add("total_audio_seconds", Sum())
+        metric_bag.add("total_clips", Sum())
         for name, size in self._objective.histogram_sizes.items():
             metric_bag.add(name, _Histogram(size))
 
+    def set_step_nr(self, step_nr: int) -> None:
+        self.before_step()
+
     def process_batch(self, batch: SpectrogramBatch, metric_bag: MetricBag) -> tuple[Tensor, int]:
         patches: PatchBatch = self._front_end.patches(self._objective.augment(batch))
-        output = self._objective(patches)
+        output: ObjectiveOutput = self.spread(patches)
         metric_bag.get("loss", Mean).update(output.loss.detach() / output.count, weight=output.count)
         if set(output.metrics) != set(self._objective.metric_names):
             raise PluginError(
@@ -253,6 +294,7 @@ class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # 
             metric_bag.get(name, _Histogram).update(counts)
         metric_bag.get("audio_seconds", Sum).update(patches.seconds)
         metric_bag.get("total_audio_seconds", Sum).update(patches.seconds)
+        metric_bag.get("total_clips", Sum).update(len(patches.valid))
         return output.loss, output.count
 
     def process_metric_values(self, values: MutableMapping[str, object]) -> None:
@@ -323,26 +365,37 @@ def build_optimizer(objective: Objective, settings: TrainingConfig) -> torch.opt
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
 
 
+def _checkpoint_manager(folder: Path, gangs: Gangs) -> CheckpointManager:
+    resolver = get_dependency_resolver()
+    return StandardCheckpointManager(
+        folder,
+        gangs,
+        resolver.resolve(FileSystem),
+        resolver.resolve(TensorFileLoader),
+        resolver.resolve(TensorFileDumper),
+        resolver.resolve(ThreadPool),
+    )
+
+
 def _build_trainer(
     objective: Objective,
     unit: _ObjectiveUnit,
-    pipeline: DataPipeline,
+    reader: DataPipelineReader[SpectrogramBatch],
     settings: TrainingConfig,
     gangs: Gangs,
-    folder: Path,
+    checkpoints: CheckpointManager,
     seed: int,
     recorder: MetricRecorder,
     display: Display,
     keep_checkpoints: int,
 ) -> Trainer:
-    resolver = get_dependency_resolver()
     optimizer = build_optimizer(objective, settings)
     wall_watch = Stopwatch()
     wall_watch.start()
     return Trainer(
-        model=objective,
+        model=unit.spread,
         unit=unit,
-        data_reader=DataPipelineReader(pipeline, gangs),
+        data_reader=reader,
         gangs=gangs,
         amp=settings.precision == "bf16",
         amp_dtype=torch.bfloat16,
@@ -351,14 +404,7 @@ def _build_trainer(
         fp16_loss_scaler=NOOP_FP16_LOSS_SCALER,
         validator=NOOP_VALIDATOR,
         early_stopper=NOOP_EARLY_STOPPER,
-        checkpoint_manager=StandardCheckpointManager(
-            folder,
-            gangs,
-            resolver.resolve(FileSystem),
-            resolver.resolve(TensorFileLoader),
-            resolver.resolve(TensorFileDumper),
-            resolver.resolve(ThreadPool),
-        ),
+        checkpoint_manager=checkpoints,
         hg_exporter=NOOP_HG_EXPORTER,
         metric_recorder=recorder,
         garbage_collector=NOOP_GARBAGE_COLLECTOR,
@@ -419,26 +465,26 @@ def request_stop(trainer: Trainer) -> None:
 
 
 @contextmanager
-def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into a graceful stop; a second one takes its usual way."""
-    signals = (signal.SIGINT, signal.SIGTERM)
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """Take the first SIGINT or SIGTERM as a request to stop; a second one takes its usual way."""
+    asked = threading.Event()
     previous: dict[signal.Signals, Any] = {}
 
     def restore() -> None:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def ask(number: int, frame: FrameType | None) -> None:
         restore()
-        request_stop(trainer)
+        asked.set()
 
     try:
-        for number in signals:
-            previous[number] = signal.signal(number, stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, ask)
     except ValueError:
         # Outside the main thread no handler can be set: there, whoever owns the main thread stops the run.
         previous.clear()
     try:
-        yield
+        yield asked
     finally:
         restore()

@@ -55,3 +55,7 @@ class ArtifactError(OssicleError):
 
 class Interrupted(OssicleError):  # noqa: N818  (a stop on request is no error)
     """A stage that stopped on request, after writing what is needed to go on."""
+
+
+class StoppedElsewhere(OssicleError):  # noqa: N818  (the error is another process's)
+    """One of several processes that ends because another did, which says why."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
@@ -41,7 +41,7 @@ Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 class TrainingConfig(Config):
     """How one stage of training runs, whatever it trains."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"log_every", "checkpoint_every", "threads"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"log_every", "checkpoint_every", "threads", "parallel"})
 
     steps: int = Field(gt=0)
     """Updates of the weights."""
@@ -70,6 +70,21 @@ class TrainingConfig(Config):
     threads: int | None = Field(None, gt=0)
     """Threads that torch computes with on a CPU; all cores when absent. Small models run faster on one, beside the
     thread that decodes."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What several processes share out: clips alone (`ddp`), or also weights and what the optimiser keeps of them
+    (`fsdp`: FSDP2, for models that fill a device). It does not decide the result, nor does one process heed it."""
+
+    def cut_short(self, *, steps: int, clips: int) -> Self:
+        """The same training for a few steps, each of a few clips of the greatest length, to try it out."""
+        changes = {
+            "steps": steps,
+            "warmup_steps": min(1, self.warmup_steps),
+            # Rounding makes clips a little longer.
+            "batch_seconds": clips * (self.crop_seconds + 0.1),
+            "log_every": 1,
+            "checkpoint_every": steps,
+        }
+        return self.model_copy(update=changes)
 
     @field_validator("warmup_steps")
     @classmethod
@@ -91,8 +106,23 @@ class TrainingConfig(Config):
 class PretrainConfig(TrainingConfig):
     """How an encoder is pre-trained."""
 
+    incidental: ClassVar[frozenset[str]] = TrainingConfig.incidental | {"watch", "watch_every"}
+
     objective: ObjectiveChoice
     """What the encoder learns from."""
+    watch: TaskChoice | None = None
+    """Judges the encoder while it learns, such as `knn_probe`. It sees training and validation clips alone, and changes
+    nothing."""
+    watch_every: int = Field(500, gt=0)
+    """Steps between two such judgements; a multiple of `log_every`."""
+
+    @field_validator("watch_every")
+    @classmethod
+    def _watch_with_a_log_line(cls, value: int, info: ValidationInfo) -> int:
+        log_every = info.data.get("log_every", 1)
+        if info.data.get("watch") is not None and value % log_every:
+            raise ValueError(f"must be a multiple of `log_every` ({log_every}), but is {value}")
+        return value
 
 
 class Experiment(Config):

@@ -271,7 +271,7 @@ class Objective(nn.Module, ABC):
         """Give the loss of a batch.
 
         Draw random numbers from torch's global generator, or derive them from `batch.draws`, which makes them the same
-        however a batch is spread over processes.
+        however a batch is spread over processes. There, every trained parameter must take part in each loss.
         """
 
     @abstractmethod
@@ -288,6 +288,14 @@ class Objective(nn.Module, ABC):
         Draw random numbers as in `forward`.
         """
         return batch
+
+    def shards(self) -> Sequence[nn.Module]:
+        """The modules that FSDP2 splits over processes and gathers one at a time, none inside another.
+
+        Each is called as a whole and gives tensors; by default the members of lists of modules, such as the layers of a
+        Transformer.
+        """
+        return list(dict.fromkeys(_members_of_lists(self)))
 
     def prepare(self, batches: Iterable[PatchBatch]) -> None:  # nothing is the right default
         """Do once, before the first step, what needs data: start a codebook, say. Nothing by default.
@@ -311,6 +319,14 @@ class Objective(nn.Module, ABC):
     def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
         """What a report may draw of a batch: `tokens`, `hidden`, `predicted`, each (B, N); nothing by default."""
         return {}
+
+
+def _members_of_lists(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield child
+        else:
+            yield from _members_of_lists(child)
 
 
 __all__ = [

@@ -38,7 +38,7 @@ def build(choice: PartChoice, expected: type[T], *, seed: int = 0, **offers: Any
         PluginError: if the constructor names something that is not on offer, or the part is no `expected`
     """
     part = choice.part
-    construct = part.load()
+    construct: Any = part.load()
     if isinstance(construct, type) and not issubclass(construct, expected):
         raise PluginError(_misfit(part, expected))
     arguments = _arguments(part, construct, offers)
@@ -46,20 +46,29 @@ def build(choice: PartChoice, expected: type[T], *, seed: int = 0, **offers: Any
         built = construct(choice.config, **arguments)
     if not isinstance(built, expected):
         raise PluginError(_misfit(part, expected))
-    if isinstance(built, nn.Module) and not hasattr(built, _RECIPE):
-        settled = getattr(built, "config", None)
-        kept = PartChoice(part, settled) if type(settled) is type(choice.config) else choice
-        setattr(built, _RECIPE, _Recipe(kept, arguments))
+    _note_recipe(built, choice, arguments)
     return built
 
 
+def _note_recipe(built: object, choice: PartChoice, arguments: Mapping[str, Any]) -> None:
+    if isinstance(built, nn.Module) and not hasattr(built, _RECIPE):
+        settled = getattr(built, "config", None)
+        kept = PartChoice(choice.part, settled) if type(settled) is type(choice.config) else choice
+        setattr(built, _RECIPE, Recipe(kept, arguments))
+
+
+def comes_trained(choice: PartChoice) -> bool:
+    """Whether a choice stands for a part that was trained before, such as one in a checkpoint."""
+    return not isinstance(choice.part.load(), type)
+
+
 def without_weights(choice: PartChoice, expected: type[nn.Module], **offers: Any) -> PartChoice:
-    """The part that a choice stands for, to be drawn anew: another choice where it loads one that was trained."""
-    return choice if isinstance(choice.part.load(), type) else choice_of(build(choice, expected, **offers))
+    """The part that a choice stands for, to be drawn anew."""
+    return choice_of(build(choice, expected, **offers)) if comes_trained(choice) else choice
 
 
 @dataclass(frozen=True)
-class _Recipe:
+class Recipe:
     """What a part was built from; it stays with the module, so that whoever saves it need not know."""
 
     choice: PartChoice
@@ -75,12 +84,17 @@ def choice_of(module: nn.Module) -> PartChoice:
     Raises:
         PluginError: if `build` did not make it
     """
-    return _recipe(module).choice
+    return recipe_of(module).choice
 
 
-def _recipe(module: nn.Module) -> _Recipe:
+def recipe_of(module: nn.Module) -> Recipe:
+    """What a module was built from.
+
+    Raises:
+        PluginError: if `build` did not make it
+    """
     recipe = getattr(module, _RECIPE, None)
-    if not isinstance(recipe, _Recipe):
+    if not isinstance(recipe, Recipe):
         raise PluginError(
             f"`{type(module).__name__}` cannot be kept, because it is no part of the catalog: "
             "an objective hands on the parts it was given, or parts made by `ossicle.core.parts.build`"
@@ -120,7 +134,7 @@ def save_part(folder: Path, role: str, module: nn.Module) -> dict[str, Any]:
     Raises:
         PluginError: if the module is no part of the catalog
     """
-    recipe = _recipe(module)
+    recipe = recipe_of(module)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
     save_file(tensors, folder / f"{role}.safetensors")
     return {
@@ -165,22 +179,7 @@ def load_part(
         ConfigError: if the part has no such option
         UnknownPartError: if the plugin that made it is not loaded
     """
-    entry = artifact.card.get("parts", {}).get(role)
-    if entry is None:
-        raise ArtifactError(
-            f"{artifact.path} holds no {role}; it holds: {', '.join(artifact.card.get('parts', {})) or 'no parts'}"
-        )
-    try:
-        choice = _choice(entry["kind"], entry["type"], entry["config"], catalog)
-        arguments = _restored(entry["arguments"], catalog)
-    except UnknownPartError as error:
-        raise UnknownPartError(
-            f"{artifact.path} needs the plugin {entry['origin']}, which is not loaded: {error}"
-        ) from error
-    except ValidationError as error:
-        raise ArtifactError(
-            f"{artifact.path}: the configuration of its {role} no longer fits `{entry['type']}`; make it anew: {error}"
-        ) from error
+    choice, arguments = _stated(artifact, role, catalog)
     if options:
         choice = with_options(choice, options, catalog)
     module = build(choice, expected, **arguments)
@@ -191,3 +190,32 @@ def load_part(
         raise ArtifactError(f"{artifact.path}: the tensors of {role} do not fit its configuration: {error}") from error
     module.eval()
     return module
+
+
+def choice_in(artifact: Artifact, role: str, catalog: Catalog) -> PartChoice:
+    """The part and configuration of what an artifact holds under `role`, without building it.
+
+    Raises:
+        ArtifactError: if there is none, or its configuration no longer fits
+        UnknownPartError: if the plugin that made it is not loaded
+    """
+    return _stated(artifact, role, catalog)[0]
+
+
+def _stated(artifact: Artifact, role: str, catalog: Catalog) -> tuple[PartChoice, dict[str, Any]]:
+    entry = artifact.card.get("parts", {}).get(role)
+    if entry is None:
+        raise ArtifactError(
+            f"{artifact.path} holds no {role}; it holds: {', '.join(artifact.card.get('parts', {})) or 'no parts'}"
+        )
+    try:
+        choice = _choice(entry["kind"], entry["type"], entry["config"], catalog)
+        return choice, _restored(entry["arguments"], catalog)
+    except UnknownPartError as error:
+        raise UnknownPartError(
+            f"{artifact.path} needs the plugin {entry['origin']}, which is not loaded: {error}"
+        ) from error
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{artifact.path}: the configuration of its {role} no longer fits `{entry['type']}`; make it anew: {error}"
+        ) from error

@@ -10,15 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .config import Config, PartChoice
 from .errors import OssicleError
-
-if TYPE_CHECKING:
-    from .experiment import Experiment
+from .experiment import Experiment, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class Stage:
         seed: drives everything random in it
         revision: raised by the author when the action gives other results from the same settings
         labels: plain values for people and reports; they do not enter the key
+        objective: `"module:function"`; builds the objective that the action trains, from the same `StageRun`, so that a
+            plan can weigh a stage before its inputs are made; it does not enter the key
     """
 
     name: str
@@ -44,6 +44,13 @@ class Stage:
     seed: int = 0
     revision: int = 1
     labels: Mapping[str, Any] = field(default_factory=dict)
+    objective: str | None = None
+
+
+def training_of(stage: Stage) -> TrainingConfig | None:
+    """How a stage trains, as one of its settings says or the configuration of a part there; None if it does not."""
+    settings = [value.config if isinstance(value, PartChoice) else value for value in stage.settings.values()]
+    return next((value for value in settings if isinstance(value, TrainingConfig)), None)
 
 
 class Schedule(ABC):
@@ -80,6 +87,15 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
         if stage.name not in ordered:
             visit(stage, ())
     return list(ordered.values())
+
+
+def with_inputs(stages: Sequence[Stage], names: Iterable[str]) -> list[Stage]:
+    """Of stages in order, those named and all that they wait for."""
+    wanted = set(names)
+    for stage in reversed(stages):
+        if stage.name in wanted:
+            wanted.update(stage.inputs.values())
+    return [stage for stage in stages if stage.name in wanted]
 
 
 def stage_key(stage: Stage, input_keys: Mapping[str, str], corpus_fingerprint: Callable[[PartChoice], str]) -> str:

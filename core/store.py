@@ -53,13 +53,15 @@ class Artifact:
 def find_artifact(folder: Path) -> Artifact:
     """The artifact in a folder: the folder itself, or the last pre-trained encoder of the run that it is.
 
+    A control, which is there to be compared with, is not taken for the run's encoder.
+
     Raises:
         ArtifactError: if it is neither
     """
     if not (folder / RUN).is_file():
         return Artifact(folder)
     stages = Artifact(folder).read_json(RUN)["stages"]
-    encoders = [stage for stage in stages if stage["kind"] == "pretrain"]
+    encoders = [stage for stage in stages if stage["kind"] == "pretrain" and not stage.get("labels", {}).get("control")]
     if not encoders:
         raise ArtifactError(f"{folder} is a run without a pre-trained encoder")
     return Artifact((folder / encoders[-1]["artifact"]).resolve())

@@ -107,7 +107,9 @@ def with_options(choice: PartChoice, options: Mapping[str, Any], catalog: Catalo
     try:
         return PartChoice.of(choice.part, choice.config.model_dump(mode="json") | dict(options), catalog=catalog)
     except ValidationError as error:
-        raise ConfigError([Problem(where, _in_short(details)) for details in error.errors(include_url=False)]) from error
+        raise ConfigError(
+            [Problem(where, _in_short(details)) for details in error.errors(include_url=False)]
+        ) from error
 
 
 def _in_short(details: ErrorDetails) -> str:

@@ -1,14 +1,14 @@
-"""Read the checkpoints that Microsoft released with BEATs.
+"""Read the checkpoints that were released with BEATs, and those of ESPnet's version of it.
 
-Such a file is `{"cfg": dict, "model": state dict}`, and has `label_dict` when fine-tuned. Notable choices: nothing in
-it is unpickled but tensors and plain values; what we do not know is refused, for a setting left aside would give other
-numbers without a word; weights of a tokenizer's quantiser are handed on as they are.
+Microsoft's files are `{"cfg": dict, "model": state dict}`, with `label_dict` when fine-tuned; ESPnet's are brought into
+that form by `espnet.py`. Notable choices: nothing in a file is unpickled but tensors and plain values; what we do not
+know is refused, for a setting left aside would give other numbers without a word. `fbank_mean` and `fbank_std` in `cfg`
+are the statistics of another corpus than AudioSet: OpenBEATs reads them there, and we write them there.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,59 +19,22 @@ from torch import Tensor
 
 from ..audio.front_end_settings import AUDIOSET_MEAN, AUDIOSET_STD, KaldiFbankConfig
 from ..core.errors import ArtifactError
-from .beats import Beats
-from .head import LinearHead
-from .settings import BeatsConfig, LinearHeadConfig
+from .espnet import is_espnet, is_state, translate
+from .released_names import SETTINGS, TABLE, TRAINING_SETTINGS, to_ours, weight_names
+from .settings import BeatsConfig
+from .torch_files import read_torch_file
 
-_OPTIONS: Final[Mapping[str, str]] = {
-    "encoder_layers": "layers",
-    "encoder_embed_dim": "width",
-    "encoder_ffn_embed_dim": "feed_forward",
-    "encoder_attention_heads": "heads",
-    "embed_dim": "patch_width",
-    "conv_bias": "patch_bias",
-    "activation_fn": "activation",
-    "deep_norm": "deep_norm",
-    "conv_pos": "conv_position_kernel",
-    "conv_pos_groups": "conv_position_groups",
-    "relative_position_embedding": "relative_bias",
-    "gru_rel_pos": "gated",
-    "num_buckets": "buckets",
-    "max_distance": "max_distance",
-}
-_TRAINING_OPTIONS: Final[Mapping[str, str]] = {
-    "dropout": "dropout",
-    "attention_dropout": "attention_dropout",
-    "activation_dropout": "activation_dropout",
-    "dropout_input": "input_dropout",
-    "encoder_layerdrop": "layer_drop",
-    "layer_wise_gradient_decay_ratio": "gradient_decay",
-}
-_STRUCTURAL: Final = frozenset(_OPTIONS) | {"input_patch_size", "layer_norm_first"}
-_HEAD: Final = frozenset({"finetuned_model", "predictor_class", "predictor_dropout"})
-_QUANTISER: Final = frozenset({"quant_n", "quant_dim"})
-_MEL_BINS: Final = 128
+PATCH_SIZE: Final = "input_patch_size"
+NORM_FIRST: Final = "layer_norm_first"
+STATISTICS: Final = ("fbank_mean", "fbank_std")
+QUANTISER: Final = ("quant_n", "quant_dim")
+HEAD: Final = ("finetuned_model", "predictor_class", "predictor_dropout")
+MEL_BINS: Final = 128
 
-_NAMES: Final = (
-    (r"patch_embedding\.(weight|bias)", r"stem.embed.\1"),
-    (r"layer_norm\.(weight|bias)", r"stem.norm.\1"),
-    (r"post_extract_proj\.(weight|bias)", r"stem.project.\1"),
-    (r"encoder\.pos_conv\.0\.weight_g", r"conv_position.gain"),
-    (r"encoder\.pos_conv\.0\.weight_v", r"conv_position.direction"),
-    (r"encoder\.pos_conv\.0\.bias", r"conv_position.bias"),
-    (r"encoder\.layer_norm\.(weight|bias)", r"stack.norm.\1"),
-    (r"encoder\.layers\.\d+\.self_attn\.relative_attention_bias\.weight", r"stack.bias.table"),
-    (r"encoder\.layers\.(\d+)\.self_attn\.q_proj\.(weight|bias)", r"stack.layers.\1.attention.query.\2"),
-    (r"encoder\.layers\.(\d+)\.self_attn\.k_proj\.(weight|bias)", r"stack.layers.\1.attention.key.\2"),
-    (r"encoder\.layers\.(\d+)\.self_attn\.v_proj\.(weight|bias)", r"stack.layers.\1.attention.value.\2"),
-    (r"encoder\.layers\.(\d+)\.self_attn\.out_proj\.(weight|bias)", r"stack.layers.\1.attention.out.\2"),
-    (r"encoder\.layers\.(\d+)\.self_attn\.grep_linear\.(weight|bias)", r"stack.layers.\1.attention.gate.project.\2"),
-    (r"encoder\.layers\.(\d+)\.self_attn\.grep_a", r"stack.layers.\1.attention.gate.scale"),
-    (r"encoder\.layers\.(\d+)\.self_attn_layer_norm\.(weight|bias)", r"stack.layers.\1.attention_norm.\2"),
-    (r"encoder\.layers\.(\d+)\.fc1\.(?:linear\.)?(weight|bias)", r"stack.layers.\1.feed_forward.expand.\2"),
-    (r"encoder\.layers\.(\d+)\.fc2\.(weight|bias)", r"stack.layers.\1.feed_forward.contract.\2"),
-    (r"encoder\.layers\.(\d+)\.final_layer_norm\.(weight|bias)", r"stack.layers.\1.feed_forward_norm.\2"),
-)
+_STRUCTURAL: Final = frozenset({*SETTINGS, PATCH_SIZE, NORM_FIRST})
+_KNOWN: Final = _STRUCTURAL | {*TRAINING_SETTINGS, *HEAD, *QUANTISER, *STATISTICS}
+
+Kind = Literal["encoder", "fine_tuned", "tokenizer"]
 
 
 @dataclass(frozen=True)
@@ -80,46 +43,29 @@ class Released:
 
     Attributes:
         kind: what the file is
+        layout: who wrote it
         config: the encoder's configuration
         front_end: the front end that it was trained with; its `padding` is `exact`, unlike the released code's
         encoder: state dict of `Beats`
         head: state dict of `LinearHead`, for a fine-tuned encoder
         head_dropout: that head's dropout
-        labels: output number to label, when the file says so
-        quantiser: weights and settings of a tokenizer beyond its encoder, under their own names
+        labels: the names of its classes in the order of its outputs, when the file says so
+        multi_label: whether several classes may hold at once, so that each has a probability of its own
+        quantiser: weights of a tokenizer beyond its encoder, under their own names
+        notes: what had to be assumed, for people
     """
 
-    kind: Literal["encoder", "fine_tuned", "tokenizer"]
+    kind: Kind
     config: BeatsConfig
     front_end: KaldiFbankConfig
     encoder: Mapping[str, Tensor]
+    layout: Literal["microsoft", "espnet"] = "microsoft"
     head: Mapping[str, Tensor] = field(default_factory=dict)
     head_dropout: float = 0.0
-    labels: Mapping[int, str] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+    multi_label: bool = True
     quantiser: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def build_encoder(self) -> Beats:
-        """Build the encoder with these weights, in evaluation mode.
-
-        Raises:
-            ArtifactError: if weights are missing, left over or of another shape than the configuration says
-        """
-        encoder = Beats(self.config, self.front_end.patch_dim, self.front_end.bands)
-        _load(encoder, self.encoder)
-        return encoder.eval()
-
-    def build_head(self) -> LinearHead:
-        """Build the head of a fine-tuned encoder with these weights, in evaluation mode.
-
-        Raises:
-            ArtifactError: if the encoder was not fine-tuned, or the weights do not fit
-        """
-        if "linear.weight" not in self.head:
-            raise ArtifactError("this checkpoint has no classifier: it was not fine-tuned")
-        classes = self.head["linear.weight"].shape[0]
-        head = LinearHead(LinearHeadConfig(dropout=self.head_dropout), self.config.shape.width, classes)
-        _load(head, self.head)
-        return head.eval()
+    notes: Sequence[str] = ()
 
 
 def read_released(path: Path) -> Released:
@@ -128,52 +74,64 @@ def read_released(path: Path) -> Released:
     Raises:
         ArtifactError: if the file cannot be read, or holds something that we do not know
     """
+    content = read_torch_file(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ArtifactError(f"`{path}` does not exist") from None
-    except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
-        raise ArtifactError(f"`{path}` is not a checkpoint of tensors and plain values: {error}") from error
-    try:
-        return convert_released(content)
+        return convert_released(content, folder=path.parent)
     except ArtifactError as error:
         raise ArtifactError(f"`{path}`: {error}") from error
 
 
-def convert_released(content: Any) -> Released:
+def convert_released(content: Any, *, folder: Path | None = None) -> Released:
     """Convert the loaded content of a released checkpoint.
+
+    Args:
+        folder: where ESPnet's `config.yaml` may lie
 
     Raises:
         ArtifactError: if it holds something that we do not know, or lacks something that we need
     """
+    if is_espnet(content):
+        translated = translate(content, folder)
+        return _converted(
+            translated.content, layout="espnet", multi_label=translated.multi_label, notes=translated.notes
+        )
     if not isinstance(content, dict) or not {"cfg", "model"} <= content.keys():
         raise ArtifactError("a released BEATs checkpoint has the keys `cfg` and `model`, and this file does not")
+    return _converted(content, layout="microsoft")
+
+
+def _converted(
+    content: Mapping[str, Any],
+    *,
+    layout: Literal["microsoft", "espnet"],
+    multi_label: bool = True,
+    notes: Sequence[str] = (),
+) -> Released:
     _refuse("top-level keys", content.keys() - {"cfg", "model", "label_dict"})
     cfg, model = content["cfg"], content["model"]
+    if not isinstance(cfg, Mapping) or not is_state(model):
+        raise ArtifactError("`cfg` must be a mapping, and `model` one from names to tensors")
     quantiser = {name: value for name, value in model.items() if name.startswith("quantize")}
     head = {f"linear.{name.removeprefix('predictor.')}": model[name] for name in model if name.startswith("predictor.")}
+    if head and head.keys() != {"linear.weight", "linear.bias"}:
+        raise ArtifactError("the `predictor` must be a linear one, with a weight and a bias")
     if bool(cfg.get("finetuned_model", False)) != bool(head):
         raise ArtifactError("`cfg.finetuned_model` and the presence of `predictor` weights disagree")
     others = {name: value for name, value in model.items() if not name.startswith(("quantize", "predictor."))}
+    config = _config(cfg)
     return Released(
         kind="tokenizer" if quantiser else "fine_tuned" if head else "encoder",
-        config=_config(cfg),
+        layout=layout,
+        config=config,
         front_end=_front_end(cfg),
-        encoder=_rename(others),
+        encoder=_rename(others, weight_names(config)),
         head=head,
         head_dropout=float(cfg.get("predictor_dropout", 0.0)),
-        labels={int(number): str(label) for number, label in content.get("label_dict", {}).items()},
+        labels=_labels(content.get("label_dict") or {}, head),
+        multi_label=multi_label,
         quantiser=quantiser,
+        notes=notes,
     )
-
-
-def our_name(theirs: str) -> str | None:
-    """Translate the name of a weight in a released checkpoint; None when we know no such weight."""
-    for pattern, ours in _NAMES:
-        match = re.fullmatch(pattern, theirs)
-        if match:
-            return match.expand(ours)
-    return None
 
 
 def _config(cfg: Mapping[str, Any]) -> BeatsConfig:
@@ -181,63 +139,56 @@ def _config(cfg: Mapping[str, Any]) -> BeatsConfig:
     if missing:
         # The released class would fill these with defaults that fit none of the released weights.
         raise ArtifactError(f"`cfg` lacks {_listed(missing)}")
-    _refuse("settings in `cfg`", cfg.keys() - _STRUCTURAL - _TRAINING_OPTIONS.keys() - _HEAD - _QUANTISER)
-    options = {ours: cfg[theirs] for theirs, ours in {**_OPTIONS, **_TRAINING_OPTIONS}.items() if theirs in cfg}
-    options["norm"] = "pre" if cfg["layer_norm_first"] else "post"
+    _refuse("settings in `cfg`", cfg.keys() - _KNOWN)
+    options = {ours: cfg[theirs] for theirs, ours in {**SETTINGS, **TRAINING_SETTINGS}.items() if theirs in cfg}
+    options["norm"] = "pre" if cfg[NORM_FIRST] else "post"
     options["gated"] = options["gated"] and options["relative_bias"]
     if options["activation"] == "gelu_fast":
         options["activation"] = "gelu_accurate"
     try:
         return BeatsConfig(**options)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, item['loc']))} {item['msg']}".strip() for item in error.errors())
-        raise ArtifactError(f"`cfg` describes no encoder that we can build: {reasons}") from error
+        raise ArtifactError(f"`cfg` describes no encoder that we can build: {_reasons(error)}") from error
 
 
 def _front_end(cfg: Mapping[str, Any]) -> KaldiFbankConfig:
-    size = cfg["input_patch_size"]
-    if not isinstance(size, int) or size < 1 or _MEL_BINS % size:
-        raise ArtifactError(f"`cfg.input_patch_size` must divide {_MEL_BINS}, but is {size!r}")
-    return KaldiFbankConfig(
-        mel_bins=_MEL_BINS, patch_frames=size, patch_bins=size, mean=AUDIOSET_MEAN, std=AUDIOSET_STD
-    )
+    size = cfg[PATCH_SIZE]
+    if not isinstance(size, int) or size < 1 or MEL_BINS % size:
+        raise ArtifactError(f"`cfg.{PATCH_SIZE}` must divide {MEL_BINS}, but is {size!r}")
+    mean, std = (cfg.get(name, usual) for name, usual in zip(STATISTICS, (AUDIOSET_MEAN, AUDIOSET_STD), strict=True))
+    try:
+        return KaldiFbankConfig(mel_bins=MEL_BINS, patch_frames=size, patch_bins=size, mean=mean, std=std)
+    except ValidationError as error:
+        raise ArtifactError(f"`cfg` describes no front end that we can build: {_reasons(error)}") from error
 
 
-def _rename(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _labels(label_dict: Mapping[Any, Any], head: Mapping[str, Tensor]) -> Sequence[str]:
+    classes = len(head["linear.weight"]) if head else 0
+    if label_dict and set(label_dict) != set(range(classes)):
+        raise ArtifactError(f"`label_dict` must name each of the {classes} classes by its number, and does not")
+    return tuple(str(label_dict[number]) for number in sorted(label_dict))
+
+
+def _rename(model: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    _refuse("weights", model.keys() - names.keys())
     renamed: dict[str, Tensor] = {}
-    unknown = []
     for theirs, value in model.items():
-        ours = our_name(theirs)
-        if ours is None:
-            unknown.append(theirs)
-        elif ours == "stack.bias.table" and ours in renamed:
-            if not torch.equal(renamed[ours], value):
-                raise ArtifactError(f"`{theirs}` differs from layer 0's, but the layers share one table")
-        else:
-            renamed[ours] = _reshape(ours, value)
-    _refuse("weights", unknown)
+        ours = names[theirs]
+        if ours == TABLE and TABLE in renamed and not torch.equal(renamed[TABLE], value):
+            raise ArtifactError(f"`{theirs}` differs from layer 0's, but the layers share one table")
+        renamed[ours] = to_ours(ours, value)
     return renamed
 
 
-def _reshape(name: str, value: Tensor) -> Tensor:
-    if name == "stem.embed.weight":
-        return value.flatten(1)  # (C, 1, p, q) -> (C, p q)
-    if name.endswith("gate.scale"):
-        return value.flatten()  # (1, H, 1, 1) -> (H,)
-    return value
+def _reasons(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, item['loc']))} {item['msg']}".strip() for item in error.errors())
 
 
-def _load(module: torch.nn.Module, state: Mapping[str, Tensor]) -> None:
-    try:
-        module.load_state_dict(dict(state))
-    except RuntimeError as error:
-        raise ArtifactError(f"the weights do not fit `cfg`: {error}") from error
+def _refuse(what: str, unknown: Iterable[Any]) -> None:
+    names = sorted(map(str, unknown))
+    if names:
+        raise ArtifactError(f"unknown {what}: {_listed(names)}")
 
 
-def _refuse(what: str, unknown: Any) -> None:
-    if unknown:
-        raise ArtifactError(f"unknown {what}: {_listed(sorted(unknown))}")
-
-
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)

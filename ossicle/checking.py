@@ -38,6 +38,21 @@ def check(path: Path, overrides: Sequence[str], corpora: Corpora, *, prepare: bo
     Raises:
         ConfigError: with every problem found, each at its place in the file
     """
+    resolved, plugins = _read(path, overrides)
+    return _composed(resolved, plugins, [*_misfits(resolved), *corpus_problems(resolved, corpora, prepare=prepare)])
+
+
+def compose(path: Path, overrides: Sequence[str]) -> CheckedExperiment:
+    """Read an experiment and hold it against its parts; its corpora may be missing.
+
+    Raises:
+        ConfigError: with every problem found, each at its place in the file
+    """
+    resolved, plugins = _read(path, overrides)
+    return _composed(resolved, plugins, list(_misfits(resolved)))
+
+
+def _read(path: Path, overrides: Sequence[str]) -> tuple[ResolvedExperiment, Plugins]:
     loaded: list[Plugins] = []
 
     def catalog_for(files: Sequence[Path]) -> object:
@@ -45,12 +60,18 @@ def check(path: Path, overrides: Sequence[str], corpora: Corpora, *, prepare: bo
         return loaded[-1].catalog
 
     resolved = load_experiment(path, overrides=overrides, catalog_for=catalog_for)  # type: ignore[arg-type]
-    problems = [*_misfits(resolved), *_corpus_problems(resolved, corpora, prepare=prepare)]
+    return resolved, loaded[-1]
+
+
+def _composed(resolved: ResolvedExperiment, plugins: Plugins, problems: Sequence[Problem]) -> CheckedExperiment:
     if problems:
         raise ConfigError(in_reading_order(problems, resolved.document.source))
-    schedule = resolved.experiment.schedule
-    stages = _schedule(schedule).stages(resolved.experiment)
-    return CheckedExperiment(resolved, loaded[-1], in_order(stages))
+    return CheckedExperiment(resolved, plugins, stages_of(resolved.experiment))
+
+
+def stages_of(experiment: Experiment) -> list[Stage]:
+    """The stages that an experiment's schedule makes of it, inputs first."""
+    return in_order(_schedule(experiment.schedule).stages(experiment))
 
 
 def _schedule(choice: PartChoice) -> Schedule:
@@ -71,7 +92,7 @@ def _misfits(resolved: ResolvedExperiment) -> Iterator[Problem]:
             yield resolved.problem(path, message)
 
 
-def _corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: bool) -> Iterator[Problem]:
+def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: bool) -> Iterator[Problem]:
     """Corpora that are missing, malformed or without the splits and labels that are asked of them."""
     experiment = resolved.experiment
     broken: set[PartChoice] = set()

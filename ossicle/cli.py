@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .core.errors import Interrupted, OssicleError
+from .core.errors import Interrupted, OssicleError, StoppedElsewhere
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from .core.catalog import Catalog
 
 MENDABLE, STOPPED = 2, 130
@@ -31,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"{stop}. To go on, give the same command again.", file=sys.stderr)
         return STOPPED
+    except StoppedElsewhere:
+        # torchrun kills the others as soon as one fails: the one that says why must be the first.
+        return 0
     except OssicleError as error:
         print(error, file=sys.stderr)
         return MENDABLE
@@ -64,12 +69,27 @@ def _parser() -> argparse.ArgumentParser:
     for name, help in (
         ("run", "run an experiment; what is already done is not done again"),
         ("check", "find what would make an experiment fail, and print it resolved"),
+        ("plan", "show what an experiment would make, what of it is done, and what the rest costs"),
     ):
         command = add(name, help)
         command.add_argument("experiment", type=Path, help="the experiment's YAML file")
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. pretrain.steps=100")
+        if name != "check":
+            command.add_argument("--out", type=Path, help="folder for runs (default: runs)")
         if name == "run":
-            command.add_argument("--out", type=Path, default=Path("runs"), help="folder for runs (default: runs)")
+            command.add_argument(
+                "--elastic", action="store_true", help="go on from what another number of processes has kept"
+            )
+            command.add_argument(
+                "--dry-run",
+                action="store_true",
+                help="try a few steps of every training at full size on synthetic clips; nothing is kept without --out",
+            )
+            command.add_argument("--steps", type=int, default=2, help="of each training in a dry run (default: 2)")
+        if name == "plan":
+            command.add_argument("--calibrate", action="store_true", help="measure a few steps of every training")
+            command.add_argument("--price-per-hour", type=float, help="of this machine; with --calibrate")
+            command.add_argument("--json", action="store_true", help="print JSON")
     command = add("ensemble", "average what several runs predict for the same clips, and score the mean")
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run; two or more")
     command.add_argument("--task", help="the task to look at (default: all that the runs share)")
@@ -93,19 +113,77 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("audio", nargs="+", type=Path, help="audio files, or folders of them")
         command.add_argument("--out", type=Path, default=Path(made), help=f".npz or .parquet (default: {made})")
         command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that it needs")
+    command = add("import", "make an artifact of a released checkpoint of BEATs, OpenBEATs or ESPnet")
+    command.add_argument("file", type=Path, help="the checkpoint")
+    command.add_argument("--out", type=Path, required=True, help="the artifact's folder; made new")
+    command = add("export", "write an encoder or a tokenizer in the format that was released with BEATs")
+    command.add_argument("source", type=Path, help="an artifact, or a run's folder")
+    command.add_argument("--out", type=Path, required=True, help="the file to write, such as BEATs.pt")
+    command.add_argument("--part", choices=("encoder", "tokenizer"), help="default: the encoder, where there is one")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that it needs")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from .core.distributed import joined, rank
     from .display import TerminalDisplay
     from .report import RunRecord, print_summary
-    from .running import run
+    from .running import DEFAULT_OUT, run
 
     console = Console()
-    folder = run(options.experiment, overrides=options.overrides, out=options.out, display=TerminalDisplay(console))
-    print_summary(RunRecord.read(folder), console)
+    if options.dry_run:
+        return _dry_run(options, console)
+    with joined():
+        folder = run(
+            options.experiment,
+            overrides=options.overrides,
+            out=options.out or DEFAULT_OUT,
+            display=TerminalDisplay(console),
+            elastic=options.elastic,
+        )
+        if rank() == 0:
+            print_summary(RunRecord.read(folder), console)
+    return 0
+
+
+def _dry_run(options: argparse.Namespace, console: Console) -> int:
+    from .rehearsing import print_rehearsal, rehearse
+
+    with console.status("trying every training") as status:
+        found = rehearse(
+            options.experiment,
+            overrides=options.overrides,
+            out=options.out,
+            steps=options.steps,
+            on_stage=lambda name: status.update(f"trying {name}"),
+        )
+    print_rehearsal(found, console)
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .plan_view import print_plan
+    from .planning import plan
+    from .running import DEFAULT_OUT
+
+    console = Console(stderr=options.json)
+    with console.status("planning") as status:
+        found = plan(
+            options.experiment,
+            overrides=options.overrides,
+            out=options.out or DEFAULT_OUT,
+            calibrate=options.calibrate,
+            price_per_hour=options.price_per_hour,
+            on_stage=lambda name: status.update(f"weighing {name}"),
+        )
+    if options.json:
+        print(json.dumps(found.plain(), indent=2))
+    else:
+        print_plan(found, console)
     return 0
 
 
@@ -186,6 +264,25 @@ def _tokenize(options: argparse.Namespace) -> int:
     from .exporting import tokenize_files
 
     return _exported(tokenize_files(options.part, options.audio, options.out, plugins=options.plugin), options.out)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from .importing import import_file
+
+    artifact = import_file(options.file, options.out)
+    for note in artifact.card["warnings"]:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{', '.join(sorted(artifact.card['parts']))} -> {artifact.path}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from .importing import export
+
+    for note in export(options.source, options.out, part=options.part, plugins=options.plugin).notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{options.source} -> {options.out}")
+    return 0
 
 
 def _exported(files: int, out: Path) -> int:

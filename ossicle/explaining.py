@@ -66,7 +66,7 @@ def _words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return " or ".join(_words(argument) for argument in arguments)
     if origin in (tuple, list):
         return f"list of {_words(arguments[0])}"
-    if isinstance(annotation, type) and issubclass(annotation, Config):
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, Config)):
         return "mapping"
     return _WORDS.get(annotation, inspect.formatannotation(annotation))
 

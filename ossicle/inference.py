@@ -17,15 +17,14 @@ import soxr
 import torch
 from torch import Tensor, nn
 
-from .audio.kaldi_fbank import KaldiFbank
 from .core.catalog import Origin
 from .core.data import AudioBatch, Encoded, PatchBatch
 from .core.errors import ArtifactError, OssicleError
-from .core.interfaces import Encoder, FrontEnd, Tokenizer
+from .core.interfaces import Encoder, FrontEnd, Head, Tokenizer
 from .core.loading import load_plugins
-from .core.parts import load_part
-from .core.store import Artifact
-from .encoders.released import read_released
+from .encoders.checkpoint import open_checkpoint
+from .encoders.released import Released
+from .tasks.importing import classes_of, parts_of
 from .tasks.pooling import pool_columns, pool_mean
 
 Waveform: TypeAlias = Tensor | npt.NDArray[Any]
@@ -93,14 +92,16 @@ class LoadedPart:
     Attributes:
         path: the artifact or checkpoint that it was loaded from
         labels: the classes of the classifier
+        multi_label: whether a clip can carry several of them, so that each has a probability of its own
     """
 
     path: Path
     front_end: FrontEnd
     encoder: Encoder | None = None
     tokenizer: Tokenizer | None = None
-    head: nn.Module | None = None
+    head: Head | None = None
     labels: tuple[str, ...] = ()
+    multi_label: bool = True
 
     @torch.inference_mode()
     def embed(
@@ -161,7 +162,9 @@ class LoadedPart:
     def classify(
         self, waveform: Waveform, *, sample_rate: int, lengths: Sequence[int] | Tensor | None = None
     ) -> Classes:
-        """Give the probability of every class, each on its own (sigmoid); the arguments are those of `embed`.
+        """Give the probability of every class; the arguments are those of `embed`.
+
+        Each class on its own (sigmoid) where a clip can carry several, else all together (softmax).
 
         Raises:
             ArtifactError: if no classifier was loaded
@@ -169,7 +172,7 @@ class LoadedPart:
         head = self._need(self.head, "classifier")
         encoder = self._need(self.encoder, "encoder")
         logits: Tensor = head(encoder(self._patches(waveform, sample_rate, lengths)))
-        return Classes(logits.sigmoid(), self.labels)
+        return Classes(logits.sigmoid() if self.multi_label else logits.softmax(1), self.labels)
 
     def _need(self, part: Any, role: str) -> Any:
         if part is None:
@@ -192,7 +195,7 @@ class LoadedPart:
 
 
 def load(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> LoadedPart:
-    """Load an artifact, a run's folder or a released BEATs checkpoint.
+    """Load an artifact, a run's folder, or a released checkpoint of BEATs, OpenBEATs or ESPnet.
 
     Args:
         path: an artifact's folder; the folder of a run, whose last encoder is taken; or a released file
@@ -203,19 +206,24 @@ def load(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> LoadedPart:
         ArtifactError: if there is nothing that can be loaded
     """
     path = Path(path)
-    if path.is_file():
-        return _load_released(path)
-    artifact = Artifact(path) if not (path / "run.json").is_file() else _last_encoder(path)
-    parts = artifact.card["parts"]
-    files = [Path(plugin) for plugin in plugins] or _unchanged_plugins(parts.values())
+    source = open_checkpoint(path)
+    if isinstance(source, Released):
+        return _loaded(path, parts_of(source, load_plugins(list(map(Path, plugins))).catalog), classes_of(source))
+    stated = source.card["parts"]
+    files = [Path(plugin) for plugin in plugins] or _unchanged_plugins(stated.values())
     catalog = load_plugins(files).catalog
-    if "front_end" not in parts:
-        raise ArtifactError(f"{artifact.path} holds no front end, so it cannot take waveforms")
+    if "front_end" not in stated:
+        raise ArtifactError(f"{source.path} holds no front end, so it cannot take waveforms")
+    return _loaded(source.path, parts_of(source, catalog), source.card.get("metrics", {}))
+
+
+def _loaded(path: Path, parts: Mapping[str, Any], classes: Mapping[str, Any]) -> LoadedPart:
+    """Give parts together with what their checkpoint says of its classes."""
     return LoadedPart(
-        path=artifact.path,
-        front_end=load_part(artifact, "front_end", FrontEnd, catalog),
-        encoder=load_part(artifact, "encoder", Encoder, catalog) if "encoder" in parts else None,
-        tokenizer=load_part(artifact, "tokenizer", Tokenizer, catalog) if "tokenizer" in parts else None,
+        path=path,
+        **parts,
+        labels=tuple(classes.get("label_names", ())) if "head" in parts else (),
+        multi_label=classes.get("multi_label", True),
     )
 
 
@@ -223,28 +231,6 @@ def _unchanged_plugins(entries: Iterable[Mapping[str, Any]]) -> list[Path]:
     """The plugin files that made an artifact's parts, where they lie unchanged; other code is never run unasked."""
     stated = {Path(entry["plugin"]): entry["origin"] for entry in entries if entry.get("plugin")}
     return [path for path, origin in stated.items() if path.is_file() and Origin.of_file(path).describe() == origin]
-
-
-def _last_encoder(run: Path) -> Artifact:
-    stages = Artifact.read_json(Artifact(run), "run.json")["stages"]
-    encoders = [stage for stage in stages if stage["kind"] == "pretrain"]
-    if not encoders:
-        raise ArtifactError(f"{run} is a run without a pre-trained encoder")
-    return Artifact((run / encoders[-1]["artifact"]).resolve())
-
-
-def _load_released(path: Path) -> LoadedPart:
-    released = read_released(path)
-    if released.kind == "tokenizer":
-        raise ArtifactError(f"{path} is a released tokenizer; only released encoders can be loaded so far")
-    fine_tuned = released.kind == "fine_tuned"
-    return LoadedPart(
-        path=path,
-        front_end=KaldiFbank(released.front_end).eval(),
-        encoder=released.build_encoder(),
-        head=released.build_head() if fine_tuned else None,
-        labels=tuple(released.labels[number] for number in sorted(released.labels)),
-    )
 
 
 def _clips(waveform: Waveform, lengths: Sequence[int] | Tensor | None) -> list[npt.NDArray[np.float32]]:

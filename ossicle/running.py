@@ -13,7 +13,7 @@ from typing import Any
 
 from .checking import CheckedExperiment, check
 from .core.display import Display, Silent
-from .core.errors import OssicleError
+from .core.distributed import first_rank_first, joined, rank
 from .core.experiment import resolved_yaml
 from .core.running import Corpora, StageRecord, command_line, run_stages, versions
 from .core.store import Store
@@ -29,13 +29,17 @@ def run(
     overrides: Sequence[str] = (),
     out: str | Path = DEFAULT_OUT,
     display: Display | None = None,
+    elastic: bool = False,
 ) -> Path:
     """Run an experiment; what an earlier run has made is not made again.
+
+    Under torchrun all processes train together, and the first alone shows, tells and reports.
 
     Args:
         experiment: path of its YAML
         overrides: `dotted.path=VALUE`, laid over the YAML
         out: folder for runs, and for the store of artifacts that they share
+        elastic: whether a training may go on from what another number of processes has kept
 
     Returns:
         The run's folder, with `report.html`, `run.json` and the resolved `experiment.yaml`.
@@ -43,36 +47,44 @@ def run(
     Raises:
         ConfigError: if the experiment cannot run as written
         Interrupted: if it was asked to stop; the same call goes on from there
-        OssicleError: if it was started as one of several processes
+        OssicleError: if its processes cannot train together, or cannot go on from what others have kept
+        StoppedElsewhere: if another of its processes ended it, and raises what happened
     """
-    _refuse_many_processes()
-    display = display or Silent()
-    corpora = Corpora(display)
-    checked = check(Path(experiment), overrides, corpora, prepare=True)
-    for failure in checked.plugins.catalog.failures:
-        display.warn(f"plugin {failure.source} failed: {failure.error}")
-    folder = Path(out) / checked.experiment.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "experiment.yaml").write_text(resolved_yaml(checked.experiment))
-    store = Store(Path(out) / STORE)
-    started = datetime.now(UTC)
-    clock = time.perf_counter()
-    records = run_stages(checked.stages, store=store, plugins=checked.plugins, corpora=corpora, display=display)
-    record = _run_record(checked, records, folder, started, time.perf_counter() - clock)
+    with joined():
+        display = (display or Silent()) if rank() == 0 else Silent()
+        corpora = Corpora(display)
+        # The first process prepares corpora; the others find them.
+        checked = first_rank_first(lambda: check(Path(experiment), overrides, corpora, prepare=True))
+        for failure in checked.plugins.catalog.failures:
+            display.warn(f"plugin {failure.source} failed: {failure.error}")
+        folder = Path(out) / checked.experiment.name
+        folder.mkdir(parents=True, exist_ok=True)
+        if rank() == 0:
+            (folder / "experiment.yaml").write_text(resolved_yaml(checked.experiment))
+        store = Store(Path(out) / STORE)
+        started = datetime.now(UTC)
+        clock = time.perf_counter()
+        records = run_stages(
+            checked.stages,
+            store=store,
+            plugins=checked.plugins,
+            corpora=corpora,
+            display=display,
+            elastic=elastic,
+        )
+        if rank() == 0:
+            _report(checked, records, folder, started, time.perf_counter() - clock)
+    return folder
+
+
+def _report(
+    checked: CheckedExperiment, records: Sequence[StageRecord], folder: Path, started: datetime, seconds: float
+) -> None:
+    record = _run_record(checked, records, folder, started, seconds)
     (folder / "run.json").write_text(json.dumps(record, indent=2))
     _gather_bad_files(records, folder)
     sections = checked.plugins.manager.hook.ossicle_report_sections(run_folder=folder)
     write_report(folder, [section for group in sections for section in group or ()])
-    return folder
-
-
-def _refuse_many_processes() -> None:
-    processes = os.environ.get("WORLD_SIZE") or "1"
-    if processes != "1":
-        raise OssicleError(
-            f"WORLD_SIZE is {processes}, but a run takes one process so far; "
-            "start it without torchrun, or unset WORLD_SIZE"
-        )
 
 
 def _run_record(
@@ -102,6 +114,7 @@ def _run_record(
                 "reused": record.reused,
                 "seconds": record.artifact.card["seconds"] if record.reused else round(record.seconds, 2),
                 "inputs": dict(record.stage.inputs),
+                "labels": dict(record.stage.labels),
             }
             for record in records
         ],

@@ -11,7 +11,7 @@ from ossicle.audio.corpus_settings import (
     SpeechCommandsV2Config,
 )
 from ossicle.audio.front_end_settings import KaldiFbankConfig
-from ossicle.audio.settings import CsvConfig, FolderConfig, GmNotesConfig, SpokenWordsConfig
+from ossicle.audio.settings import CsvConfig, FolderConfig, GmNotesConfig, SpokenWordsConfig, SyntheticConfig
 from ossicle.core.catalog import Catalog
 from ossicle.core.hooks import hookimpl
 
@@ -24,6 +24,7 @@ def ossicle_register(catalog: Catalog) -> None:
     catalog.add("corpus", "csv", f"{corpora}.table:CsvCorpus", config=CsvConfig)
     catalog.add("corpus", "gm_notes", f"{corpora}.gm_notes:GmNotesCorpus", config=GmNotesConfig)
     catalog.add("corpus", "spoken_words", f"{corpora}.spoken_words:SpokenWordsCorpus", config=SpokenWordsConfig)
+    catalog.add("corpus", "synthetic", f"{corpora}.synthetic:SyntheticCorpus", config=SyntheticConfig)
     catalog.add("corpus", "audioset20k", f"{corpora}.audioset:AudioSet20kCorpus", config=AudioSet20kConfig)
     catalog.add("corpus", "audioset2m", f"{corpora}.audioset:AudioSet2mCorpus", config=AudioSet2mConfig)
     catalog.add("corpus", "esc50", f"{corpora}.esc50:Esc50Corpus", config=Esc50Config)

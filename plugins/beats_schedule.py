@@ -7,7 +7,7 @@ from the second iteration on every one has a seed of its own, so that no encoder
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -49,11 +49,6 @@ class TeacherConfig(Config):
     corpus: CorpusChoice | None = None
     """The labelled corpus that it is fine-tuned on; the experiment's own when absent."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _read_name(cls, value: Any) -> Any:
-        return {"of": value} if isinstance(value, str) else value
-
     @model_validator(mode="after")
     def _check_corpus(self) -> Self:
         if self.corpus is not None and self.fine_tune is None:
@@ -70,7 +65,7 @@ class IterationConfig(Config):
     tokenizer: TokenizerChoice
     """Gives the labels of this iteration."""
 
-    teacher: TeacherConfig | None = None
+    teacher: str | TeacherConfig | None = None
     """The encoder that teaches the tokenizer: a name, such as `previous`, or a mapping; `previous` when absent and the
     tokenizer needs a teacher."""
 
@@ -82,6 +77,11 @@ class IterationConfig(Config):
 
     pretrain: PretrainConfig | None = None
     """How the encoder is pre-trained, if otherwise than the experiment says."""
+
+    @property
+    def taught_by(self) -> TeacherConfig:
+        """The teacher, where the tokenizer needs one."""
+        return self.teacher if isinstance(self.teacher, TeacherConfig) else TeacherConfig(of=self.teacher or PREVIOUS)
 
     @property
     def needs_teacher(self) -> bool:
@@ -135,7 +135,7 @@ class BeatsScheduleConfig(Config):
             yield f"{name}: tokenizer `{tokenizer}` learns from no teacher; leave `teacher` out"
         allowed = [self.start, *self.names[:number]]
         has_previous = self.start_teaches or not all(earlier.control for earlier in self.iterations[:number])
-        teacher = iteration.teacher.of if iteration.teacher else PREVIOUS
+        teacher = iteration.taught_by.of
         if iteration.needs_teacher and not has_previous and teacher == PREVIOUS:
             yield f"{name}: there is no previous encoder to teach tokenizer `{tokenizer}`. {choices('', allowed)}"
         elif teacher not in (PREVIOUS, *allowed):
@@ -197,7 +197,7 @@ class BeatsSchedule(Schedule):
         self, experiment: Experiment, number: int, seed: int, encoders: Mapping[str, str]
     ) -> tuple[str, list[Stage]]:
         """The stage whose encoder teaches, and the stages that it takes besides the iterations'."""
-        stated = self.config.iterations[number].teacher or TeacherConfig()
+        stated = self.config.iterations[number].taught_by
         earlier = zip(self.config.names[:number], self.config.iterations[:number], strict=True)
         previous = [self.config.start, *(name for name, turn in earlier if not turn.control)][-1]
         name = previous if stated.of == PREVIOUS else stated.of

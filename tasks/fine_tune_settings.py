@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ..audio.augmentation_settings import AugmentationConfig
-from ..core.config import Config, HeadChoice, ObjectiveChoice
+from ..core.config import CHECKPOINT, Config, HeadChoice, ObjectiveChoice
 from ..core.evaluation import Assignment, TaskConfig
 from ..core.experiment import TrainingConfig
 from ..core.stages import Stage
@@ -42,13 +42,13 @@ class FineTuningConfig(TrainingConfig):
     """How an encoder and a head behind it are trained on labelled clips."""
 
     # Which checkpoints there are decides what is selected or averaged.
-    incidental: ClassVar[frozenset[str]] = frozenset({"log_every", "threads"})
+    incidental: ClassVar[frozenset[str]] = TrainingConfig.incidental - {"checkpoint_every"}
 
     steps: int = Field(1000, gt=0)
     """Updates of the weights."""
 
     splits: tuple[Literal["train"]] = ("train",)
-    """The labelled clips of `train` teach; under cross-validation, those of the folds that neither test nor validate."""
+    """The labelled clips of `train` teach; under cross-validation, those of the folds that neither test nor choose."""
 
     head: HeadChoice | None = None
     """What scores the classes from the encoder's vectors; `linear` when absent."""
@@ -56,7 +56,7 @@ class FineTuningConfig(TrainingConfig):
     objective: ObjectiveChoice | None = None
     """What is learnt; `classification` with its defaults when absent."""
 
-    encoder_options: dict[str, bool | int | float | str] = {}
+    encoder_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Replace options that the encoder was made with, such as `layer_drop`, `dropout` or `gradient_decay`."""
 
     label_share: float = Field(default=1.0, gt=0, le=1)
@@ -92,6 +92,10 @@ class FineTuningConfig(TrainingConfig):
         """How many checkpoints the selection needs."""
         return max(self.average_last, self.best_of if self.select == "best" else 1)
 
+    def cut_short(self, *, steps: int, clips: int) -> Self:
+        # Only one checkpoint is written.
+        return super().cut_short(steps=steps, clips=clips).model_copy(update={"average_last": 1})
+
     @model_validator(mode="after")
     def _check_checkpoints(self) -> Self:
         written = math.ceil(self.steps / self.checkpoint_every)
@@ -119,5 +123,8 @@ class FineTuneConfig(TaskConfig, FineTuningConfig):
         Raises:
             ConfigError: if the experiment's encoder has no such option as `encoder_options` names
         """
-        with_options(asked.experiment.encoder, self.encoder_options)
+        encoder = asked.experiment.encoder
+        if encoder.name != CHECKPOINT:
+            # What a checkpoint's encoder has is seen when it is loaded.
+            with_options(encoder, self.encoder_options)
         return [fine_tuned_evaluation_stage(asked, subject) for subject in asked.encoders]

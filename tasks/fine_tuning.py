@@ -22,12 +22,13 @@ from torch import Tensor
 from ..audio.pipeline import clip_batches
 from ..core.config import PartChoice
 from ..core.corpus import Manifest
-from ..core.distributed import compute_device
+from ..core.distributed import compute_device, from_all_ranks, from_first_rank, rank
 from ..core.engine import KeptCheckpoints
 from ..core.errors import CorpusError, PluginError
 from ..core.interfaces import Encoder, FrontEnd, Head, Objective
-from ..core.parts import build, load_part, save_part
+from ..core.parts import build, save_part
 from ..core.running import StageRun
+from ..core.stages import training_of
 from .evaluation import Outcome, save_result, task_result
 from .features import judged_rows
 from .fine_tune_settings import FineTuneConfig, FineTuningConfig
@@ -56,7 +57,7 @@ def evaluate(run: StageRun) -> None:
     rows = judged_rows(run.inputs["survey"], manifest)
     clips = manifest.take(rows)
     given = protocols(clips)
-    outcomes = [_outcome_of(run, config, clips, rows, splits) for splits in given]
+    outcomes = [_outcome_of(run, config, rows, splits) for splits in given]
     result = task_result(given, {VIEW: outcomes}, scale="logits", seed=run.stage.seed)
     save_result(run, result, rows, multi_label=clips.multi_label)
 
@@ -112,8 +113,8 @@ class _Classifier:
         encoder, head = (objective.parts().get(role) for role in ("encoder", "head"))
         if not isinstance(encoder, Encoder) or not isinstance(head, Head):
             raise PluginError(
-                f"to fine-tune, `{type(objective).__name__}.parts` must hand on an `encoder` and a `head`, but it hands "
-                f"on {', '.join(objective.parts()) or 'nothing'}"
+                f"to fine-tune, `{type(objective).__name__}.parts` must hand on an `encoder` and a `head`, "
+                f"but it hands on {', '.join(objective.parts()) or 'nothing'}"
             )
         return cls(front_end, encoder, head)
 
@@ -138,8 +139,8 @@ class _Classifier:
 def _learn(run: StageRun, config: FineTuningConfig, lesson: _Lesson) -> tuple[_Classifier, dict[str, Any]]:
     """Train a classifier; give it with what was chosen on the way."""
     manifest = run.manifest()
-    front_end = load_part(run.inputs["encoder"], "front_end", FrontEnd, run.plugins.catalog)
-    objective = _objective(run, config, manifest)
+    front_end = run.part("encoder", "front_end", FrontEnd)
+    objective = objective_of(run)
     model = _Classifier.of(objective, front_end)
     taught = label_subset(lesson.train.truth, config.label_share, seed=run.stage.seed)
     chosen: dict[str, Any] = {"rule": config.rule, "training_clips": len(taught)}
@@ -199,9 +200,16 @@ def _named(steps: tuple[int, ...]) -> str:
     return f"step {steps[0]}" if len(steps) == 1 else f"mean of steps {', '.join(map(str, steps))}"
 
 
-def _objective(run: StageRun, config: FineTuningConfig, manifest: Manifest) -> Objective:
+def objective_of(run: StageRun) -> Objective:
+    """Build what either action trains, for every fold anew.
+
+    Raises:
+        ConfigError: if the encoder lacks an option that is to be replaced
+    """
+    config, manifest = training_of(run.stage), run.manifest()
+    assert isinstance(config, FineTuningConfig)
     catalog, seed = run.plugins.catalog, run.stage.seed
-    encoder = load_part(run.inputs["encoder"], "encoder", Encoder, catalog, options=config.encoder_options)
+    encoder = run.part("encoder", "encoder", Encoder, options=config.encoder_options)
     head = build(
         config.head or PartChoice.of(catalog.get("head", "linear"), {}),
         Head,
@@ -220,21 +228,26 @@ def _objective(run: StageRun, config: FineTuningConfig, manifest: Manifest) -> O
 
 
 def _outcome_of(
-    run: StageRun, config: FineTuneConfig, clips: Manifest, rows: npt.NDArray[np.int64], splits: LabelledSplits
+    run: StageRun, config: FineTuneConfig, rows: npt.NDArray[np.int64], splits: LabelledSplits
 ) -> Outcome:
     """What the model of one protocol gave; it is trained unless an earlier start of the stage has finished it."""
     name = "" if splits.fold == NO_FOLD else f"fold {splits.fold}"
     results = run.work / "results" / name
-    if not (results / FINISHED).is_file():
-        part = replace(run, work=run.work / "training" / name, folder=results, metrics={}, warnings=[])
-        for folder in (part.work, results):
-            folder.mkdir(parents=True, exist_ok=True)
+    if not from_first_rank((results / FINISHED).is_file()):
         if name:
             run.display.note(f"{run.stage.name}, {name}")
+        # Of several processes all train, and the first keeps what comes of it.
+        folder = results if rank() == 0 else run.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        part = replace(run, work=run.work / "training" / name, folder=folder, metrics={}, warnings=[])
+        for needed in (part.work, folder):
+            needed.mkdir(parents=True, exist_ok=True)
         model, chosen = _learn(part, config, _Lesson.of(rows, splits.train, splits.valid))
-        np.save(results / PREDICTIONS, model.logits(run.manifest(), rows[splits.test.rows], config).numpy())
-        _write_whole(results / FINISHED, {"chosen": chosen, "metrics": part.metrics, "warnings": part.warnings})
-        shutil.rmtree(part.work)
+        if rank() == 0:
+            np.save(results / PREDICTIONS, model.logits(run.manifest(), rows[splits.test.rows], config).numpy())
+            _write_whole(results / FINISHED, {"chosen": chosen, "metrics": part.metrics, "warnings": part.warnings})
+        from_all_ranks(None)
+        shutil.rmtree(part.work, ignore_errors=True)
     return _gathered(run, results, name)
 
 

@@ -6,14 +6,15 @@ from ..core.distributed import compute_device
 from ..core.errors import ArtifactError
 from ..core.experiment import PretrainConfig
 from ..core.interfaces import Encoder, FrontEnd, Objective, Tokenizer
-from ..core.parts import build, load_part, save_part
+from ..core.parts import build, save_part
 from ..core.running import StageRun
 from .training import train_on_corpus
+from .watching import watcher
 
 
 def initialise(run: StageRun) -> None:
     """Write an encoder as its seed draws it, beside the front end that it was made for."""
-    front_end = load_part(run.inputs["survey"], "front_end", FrontEnd, run.plugins.catalog)
+    front_end = run.part("survey", "front_end", FrontEnd)
     run.parts["encoder"] = save_part(run.folder, "encoder", _build_encoder(run, front_end))
     run.copy_part("survey", "front_end")
 
@@ -24,26 +25,32 @@ def pretrain(run: StageRun) -> None:
     Raises:
         ArtifactError: if the tokenizer was made for another front end
     """
-    training: PretrainConfig = run.stage.settings["training"]
-    catalog = run.plugins.catalog
-    front_end = load_part(run.inputs["survey"], "front_end", FrontEnd, catalog)
-    tokenizer = load_part(run.inputs["tokenizer"], "tokenizer", Tokenizer, catalog)
+    front_end = run.part("survey", "front_end", FrontEnd)
     check_front_end(run, "tokenizer", front_end)
-    encoder = _build_encoder(run, front_end)
-    objective = build(
+    objective = objective_of(run)
+    encoder = objective.parts()["encoder"]
+    training: PretrainConfig = run.stage.settings["training"]
+    watch = watcher(run, front_end, encoder, training)
+    train_on_corpus(run, objective, front_end, training, watch=watch)
+    run.metrics["parameters"] = sum(parameter.numel() for parameter in encoder.parameters())
+    run.parts["encoder"] = save_part(run.folder, "encoder", encoder)
+    run.copy_part("survey", "front_end")
+    run.copy_part("tokenizer", "tokenizer")
+
+
+def objective_of(run: StageRun) -> Objective:
+    """Build what `pretrain` trains."""
+    training: PretrainConfig = run.stage.settings["training"]
+    front_end = run.part("survey", "front_end", FrontEnd)
+    return build(
         training.objective,
         Objective,
         seed=run.stage.seed,
-        encoder=encoder,
-        tokenizer=tokenizer.to(compute_device()),
+        encoder=_build_encoder(run, front_end),
+        tokenizer=run.part("tokenizer", "tokenizer", Tokenizer).to(compute_device()),
         patch_dim=front_end.patch_dim,
         bands=front_end.bands,
     )
-    train_on_corpus(run, objective, front_end, training)
-    run.metrics["parameters"] = sum(parameter.numel() for parameter in encoder.parameters())
-    run.parts["encoder"] = save_part(run.folder, "encoder", objective.parts()["encoder"])
-    run.copy_part("survey", "front_end")
-    run.copy_part("tokenizer", "tokenizer")
 
 
 def check_front_end(run: StageRun, role: str, front_end: FrontEnd) -> None:
@@ -52,11 +59,12 @@ def check_front_end(run: StageRun, role: str, front_end: FrontEnd) -> None:
     Raises:
         ArtifactError: if it was
     """
-    other = load_part(run.inputs[role], "front_end", FrontEnd, run.plugins.catalog)
+    other = run.part(role, "front_end", FrontEnd)
     if other.fingerprint() != front_end.fingerprint():
         raise ArtifactError(
             f"the {role} in {run.inputs[role].path} was made for another front end or other statistics than "
-            f"those in {run.inputs['survey'].path}; all parts of a chain must hear the same spectrogram"
+            f"those in {run.inputs['survey'].path}; all parts of a chain must hear the same spectrogram: where it "
+            "comes from a checkpoint, set `front_end: {checkpoint: PATH}` to the same"
         )
 
 

@@ -33,9 +33,10 @@ def label_subset(truth: npt.NDArray[np.bool_], share: float, *, seed: int) -> np
 
 
 def balanced_weights(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """How often each clip should come for all classes to come alike: the sum over its labels of 1 / clips of that label.
+    """How often each clip should come, so that rare classes come as often as common ones.
 
-    The usual recipe on AudioSet (Kong et al., 2020; Gong et al., 2021); a clip without a label never comes.
+    The sum over a clip's labels of 1 / clips with that label, as usual on AudioSet (AST, Gong et al., 2021); a clip
+    without a label never comes.
 
     Args:
         truth: (clips, classes) bool
@@ -44,5 +45,6 @@ def balanced_weights(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         (clips,) of sum 1.
     """
     counts = np.maximum(1, truth.sum(axis=0))
-    weights: npt.NDArray[np.float64] = (truth / counts).sum(axis=1)
-    return weights / weights.sum()
+    shares = (truth / counts).sum(axis=1)
+    weights: npt.NDArray[np.float64] = shares / shares.sum()
+    return weights

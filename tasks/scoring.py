@@ -120,7 +120,13 @@ def other_figures(truth: Truth, scores: Scores, *, multi_label: bool) -> dict[st
 
 
 def bootstrap_interval(
-    statistic: Statistic, clips: int, *, confidence: float = 0.95, resamples: int = 1000, seed: int
+    statistic: Statistic,
+    clips: int,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int,
+    corrected: bool = True,
 ) -> tuple[float, float]:
     """Bootstrap interval of a statistic over clips: BCa (Efron, 1987), or percentile where BCa is undefined.
 
@@ -129,6 +135,7 @@ def bootstrap_interval(
     Args:
         statistic: takes drawn clip numbers (draws, drawn) and gives the figure of each draw (draws,)
         clips: number of clips, two or more
+        corrected: False for the percentile interval, which asks for no figure of every clip left out
     """
 
     def of_draws(rows: npt.NDArray[np.int64], axis: int) -> npt.NDArray[np.float64]:
@@ -144,11 +151,13 @@ def bootstrap_interval(
         rng=np.random.default_rng(seed),
     )
     plain = interval(method="percentile", n_resamples=resamples)
+    if not corrected:
+        return float(plain.confidence_interval.low), float(plain.confidence_interval.high)
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", DegenerateDataWarning)
-        corrected = interval(method="BCa", n_resamples=0, bootstrap_result=plain)
-    defined = np.isfinite(corrected.confidence_interval).all()
-    low, high = (corrected if defined else plain).confidence_interval
+        bca = interval(method="BCa", n_resamples=0, bootstrap_result=plain)
+    defined = np.isfinite(bca.confidence_interval).all()
+    low, high = (bca if defined else plain).confidence_interval
     return float(low), float(high)
 
 

@@ -13,6 +13,7 @@ from ..core.stages import Stage
 
 if TYPE_CHECKING:
     from ..core.experiment import Experiment, PretrainConfig
+    from ..encoders.checkpoint_settings import CheckpointConfig
     from .fine_tune_settings import FineTuningConfig
     from .training_settings import TokenizerTrainingConfig
 
@@ -20,15 +21,26 @@ UNTRAINED = "untrained"
 LOG_MEL = "log-mel"
 
 
-def untrained_stage(experiment: Experiment, *, survey: str) -> Stage:
-    """The encoder as its seed draws it: the baseline that pre-training must beat."""
+def start_stage(name: str, experiment: Experiment, *, survey: str) -> Stage:
+    """The encoder before any pre-training, as its seed draws it or a checkpoint has it: the baseline to beat."""
     return Stage(
-        name=UNTRAINED,
+        name=name,
         kind="encoder",
         action="ossicle.tasks.pretraining:initialise",
         settings={"encoder": experiment.encoder},
         inputs={"survey": survey},
         seed=experiment.seed,
+    )
+
+
+def import_stage(name: str, checkpoint: CheckpointConfig) -> Stage:
+    """Make an artifact of a checkpoint, for stages that take one, such as a teacher."""
+    return Stage(
+        name=name,
+        kind="import",
+        action="ossicle.tasks.importing:import_checkpoint",
+        settings={"checkpoint": checkpoint},
+        labels={"checkpoint": checkpoint.path.name},
     )
 
 
@@ -64,6 +76,7 @@ def tokenizer_stage(
         settings=settings,
         inputs={"survey": survey} if teacher is None else {"survey": survey, "teacher": teacher},
         seed=seed,
+        objective=None if training is None else "ossicle.tasks.tokenizing:objective_of",
     )
 
 
@@ -92,6 +105,7 @@ def pretrain_stage(
         inputs={"survey": survey, "tokenizer": tokenizer},
         seed=seed,
         labels={"subject": subject, "control": control},
+        objective="ossicle.tasks.pretraining:objective_of",
     )
 
 
@@ -176,6 +190,7 @@ def fine_tuned_evaluation_stage(asked: Assignment, subject: str) -> Stage:
         inputs={"encoder": asked.encoders[subject], "survey": asked.survey},
         seed=asked.experiment.seed,
         labels={"task": asked.title, "corpus": asked.corpus.label, "subject": subject},
+        objective="ossicle.tasks.fine_tuning:objective_of",
     )
 
 
@@ -197,4 +212,5 @@ def fine_tune_stage(
         settings={"training": settings, "corpus": corpus},
         inputs={"encoder": encoder, "survey": survey},
         seed=seed,
+        objective="ossicle.tasks.fine_tuning:objective_of",
     )

@@ -11,7 +11,7 @@ from ..core.config import PartChoice, TokenizerConfig
 from ..core.data import PatchBatch
 from ..core.distributed import compute_device
 from ..core.interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
-from ..core.parts import build, choice_of, load_part, save_part
+from ..core.parts import build, choice_of, comes_trained, save_part, without_weights
 from ..core.running import StageRun
 from .pretraining import check_front_end
 from .training import train_on_corpus
@@ -25,21 +25,14 @@ def prepare(run: StageRun) -> None:
         ArtifactError: if the teacher was made for another front end
     """
     settings = run.stage.settings
-    front_end = load_part(run.inputs["survey"], "front_end", FrontEnd, run.plugins.catalog)
-    teacher = _teacher(run, front_end)
-    offers = {
-        "patch_dim": front_end.patch_dim,
-        "bands": front_end.bands,
-        "front_end": front_end,
-        "encoder_choice": settings.get("encoder"),
-        **teacher,
-    }
+    front_end = run.part("survey", "front_end", FrontEnd)
+    if "teacher" in run.inputs:
+        check_front_end(run, "teacher", front_end)
+    offers = _offers(run, front_end)
     tokenizer = build(settings["tokenizer"], Tokenizer, seed=run.stage.seed, **offers)
     if "training" in settings:
-        choice = _objective(run, settings["tokenizer"].config, settings["training"])
-        objective = build(choice, Objective, seed=run.stage.seed, tokenizer=tokenizer, **offers)
-        train_on_corpus(run, objective, front_end, settings["training"])
-    elif tokenizer.is_fitted:
+        train_on_corpus(run, _objective(run, tokenizer, offers), front_end, settings["training"])
+    elif tokenizer.is_fitted and not comes_trained(settings["tokenizer"]):
         tokenizer.fit(_patches(run, front_end))
     run.parts["tokenizer"] = save_part(run.folder, "tokenizer", tokenizer)
     run.copy_part("survey", "front_end")
@@ -47,24 +40,34 @@ def prepare(run: StageRun) -> None:
     run.metrics["parameters"] = sum(parameter.numel() for parameter in tokenizer.parameters())
 
 
-def _objective(run: StageRun, tokenizer: TokenizerConfig, training: TokenizerTrainingConfig) -> PartChoice:
-    if training.objective is not None:
-        return training.objective
-    assert tokenizer.objective is not None  # a schedule adds `training` to trained tokenizers alone
-    return PartChoice.of(run.plugins.catalog.get("objective", tokenizer.objective), {})
+def objective_of(run: StageRun) -> Objective:
+    """Build what `prepare` trains, where it trains."""
+    offers = _offers(run, run.part("survey", "front_end", FrontEnd))
+    tokenizer = build(run.stage.settings["tokenizer"], Tokenizer, seed=run.stage.seed, **offers)
+    return _objective(run, tokenizer, offers)
 
 
-def _teacher(run: StageRun, front_end: FrontEnd) -> Mapping[str, Any]:
-    if "teacher" not in run.inputs:
-        return {}
-    check_front_end(run, "teacher", front_end)
-    artifact = run.inputs["teacher"]
-    device = compute_device()
-    found: dict[str, Any] = {"teacher": load_part(artifact, "encoder", Encoder, run.plugins.catalog).to(device)}
-    found["teacher_choice"] = choice_of(found["teacher"])
-    if "head" in artifact.card["parts"]:
-        found["teacher_head"] = load_part(artifact, "head", Head, run.plugins.catalog).to(device)
-    return found
+def _objective(run: StageRun, tokenizer: Tokenizer, offers: Mapping[str, Any]) -> Objective:
+    config: TokenizerConfig = run.stage.settings["tokenizer"].config
+    training: TokenizerTrainingConfig = run.stage.settings["training"]
+    choice = training.objective
+    if choice is None:
+        assert config.objective is not None  # a schedule adds `training` to trained tokenizers alone
+        choice = PartChoice.of(run.plugins.catalog.get("objective", config.objective), {})
+    return build(choice, Objective, seed=run.stage.seed, tokenizer=tokenizer, **offers)
+
+
+def _offers(run: StageRun, front_end: FrontEnd) -> dict[str, Any]:
+    offers: dict[str, Any] = {"patch_dim": front_end.patch_dim, "bands": front_end.bands, "front_end": front_end}
+    if "teacher" in run.inputs:
+        device = compute_device()
+        offers["teacher"] = run.part("teacher", "encoder", Encoder).to(device)
+        offers["teacher_choice"] = choice_of(offers["teacher"])
+        if run.holds("teacher", "head"):
+            offers["teacher_head"] = run.part("teacher", "head", Head).to(device)
+    if "encoder" in run.stage.settings:
+        offers["encoder_choice"] = without_weights(run.stage.settings["encoder"], Encoder, **offers)
+    return offers
 
 
 def _patches(run: StageRun, front_end: FrontEnd) -> Iterator[PatchBatch]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,14 @@ from torch import Tensor
 from ..audio.pipeline import clip_batches, training_pipeline
 from ..audio.surveying import good_rows
 from ..core.data import PatchBatch
-from ..core.distributed import compute_device
+from ..core.distributed import compute_device, rank, world_size
 from ..core.engine import KeptCheckpoints, train
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import FrontEnd, Objective
 from ..core.running import StageRun
+
+if TYPE_CHECKING:
+    from fairseq2.data.data_pipeline import DataPipeline
 
 PICTURED_CLIPS = 6
 HISTOGRAMS = "histograms.jsonl"
@@ -38,46 +42,63 @@ def train_on_corpus(
     weights: npt.NDArray[np.float64] | None = None,
     keep_checkpoints: int = 1,
     choose_weights: Callable[[KeptCheckpoints], None] | None = None,
+    watch: Callable[[int], Mapping[str, float]] = lambda step: {},
 ) -> None:
     """Train `objective` on the stage's corpus, and write its curves and pictures.
 
-    An interrupted training goes on where it stopped; `Objective.prepare` runs before the first step alone.
+    An interrupted training goes on where it stopped; `Objective.prepare` runs before the first step alone. Of several
+    processes each trains on its share of every batch, and the first writes.
 
     Args:
         rows: the clips to train on; the good ones of `training.splits` when None
         weights: as in `audio.pipeline.training_pipeline`
         keep_checkpoints, choose_weights: as in `core.engine.train`
+        watch: gives further figures of a step whose metrics are published
     """
     manifest = run.manifest()
     if rows is None:
         rows = good_rows(run.inputs["survey"], manifest, training.splits)
-    seconds = {"batch_seconds": training.batch_seconds, "crop_seconds": training.crop_seconds}
 
-    def stream() -> Any:
-        return training_pipeline(manifest, rows, front_end, **seconds, seed=run.stage.seed, weights=weights)
+    def stream(first: int, *, share: int = 0, shares: int = 1) -> DataPipeline:
+        return training_pipeline(
+            manifest,
+            rows,
+            front_end,
+            batch_seconds=training.batch_seconds / shares,
+            crop_seconds=training.crop_seconds,
+            seed=run.stage.seed,
+            first=first,
+            rank=share,
+            world_size=shares,
+            weights=weights,
+        )
 
     def first_batches() -> Iterator[PatchBatch]:
-        for batch in stream():
+        for batch in stream(0):
             batch.to(device)
             yield front_end.patches(batch)
 
     device = compute_device()
-    for log in (run.work / TRAIN_LOG, run.work / HISTOGRAMS):
-        _drop_unfinished_line(log)
+    if rank() == 0:
+        for log in (run.work / TRAIN_LOG, run.work / HISTOGRAMS):
+            _drop_unfinished_line(log)
     summary = train(
         objective,
         front_end,
-        stream(),
+        partial(stream, share=rank(), shares=world_size()),
         training,
         first_batches=first_batches,
         folder=run.work,
         seed=run.stage.seed,
         device=device,
         display=run.display,
-        on_publish=lambda step, metrics: _publish(run, step, metrics),
+        on_publish=lambda step, metrics: _publish(run, step, metrics, watch(step)),
         keep_checkpoints=keep_checkpoints,
         choose_weights=choose_weights,
+        elastic=run.elastic,
     )
+    if rank() > 0:
+        return
     run.metrics |= {
         "steps": summary.steps,
         "audio_hours": round(summary.audio_seconds / 3600, 3),
@@ -88,12 +109,12 @@ def train_on_corpus(
     _keep_pictures(run, objective, front_end, rows, device)
 
 
-def _publish(run: StageRun, step: int, metrics: Mapping[str, Any]) -> None:
-    """Keep histograms and warnings of a step; fairseq2's recorders keep the plain figures."""
-    plain = {name: value for name, value in metrics.items() if not isinstance(value, Tensor | list)}
+def _publish(run: StageRun, step: int, metrics: Mapping[str, Any], watched: Mapping[str, float]) -> None:
+    """Keep what fairseq2's recorders do not: histograms and warnings of a step, and what was watched."""
+    plain = {name: value for name, value in metrics.items() if not isinstance(value, Tensor | list)} | dict(watched)
     histograms = {name: value.tolist() for name, value in metrics.items() if isinstance(value, Tensor)}
     with (run.work / HISTOGRAMS).open("a") as file:
-        file.write(json.dumps({"step": step, "warnings": metrics["warnings"], **histograms}) + "\n")
+        file.write(json.dumps({"step": step, "warnings": metrics["warnings"], "watched": watched, **histograms}) + "\n")
     run.plugins.manager.hook.ossicle_step_end(stage=run.stage.name, step=step, metrics=plain)
 
 
@@ -112,13 +133,14 @@ def _last_per_step(path: Path, key: str) -> list[dict[str, Any]]:
 
 def _keep_curves(run: StageRun) -> None:
     """Write `metrics.jsonl`, `codebook_usage.npz` and the warnings of the whole training."""
+    counted = _last_per_step(run.work / HISTOGRAMS, "step")
+    watched = {record["step"]: record["watched"] for record in counted}
     with (run.folder / "metrics.jsonl").open("w") as file:
         for record in _last_per_step(run.work / TRAIN_LOG, "Step"):
             step, time = record.pop("Step"), record.pop("Time")
             if isinstance(record.get("lr"), list):
                 record["lr"] = max(record["lr"])
-            file.write(json.dumps({"step": step, "time": time, **record}) + "\n")
-    counted = _last_per_step(run.work / HISTOGRAMS, "step")
+            file.write(json.dumps({"step": step, "time": time, **record, **watched.get(step, {})}) + "\n")
     if counted and "labels" in counted[0]:
         np.savez_compressed(
             run.folder / "codebook_usage.npz",

@@ -106,7 +106,7 @@ def test_independent_errors_average_out(tmp_path: Path) -> None:
 def test_each_run_speaks_through_its_last_encoder_and_the_view_chosen_on_validation(tmp_path: Path) -> None:
     truth = truth_of(multi_label=False)
     for name, seed in (("one", 0), ("two", 50)):
-        for number, subject in enumerate(("iteration 2", "iteration 1", "untrained")):
+        for number, subject in enumerate(("untrained", "iteration 1", "iteration 2")):
             names = ("bands", "mean") if name == "one" else ("mean", "bands")
             views = {view: predicted(seed + 10 * number + place, truth) for place, view in enumerate(names)}
             judged(tmp_path / name, views, truth=truth, subject=subject)

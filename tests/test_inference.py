@@ -129,7 +129,7 @@ def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
         ossicle.load(tmp_path / "text.pt")
     with pytest.raises(ArtifactError, match=r"is no artifact: it holds no card\.json"):
         ossicle.load(tmp_path)
-    with pytest.raises(ArtifactError, match="is no artifact"):
+    with pytest.raises(ArtifactError, match="nowhere` does not exist"):
         ossicle.load(tmp_path / "nowhere")
     (tmp_path / "run.json").write_text('{"stages": []}')
     with pytest.raises(ArtifactError, match="a run without a pre-trained encoder"):
@@ -159,9 +159,19 @@ def test_a_released_classifier_repeats_the_stored_probabilities(
         released["deepnorm"].classify(waveform, sample_rate=RATE)
 
 
-def test_a_released_tokenizer_is_refused_in_words(shared_golden: Path) -> None:
-    with pytest.raises(ArtifactError, match="is a released tokenizer"):
-        ossicle.load(shared_golden / "tokenizer.pt")
+def test_a_released_tokenizer_tokenizes(shared_golden: Path) -> None:
+    tokenizer = ossicle.load(shared_golden / "tokenizer.pt")
+    with np.load(shared_golden / "tokenizer.npz", allow_pickle=False) as stored:
+        waveform, expected, margin = (stored[f"full/{name}"] for name in ("wave_i16", "tokens", "token_margin"))
+    found = tokenizer.tokenize(waveform, sample_rate=RATE)
+    assert found.codebook_size == 32
+    assert found.valid.all()
+    clear = margin > 1e-3
+    assert np.array_equal(found.ids.flatten().numpy()[clear], expected[clear])
+    alone = tokenizer.tokenize(waveform[1], sample_rate=RATE)
+    assert torch.equal(alone.ids[0], found.ids[1])
+    with pytest.raises(ArtifactError, match="holds no encoder; it holds: tokenizer"):
+        tokenizer.embed(waveform, sample_rate=RATE)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])

@@ -1,8 +1,8 @@
 """Released tokenizers as ours, and ours as released ones.
 
 A released tokenizer is an encoder with `quantize_layer`, our projection, and `quantize`, our codebook. Notable choices:
-`quantize.cluster_size` is our usage; three further buffers of the released codebook serve its k-means start alone, so
-that ours has none like them, and writing fills them in.
+`quantize.cluster_size` is our usage; three further buffers of the released codebook serve its k-means start alone. Ours
+has none like them: an imported artifact keeps them beside its parts, and writing fills them in where there are none.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from torch import Tensor
 from ..core.catalog import Catalog
 from ..core.config import PartChoice
 from ..core.errors import ArtifactError
-from ..core.interfaces import Tokenizer
+from ..core.interfaces import FrontEnd, Tokenizer
 from ..core.parts import build
+from ..encoders.beats import Beats
 from ..encoders.checkpoint import load_weights
-from ..encoders.released import Released
+from ..encoders.released import QUANTISER, Released
+from ..encoders.releasing import Release, encoder_problems, front_end_problems, refuse, release_parts
 from .self_distilled import SelfDistilled
 from .settings import SelfDistilledConfig
 
@@ -31,7 +33,7 @@ _NAMES: Mapping[str, str] = {
     "quantize_layer.2.weight": "project.2.weight",
     "quantize_layer.2.bias": "project.2.bias",
 }
-_START = {
+START_BUFFERS = {
     "quantize.embedding.cluster_size",
     "quantize.embedding.embed_avg",
     "quantize.embedding.initted",
@@ -46,7 +48,7 @@ def build_tokenizer(released: Released, catalog: Catalog) -> Tokenizer:
     """
     if released.kind != "tokenizer":
         raise ArtifactError("this checkpoint is an encoder and no tokenizer")
-    unknown = sorted(released.quantiser.keys() - _NAMES.keys() - _START)
+    unknown = sorted(released.quantiser.keys() - _NAMES.keys() - START_BUFFERS)
     if unknown or CODES not in released.quantiser:
         raise ArtifactError(f"the tokenizer's weights are not those of BEATs: {', '.join(unknown) or f'no {CODES}'}")
     codes = released.quantiser[CODES].float()
@@ -69,13 +71,31 @@ def build_tokenizer(released: Released, catalog: Catalog) -> Tokenizer:
     return tokenizer
 
 
-def quantiser_weights(tokenizer: SelfDistilled) -> dict[str, Tensor]:
-    """The weights of a tokenizer beyond its encoder, under their released names."""
-    ours = tokenizer.state_dict()
-    codes, usage = tokenizer.codebook.codes, tokenizer.codebook.usage
+def release_tokenizer(tokenizer: Tokenizer, front_end: FrontEnd) -> Release:
+    """Bring a tokenizer into the released format.
+
+    Raises:
+        ArtifactError: with everything that the released code cannot express
+    """
+    problems = front_end_problems(front_end)
+    if isinstance(tokenizer, SelfDistilled):
+        problems += encoder_problems(tokenizer.encoder)
+    else:
+        problems.append(f"its tokenizer is a {type(tokenizer).__name__}; the released code has the self-distilled one")
+    refuse(problems)
+    assert isinstance(tokenizer, SelfDistilled)
+    assert isinstance(tokenizer.encoder, Beats)
+    release = release_parts(tokenizer.encoder, front_end)
+    release.content["cfg"] |= dict(zip(QUANTISER, (tokenizer.codebook_size, tokenizer.code_dim), strict=True))
+    release.content["model"] |= _quantiser(tokenizer)
+    return release
+
+
+def _quantiser(tokenizer: SelfDistilled) -> dict[str, Tensor]:
+    ours = {name: value.detach().cpu() for name, value in tokenizer.state_dict().items()}
     start = {
-        "quantize.embedding.cluster_size": usage.clone(),
-        "quantize.embedding.embed_avg": codes.clone(),
+        "quantize.embedding.cluster_size": ours["codebook.usage"],
+        "quantize.embedding.embed_avg": ours["codebook.codes"],
         "quantize.embedding.initted": torch.ones(1),
     }
-    return {theirs: ours[name] for theirs, name in _NAMES.items()} | start
+    return {name: value.clone() for name, value in {**{one: ours[two] for one, two in _NAMES.items()}, **start}.items()}

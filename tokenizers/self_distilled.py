@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from ..core.config import PartChoice
 from ..core.data import PatchBatch
 from ..core.interfaces import Encoder
-from ..core.parts import build
+from ..core.parts import build, choice_of
 from .codebook import EmaCodebook
 from .quantising import Quantised, QuantisingTokenizer
 from .settings import SelfDistilledConfig
@@ -38,6 +38,8 @@ class SelfDistilled(QuantisingTokenizer):
         self.encoder = build(
             config.encoder or encoder_choice, Encoder, seed=self.seed + 1, patch_dim=patch_dim, bands=bands
         )
+        if config.encoder is not None:
+            self.config = config.model_copy(update={"encoder": choice_of(self.encoder)})
         width = self.encoder.width
         self.project = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, config.codebook_dim))
         self.codebook = EmaCodebook(

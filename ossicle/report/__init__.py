@@ -6,8 +6,9 @@ Importing this package loads neither matplotlib nor jinja2: the command line sta
 from __future__ import annotations
 
 from .html import Section, write_report
+from .outcome import headline
 from .record import RunRecord
 from .terminal import print_summary
-from .verdict import Verdict, headline, verdicts
+from .verdict import Verdict, verdicts
 
 __all__ = ["RunRecord", "Section", "Verdict", "headline", "print_summary", "verdicts", "write_report"]

@@ -20,18 +20,17 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .record import ProbeScore
+from .record import ProbeScore, Role, TokenFigures, titled
 from .training import CodebookUsage, Curve
-from .verdict import Question, best_view, role
+from .verdict import Question, best_view
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-INK, MUTED, GRID, ACCENT, WARM, COOL = (f"#00000{number}" for number in range(1, 7))
-_VARIABLES = dict(
-    zip((INK, MUTED, GRID, ACCENT, WARM, COOL), ("ink", "muted", "rule", "accent", "warm", "cool"), strict=True)
-)
+_NAMES = ("ink", "muted", "rule", "accent", "warm", "cool", "page")
+INK, MUTED, GRID, ACCENT, WARM, COOL, PAGE = (f"#00000{number}" for number in range(1, 8))
+_VARIABLES = dict(zip((INK, MUTED, GRID, ACCENT, WARM, COOL, PAGE), _NAMES, strict=True))
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 12,
@@ -57,6 +56,9 @@ _STYLE: dict[Any, Any] = {
 }
 PANEL = (440, 220)
 MARGINS = (56, 40, 12, 22)
+SCORE_MARGIN = 12
+TOKEN_MARGINS = (16, 42, 14, 24)
+ROLE_COLOURS: dict[Role, str] = {"start": MUTED, "log-mel": MUTED, "iteration": ACCENT, "control": WARM}
 MAX_POINTS = 500
 ROUND = (1, 2, 5, 10)
 HEAT_CELLS = 240
@@ -107,37 +109,99 @@ def curves(
 def scores(question: Question, subjects: dict[str, list[ProbeScore]], width: int) -> Markup:
     """Draw a dot and its interval for every view of every subject, in rows; the views compared are strong.
 
-    Ticks are the scores of single folds.
+    Ticks are the scores of single folds; controls are hollow.
     """
-    rows = [(subject, score) for subject, found in subjects.items() for score in found]
-    offsets = np.cumsum([0.5 * (row > 0 and rows[row][0] != rows[row - 1][0]) for row in range(len(rows))])
     best = [best_view(found) for found in subjects.values()]
+    views: list[tuple[float, str]] = []
+    left = 20 + 7 * max(len(score.view) for found in subjects.values() for score in found)
 
     def draw(axes: Axes) -> None:
-        for place, (subject, score) in enumerate(rows):
-            _dot(axes, score, place + offsets[place], subject, filled=any(score is one for one in best))
-        axes.set_yticks(
-            np.arange(len(rows)) + offsets, [_plain(f"{subject} · {score.view}") for subject, score in rows]
-        )
-        axes.set_ylim(len(rows) - 0.4 + offsets[-1], -0.6)
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        place = 0.0
+        for subject, found in subjects.items():
+            _row_title(axes, titled(subject, found[0].role), place, indent=-left / (width - left - SCORE_MARGIN))
+            for score in found:
+                place += 1
+                _dot(axes, score, place, strong=any(score is one for one in best))
+                views.append((place, score.view))
+            place += 1.2
+        axes.set_yticks([place for place, _ in views], [_plain(view) for _, view in views])
+        axes.set_ylim(place - 0.7, -0.6)
+        axes.tick_params(axis="y", length=0, labelcolor=MUTED)
         axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(width // 80, steps=ROUND))
         axes.set_xlabel(_plain(f"{question.metric}, %"))
+        axes.set_xlim(max(-1, axes.get_xlim()[0]), min(101, axes.get_xlim()[1]))
 
-    height = int(62 + 24 * (len(rows) + offsets[-1]))
-    left = 16 + 7 * max(len(f"{subject} · {score.view}") for subject, score in rows)
+    rows = sum(len(found) + 1.2 for found in subjects.values())
     label = f"{question}: scores and their 95 % intervals"
-    return _svg(draw, (width, height), label, margins=(left, 42, 12, 6))
+    return _svg(draw, (width, int(48 + 22 * rows)), label, margins=(left, 42, SCORE_MARGIN, 6))
 
 
-def _dot(axes: Axes, score: ProbeScore, place: float, subject: str, *, filled: bool) -> None:
-    colour = ACCENT if role(subject) == "pretrained" else MUTED
-    strength = 1.0 if filled else 0.45
+def _row_title(axes: Axes, title: str, place: float, *, indent: float = 0.0) -> None:
+    """Write `title` at the height `place`, `indent` widths of the axes from their left."""
+    axes.text(indent, place, _plain(title), transform=axes.get_yaxis_transform(), va="center", color=INK)
+
+
+def _dot(axes: Axes, score: ProbeScore, place: float, *, strong: bool) -> None:
+    colour = ROLE_COLOURS[score.role]
+    strength = 1.0 if strong else 0.45
     axes.plot([100 * score.low, 100 * score.high], [place] * 2, color=colour, linewidth=2.5, alpha=strength)
     folds = [100 * value for value in score.folds.values()]
     axes.plot(folds, [place] * len(folds), "|", markersize=9, markeredgewidth=1.5, color=colour, alpha=strength)
-    marker = "D" if role(subject) == "log-mel" else "o"
-    axes.plot([100 * score.value], [place], marker=marker, markersize=8 if filled else 6, color=colour, alpha=strength)
+    look: dict[str, Any] = {"marker": "D" if score.role == "log-mel" else "o", "markersize": 8 if strong else 6}
+    if score.role == "control":
+        axes.plot([100 * score.value], [place], color=PAGE, **look)
+        look |= {"markerfacecolor": "none", "markeredgewidth": 2}
+    axes.plot([100 * score.value], [place], color=colour, alpha=strength, **look)
+
+
+def told_of_class(tokens: Sequence[TokenFigures]) -> Markup:
+    """Draw what a token tells of the class, and what it would tell by chance, a row for each tokenizer."""
+
+    def draw(axes: Axes) -> None:
+        for place, one in enumerate(tokens):
+            if one.label_information is not None and one.label_chance is not None:
+                axes.plot([one.label_chance, one.label_information], [place] * 2, color=ACCENT, linewidth=2.5)
+        _marks(axes, "class", [one.label_information for one in tokens], ACCENT, "o")
+        _marks(axes, "chance: classes shuffled over clips", [one.label_chance for one in tokens], MUTED, "|")
+        _token_rows(axes, tokens, legend=2)
+
+    return _svg(draw, _token_panel(tokens), "What a token tells of the class", margins=TOKEN_MARGINS)
+
+
+def told_of_place(tokens: Sequence[TokenFigures]) -> Markup:
+    """Draw what a token tells of its place in the grid, its time column and its band, a row for each tokenizer."""
+
+    def draw(axes: Axes) -> None:
+        _marks(axes, "place", [one.place_information for one in tokens], ACCENT, "o")
+        _marks(axes, "time column", [one.column_information for one in tokens], WARM, "s")
+        _marks(axes, "band", [one.band_information for one in tokens], COOL, "D")
+        _token_rows(axes, tokens, legend=3)
+        axes.set_xlim(-0.02, 1.02)
+
+    return _svg(draw, _token_panel(tokens), "What a token tells of its place", margins=TOKEN_MARGINS)
+
+
+def _marks(axes: Axes, name: str, values: Sequence[float | None], colour: str, marker: str) -> None:
+    known = [(value, place) for place, value in enumerate(values) if value is not None]
+    size: dict[str, Any] = {"markersize": 14, "markeredgewidth": 2} if marker == "|" else {"markersize": 7}
+    axes.plot([value for value, _ in known], [place for _, place in known], marker, color=colour, label=name, **size)
+
+
+def _token_rows(axes: Axes, tokens: Sequence[TokenFigures], *, legend: int) -> None:
+    for place, one in enumerate(tokens):
+        _row_title(axes, titled(one.subject, one.role), place - 0.42)
+    axes.set_yticks(range(len(tokens)), [""] * len(tokens))
+    axes.set_ylim(len(tokens) - 0.65, -0.75)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
+    axes.set_xlabel("normalised mutual information")
+    _legend(axes, legend)
+
+
+def _token_panel(tokens: Sequence[TokenFigures]) -> tuple[int, int]:
+    return PANEL[0], TOKEN_MARGINS[1] + TOKEN_MARGINS[3] + 44 * len(tokens)
 
 
 def ranked_use(usage: CodebookUsage, name: str) -> Markup:

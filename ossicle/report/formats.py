@@ -18,6 +18,26 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f}–{100 * high:.1f}" if math.isfinite(low) and math.isfinite(high) else "no interval"
 
 
+def points(difference: float) -> str:
+    """A difference of two shares as `+3.2 points`."""
+    return f"{_signed(difference, plus='+')}{SPACE}points"
+
+
+def span(low: float, high: float) -> str:
+    """The interval of a difference as `−0.5 to 6.0`."""
+    return f"{_signed(low)} to {_signed(high)}"
+
+
+def _signed(share: float, plus: str = "") -> str:
+    tenths = round(100 * share, 1)
+    return f"−{-tenths:.1f}" if tenths < 0 else f"{plus}{abs(tenths):.1f}"
+
+
+def information(value: float | None) -> str:
+    """Normalised mutual information as `0.021`."""
+    return "–" if value is None else f"{value:.3f}"
+
+
 def other(name: str, value: float) -> str:
     """A further metric with its name: `UAR 61.2 %`; d′ is no share."""
     return f"d′ {value:.2f}" if name == "d_prime" else f"{name} {percent(value)}"

@@ -7,7 +7,7 @@ escaped, and the page's own policy forbids scripts and the network, for plugins'
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.errors import ArtifactError
 from . import formats
-from .record import ProbeScore, RunRecord
+from .outcome import headline
+from .record import ProbeScore, Role, RunRecord, TokenFigures
 from .training import Training
-from .verdict import Question, Verdict, best_view, by_question, final_verdicts, headline, pretrained, role, verdicts
+from .verdict import Question, Verdict, best_view, by_question, final_verdicts, pretrained, verdicts
 
 if TYPE_CHECKING:
     from .figures import Plot
     from .pictures import PictureView
 
+FORMATS = ("percent", "interval", "other", "points", "span", "information", "duration", "moment")
 PICTURES = 3
 SPLITS = ("train", "valid", "test", "unlabelled")
 
@@ -55,11 +57,25 @@ class ProbeView:
 
 
 @dataclass
+class TokenView:
+    """What the tokenizers' labels hold on one corpus."""
+
+    corpus: str
+    rows: list[TokenFigures]
+    plots: list[Plot]
+
+
+@dataclass
 class TrainingView:
-    """A training stage's plots and pictures; `missing` says what could not be shown, and why."""
+    """A training stage's plots and pictures.
+
+    Attributes:
+        folded: whether it is one of many, such as a fine-tuning for each encoder, and shown on demand
+        missing: what could not be shown, and why
+    """
 
     name: str
-    steps: int
+    folded: bool = False
     main: list[Plot] = field(default_factory=list)
     more: list[Plot] = field(default_factory=list)
     codebook: list[Plot] = field(default_factory=list)
@@ -89,22 +105,22 @@ def render(record: RunRecord, extra_sections: Sequence[Section] = ()) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
-        name: getattr(formats, name) for name in ("percent", "interval", "other", "duration", "moment")
-    }
+    environment.filters |= {name: getattr(formats, name) for name in FORMATS}
     found = verdicts(record.scores)
+    judging = {stage.name for stage in record.stages if stage.kind == "evaluate"}
     template = environment.get_template("template.html.j2")
     return template.render(
         record=record,
         headline=headline(found),
         final=[(question, list(group)) for question, group in groupby(final_verdicts(found), lambda one: one.question)],
         probes=[_probe(question, subjects, found) for question, subjects in by_question(record.scores).items()],
-        trainings=[_training(training) for training in record.trainings],
+        roles=_roles(record.scores),
+        tokens=_tokens(record.tokens),
+        trainings=[_training(training, judging) for training in record.trainings],
         splits=[split for split in SPLITS if any(survey.clips.get(split) for survey in record.surveys)],
         versions=_facts(record),
         slowest=max((stage.seconds for stage in record.stages), default=0) or 1,
         extra_sections=extra_sections,
-        role=role,
     )
 
 
@@ -120,8 +136,29 @@ def _probe(question: Question, subjects: dict[str, list[ProbeScore]], found: Seq
     return ProbeView(question, subjects, best, wide, narrow, ours, folds)
 
 
-def _training(training: Training) -> TrainingView:
-    view = TrainingView(training.name, training.records[-1]["step"] if training.records else 0)
+def _roles(scores: Sequence[ProbeScore]) -> dict[Role, str]:
+    """The roles that occur and what the legend calls them; of a start there is one."""
+    return {score.role: score.subject if score.role == "start" else score.role for score in scores}
+
+
+def _tokens(tokens: Sequence[TokenFigures]) -> list[TokenView]:
+    from . import figures
+
+    views = []
+    for corpus in dict.fromkeys(one.corpus for one in tokens):
+        rows = [one for one in tokens if one.corpus == corpus]
+        plots = []
+        if any(one.label_information is not None for one in rows):
+            caption = "The line is what a token tells beyond chance."
+            plots.append(figures.Plot("What a token tells of the class", figures.told_of_class(rows), caption))
+        caption = "At 1 the place alone gives the label away."
+        plots.append(figures.Plot("What a token tells of its place", figures.told_of_place(rows), caption))
+        views.append(TokenView(corpus, rows, plots))
+    return views
+
+
+def _training(training: Training, judging: Collection[str]) -> TrainingView:
+    view = TrainingView(training.name, folded=training.name in judging)
     _add_curves(training, view)
     _attempt(view, lambda: _add_codebook(training, view))
     _attempt(view, lambda: _add_pictures(training, view))
@@ -137,19 +174,33 @@ def _attempt(view: TrainingView, add: Callable[[], None]) -> None:
 
 # name of the metric: title, caption
 CAPTIONS = {
-    "loss": (
-        "Loss",
-        "Cross-entropy in nats. The dashed line is the entropy of the labels: the loss of a model that knows only how"
-        " common each label is. Only what lies below it was learnt from context.",
-    ),
+    "loss": ("Loss", ""),
     "masked_accuracy": ("Labels of hidden patches guessed right", "Share of hidden patches; rising is learning."),
+    "cosine": (
+        "Cosine to the teacher",
+        "Between what is estimated from the codes and what the teacher says; rising is learning. How high it gets hangs"
+        " on the teacher too: one that says little, or says the same everywhere, is soon matched.",
+    ),
+    "commitment": (
+        "Commitment",
+        "Squared distance of a patch's vector from its code; it falls as codes come to lie where patches do.",
+    ),
+    "accuracy": ("Training clips classified right", "Share of clips as augmented; the test clips are under Probes."),
+    "top_class_right": ("Training clips whose first class is right", "Share of clips as augmented."),
     "audio_seconds_per_second": (
         "Speed",
         "Seconds of audio per second; a sagging line is a bottleneck or a busy machine.",
     ),
     "lr": ("Learning rate", "Warm-up and decay as configured; the loss should not jump where it peaks."),
 }
-FROM_ZERO = ("masked_accuracy", "audio_seconds_per_second")
+# a metric that only such trainings have: what their loss is
+LOSSES = {
+    "label_entropy": "Cross-entropy in nats. The dashed line is the entropy of the labels: the loss of a model that"
+    " knows only how common each label is. Only what lies below it was learnt from context.",
+    "cosine": "One minus the cosine, plus the weighted commitment; comparable only under the same teacher, never with"
+    " the loss of a pre-training.",
+}
+FROM_ZERO = ("masked_accuracy", "commitment", "accuracy", "top_class_right", "audio_seconds_per_second")
 CODE_COUNTS = {
     "labels_used": "labels used",
     "label_perplexity": "label perplexity",
@@ -168,7 +219,9 @@ def _add_curves(training: Training, view: TrainingView) -> None:
                 lines.append(("label entropy", training.curve("label_entropy")))
             floor = 0.0 if name in FROM_ZERO else None
             svg = figures.curves(lines, f"{view.name}: {title}", reference="label entropy", floor=floor)
-            view.main.append(figures.Plot(title, svg, caption if len(lines) > 1 or name != "loss" else ""))
+            if name == "loss":
+                caption = next((text for metric, text in LOSSES.items() if metric in names), "")
+            view.main.append(figures.Plot(title, svg, caption))
     shown = {*CAPTIONS, *CODE_COUNTS, "label_entropy", "guessing_loss"}
     for name in names:
         if name not in shown:
@@ -183,8 +236,9 @@ def _add_codebook(training: Training, view: TrainingView) -> None:
     lines = [(title, curve) for name, title in CODE_COUNTS.items() if (curve := training.curve(name))]
     if lines:
         caption = (
-            "How many codes serve as labels, how many it would be if all in use were equally common (perplexity), and"
-            " how many the encoder's guesses use. Lines that sink show a codebook, or an encoder, that collapses."
+            "How many codes serve as labels, and how many it would be if all in use were equally common (perplexity)"
+            " of the labels and, where there are any, of the encoder's guesses. Lines that sink show a codebook, or an"
+            " encoder, that collapses."
         )
         svg = figures.curves(lines, f"{view.name}: codes in use", floor=0)
         view.codebook.append(figures.Plot("Codes in use", svg, caption))

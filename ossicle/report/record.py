@@ -1,19 +1,26 @@
 """What a run left behind, as a typed read-only view.
 
 Notable choices: only `run.json` must exist; a stage that cannot be read is named in `problems` and left out, so that a
-report of half a run can still be made. Curves, codebook use and pictures are read by `training`.
+report of half a run can still be made. An artifact may have been made by another experiment, which called its encoder
+something else: names come from the labels in `run.json`, and from the artifact only where an older run has none.
+Curves, codebook use and pictures are read by `training`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args
 
+from ..core.config import CHECKPOINT
 from ..core.errors import ArtifactError
+from ..tasks.stages import LOG_MEL, UNTRAINED
 from .training import Training, read_lines
+
+Role = Literal["start", "log-mel", "iteration", "control"]
+"""What an encoder, or what stands in for one, is in the argument of a report; a start is what iterations start from."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Stage:
         artifact: its folder as `run.json` gives it, relative to the run
         folder: the same, resolved
         inputs: role to the name of the stage that filled it
+        labels: what this run calls what the stage makes and judges; empty in older runs
         card: the artifact's own description; empty if it is gone
     """
 
@@ -35,6 +43,7 @@ class Stage:
     reused: bool
     seconds: float
     inputs: Mapping[str, str]
+    labels: Mapping[str, Any]
     card: Mapping[str, Any]
 
 
@@ -46,6 +55,8 @@ class ProbeScore:
         others: further metrics of the same clips, without intervals
         folds: the figure of each test fold alone; empty without cross-validation
         stage: the stage that left it, with the predictions behind it
+        role: what the subject is in the argument
+        taught: whether a teacher made the labels that the subject learnt from
     """
 
     task: str
@@ -61,6 +72,8 @@ class ProbeScore:
     others: Mapping[str, float] = field(default_factory=dict)
     folds: Mapping[str, float] = field(default_factory=dict)
     stage: Stage | None = None
+    role: Role = "iteration"
+    taught: bool = False
 
     @property
     def valid(self) -> float | None:
@@ -72,6 +85,40 @@ class ProbeScore:
     def settings(self) -> dict[str, Any]:
         """What was chosen, without the score it was chosen by."""
         return {name: value for name, value in self.chosen.items() if name not in ("valid", f"valid_{self.metric}")}
+
+
+@dataclass(frozen=True)
+class TokenFigures:
+    """What the labels of one tokenizer hold on the training clips of a corpus.
+
+    Attributes:
+        subject: the encoder that learns from these labels
+        codebook_size: codes there are
+        used: codes that occur
+        perplexity: how many equally frequent codes would have the same entropy
+        label_information: normalised mutual information of token and class, in [0, 1]; None without classes
+        label_chance: the same with the classes shuffled over the clips
+        place_information, column_information, band_information: of token and place in the grid, time column, band
+        clips: clips that were looked at
+    """
+
+    corpus: str
+    subject: str
+    codebook_size: int
+    used: int
+    perplexity: float
+    label_information: float | None
+    label_chance: float | None
+    place_information: float
+    column_information: float
+    band_information: float
+    clips: int
+    role: Role = "iteration"
+
+
+def titled(subject: str, role: Role) -> str:
+    """A subject as tables and figures call it."""
+    return f"{subject} (control)" if role == "control" else subject
 
 
 @dataclass(frozen=True)
@@ -101,6 +148,8 @@ class RunRecord:
 
     Attributes:
         config: the text of the resolved configuration; empty if it is gone
+        scores: baselines first, then the iterations in the order of the schedule, controls last
+        tokens: of every tokenizer, in the same order
         warnings: of the run and of every stage, each said once
         problems: what could not be read
     """
@@ -119,6 +168,7 @@ class RunRecord:
     config: str
     stages: list[Stage]
     scores: list[ProbeScore]
+    tokens: list[TokenFigures]
     surveys: list[Survey]
     trainings: list[Training]
     warnings: list[str]
@@ -145,6 +195,10 @@ class _Reader:
     def record(self) -> RunRecord:
         run = self.run
         stages = [stage for entry in run.get("stages") or [] if (stage := self._stage(entry))]
+        taught = _taught(stages)
+        scores = [score for stage in stages if stage.kind == "evaluate" for score in self._scores(stage)]
+        scores = [replace(score, taught=score.subject in taught) for score in scores]
+        tokens = [found for stage in stages if stage.kind == "tokens" for found in self._tokens(stage)]
         return RunRecord(
             folder=self.folder,
             name=str(run.get("name", self.folder.resolve().name)),
@@ -159,7 +213,8 @@ class _Reader:
             plugins=run.get("plugins") or [],
             config=self._config(),
             stages=stages,
-            scores=[score for stage in stages if stage.kind == "evaluate" for score in self._scores(stage)],
+            scores=_in_order(scores, stages),
+            tokens=_in_order(tokens, stages),
             surveys=[found for stage in stages if stage.kind == "survey" for found in self._survey(stage)],
             trainings=[Training.read(stage.name, stage.folder) for stage in stages if Training.in_folder(stage.folder)],
             warnings=_all_warnings(run, stages),
@@ -169,6 +224,7 @@ class _Reader:
     def _stage(self, entry: Any) -> Stage | None:
         try:
             folder = self.folder / entry["artifact"]
+            card = self._json(f"stage `{entry['name']}`", folder / "card.json") or {}
             return Stage(
                 name=str(entry["name"]),
                 kind=str(entry["kind"]),
@@ -178,7 +234,8 @@ class _Reader:
                 reused=bool(entry.get("reused", False)),
                 seconds=float(entry.get("seconds") or 0.0),
                 inputs=dict(entry.get("inputs") or {}),
-                card=self._json(f"stage `{entry['name']}`", folder / "card.json") or {},
+                labels=dict(entry.get("labels") or {}),
+                card=card,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self.problems.append(f"run.json: a stage cannot be read ({error!r})")
@@ -187,9 +244,20 @@ class _Reader:
     def _scores(self, stage: Stage) -> list[ProbeScore]:
         found = self._json(f"stage `{stage.name}`", stage.folder / "scores.json") or {"scores": []}
         try:
-            return [_score(stage, found, entry) for entry in found["scores"]]
+            return [_score(stage, {**found, **stage.labels}, entry) for entry in found["scores"]]
         except (KeyError, TypeError, ValueError) as error:
             self.problems.append(f"stage `{stage.name}`: scores.json is not as expected ({error!r})")
+            return []
+
+    def _tokens(self, stage: Stage) -> list[TokenFigures]:
+        found = self._json(f"stage `{stage.name}`", stage.folder / "tokens.json")
+        if not found:
+            return []
+        named = {**found, **stage.labels}
+        try:
+            return [TokenFigures(**{one.name: named[one.name] for one in fields(TokenFigures) if one.name != "role"})]
+        except KeyError as error:
+            self.problems.append(f"stage `{stage.name}`: tokens.json is not as expected ({error!r})")
             return []
 
     def _survey(self, stage: Stage) -> list[Survey]:
@@ -198,7 +266,7 @@ class _Reader:
             return []
         return [
             Survey(
-                corpus=str(found.get("corpus", stage.name)),
+                corpus=str(stage.labels.get("corpus") or found.get("corpus", stage.name)),
                 clips=found.get("clips") or {},
                 hours=found.get("hours") or {},
                 bad=found.get("bad") or {},
@@ -254,6 +322,41 @@ def _score(stage: Stage, found: Mapping[str, Any], entry: Mapping[str, Any]) -> 
         folds=_figures(entry.get("folds")),
         stage=stage,
     )
+
+
+_Judged = TypeVar("_Judged", bound=ProbeScore | TokenFigures)
+
+
+def _in_order(found: Iterable[_Judged], stages: Sequence[Stage]) -> list[_Judged]:
+    """Give every subject its role, and sort by it; equals in the order of the schedule."""
+    trained = {_trained(stage): bool(stage.labels.get("control")) for stage in stages if stage.kind == "pretrain"}
+    judged = [replace(one, role=_role(one.subject, control=trained.get(one.subject, False))) for one in found]
+    others = [one.subject for one in judged if one.subject not in trained]
+    subjects = list(dict.fromkeys([*others, *trained]))
+    return sorted(judged, key=lambda one: (get_args(Role).index(one.role), subjects.index(one.subject)))
+
+
+def _trained(stage: Stage) -> str:
+    """What the run calls the encoder of a pre-training; older runs say it in the stage's name alone."""
+    return str(stage.labels.get("subject") or stage.name.removesuffix("/pretrain"))
+
+
+def _taught(stages: Sequence[Stage]) -> set[str]:
+    """The encoders whose tokenizer had a teacher."""
+    inputs = {stage.name: stage.inputs for stage in stages}
+    return {
+        _trained(stage)
+        for stage in stages
+        if stage.kind == "pretrain" and "teacher" in inputs.get(stage.inputs.get("tokenizer", ""), {})
+    }
+
+
+def _role(subject: str, *, control: bool) -> Role:
+    if subject in (UNTRAINED, CHECKPOINT):
+        return "start"
+    if subject.startswith(LOG_MEL):
+        return "log-mel"
+    return "control" if control else "iteration"
 
 
 def _figures(found: Mapping[str, Any] | None) -> dict[str, float]:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .formats import count, duration, interval, other, percent
-from .record import ProbeScore, RunRecord
-from .verdict import Question, Verdict, Word, best_view, by_question, figure, final_verdicts, headline, role, verdicts
+from .formats import count, duration, information, interval, other, percent, points, span
+from .outcome import headline
+from .record import ProbeScore, RunRecord, TokenFigures, titled
+from .verdict import Question, Verdict, Word, best_view, by_question, figure, final_verdicts, verdicts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 BAR = 22
 STYLES: dict[Word, str] = {
     "above": "green",
-    "better": "green",
-    "no worse": "green",
     "cannot tell": "yellow",
     "below": "red",
 }
@@ -30,6 +29,9 @@ def print_summary(record: RunRecord, console: Console) -> None:
 
     for question, subjects in by_question(record.scores).items():
         console.print(score_table(question, subjects, ascii_only=console.options.ascii_only))
+        console.print()
+    if record.tokens:
+        console.print(_token_table(record.tokens))
         console.print()
     found = verdicts(record.scores)
     console.print(Text(headline(found), "bold"))
@@ -77,14 +79,14 @@ def score_table(question: Question, subjects: dict[str, list[ProbeScore]], *, as
         best = best_view(scores)
         for place, score in enumerate(scores):
             cells = [
-                subject if place == 0 else "",
+                titled(subject, score.role) if place == 0 else "",
                 score.view + (" *" if score is best and len(scores) > 1 else ""),
                 percent(score.value),
                 interval(score.low, score.high),
                 f"{score.clips}",
                 bar(score, low, high, ascii_only=ascii_only),
             ]
-            style = "" if score is best and role(subject) == "pretrained" else "dim"
+            style = "" if score is best and score.role == "iteration" else "dim"
             table.add_row(*(Text(cell, style) for cell in cells))
     table.caption = Text("\n".join(_notes(subjects)), "dim")
     table.caption_justify = "left"
@@ -97,7 +99,7 @@ def _notes(subjects: dict[str, list[ProbeScore]]) -> list[str]:
         notes.append("* the view chosen on the validation clips; verdicts compare these")
     for subject, scores in subjects.items():
         best = best_view(scores)
-        if best and role(subject) == "pretrained":
+        if best and best.role == "iteration":
             said = [other(name, value) for name, value in best.others.items()]
             if best.folds:
                 said.append(f"folds {'  '.join(map(percent, best.folds.values()))}")
@@ -106,7 +108,7 @@ def _notes(subjects: dict[str, list[ProbeScore]]) -> list[str]:
 
 
 def _findings(found: Sequence[Verdict]) -> Table:
-    """Under each question's own score, a line for each yardstick."""
+    """Under each question's own score, a line for each yardstick, with the difference from it."""
     from rich.table import Table
     from rich.text import Text
 
@@ -119,8 +121,41 @@ def _findings(found: Sequence[Verdict]) -> Table:
         for verdict in here:
             word = Text(f"  {verdict.word}", STYLES[verdict.word])
             figures = figure(verdict.theirs) if verdict.theirs else verdict.reason
-            grid.add_row(word, Text(verdict.other or verdict.against), Text(figures))
+            cells = [verdict.yardstick, figures, _difference(verdict)]
+            grid.add_row(word, *(Text(cell) for cell in cells))
     return grid
+
+
+def _difference(verdict: Verdict) -> str:
+    """How far the encoder lies above the yardstick, clip by clip: `+3.2 points [0.5 to 6.0], intervals apart`."""
+    said = []
+    if verdict.difference:
+        found = verdict.difference
+        said.append(f"{points(found.value)} [{span(found.low, found.high)}]")
+    return ", ".join([*said, "intervals apart"] if verdict.apart else said)
+
+
+def _token_table(tokens: Sequence[TokenFigures]) -> Table:
+    """What the labels of each tokenizer hold."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    title = Text("tokenizers: what a token tells (normalised mutual information)", "bold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("labels of")
+    for name in ("codes", "used", "perplexity", "class", "chance", "place", "column", "band"):
+        table.add_column(name, justify="right")
+    for one in tokens:
+        told = [one.label_information, one.label_chance]
+        told += [one.place_information, one.column_information, one.band_information]
+        cells = [titled(one.subject, one.role), f"{one.codebook_size}", f"{one.used}", f"{one.perplexity:.1f}"]
+        table.add_row(*(Text(cell) for cell in [*cells, *map(information, told)]))
+    table.caption = Text(
+        "class counts as far as it exceeds chance; place, column and band can be guessed without hearing", "dim"
+    )
+    table.caption_justify = "left"
+    return table
 
 
 def _range(scores: Sequence[ProbeScore]) -> tuple[float, float]:

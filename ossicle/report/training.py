@@ -113,13 +113,13 @@ class Training:
             return CodebookUsage(steps, counts) if counts.size else None
 
     def pictures(self, limit: int) -> list[Picture]:
-        """The first `limit` pictures.
+        """The first `limit` pictures; those without hidden patches, which a tokenizer's training leaves, are left out.
 
         Raises:
             ArtifactError: if they cannot be read
         """
         with _Arrays(self.folder / PICTURES) as arrays:
-            return [_picture(arrays, number) for number in range(limit) if f"spectrogram_{number}" in arrays]
+            return [_picture(arrays, number) for number in range(limit) if f"hidden_{number}" in arrays]
 
 
 class _Arrays:

@@ -1,24 +1,26 @@
 """What may honestly be said about an encoder, in words.
 
-Notable choices: the only statistic is whether the 95 % intervals that the tasks computed lie apart. A subject speaks
-through the view that scored best on the *validation* clips, never through its best test score. Intervals of the same
-clips that overlap do not show that two encoders are equal, only that these clips cannot tell them apart.
+Notable choices: encoders are scored on the same test clips and compared clip by clip; the word follows from whether the
+95 % interval of that difference leaves out zero, or, where the predictions are gone, from whether the two intervals lie
+apart. A subject speaks through the view that scored best on the *validation* clips, never through its best test score.
+"Cannot tell" does not mean that two encoders are equal, only that these clips do not show a difference.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from .formats import interval, percent
+from .formats import interval, percent, points, span
+from .paired import Difference, difference
 from .record import ProbeScore
 
-Word = Literal["above", "better", "no worse", "cannot tell", "below"]
-Against = Literal["untrained", "log-mel", "previous"]
+Word = Literal["above", "cannot tell", "below"]
+Against = Literal["start", "log-mel", "previous", "control"]
 CANNOT_TELL: Word = "cannot tell"
+PHRASES: dict[Word, str] = {"above": "is above", CANNOT_TELL: "cannot be told from", "below": "is below"}
 
 
 class Question(NamedTuple):
@@ -34,7 +36,7 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One pre-trained encoder against one yardstick.
+    """One iteration's encoder against one yardstick.
 
     Attributes:
         subject: the encoder judged
@@ -43,6 +45,7 @@ class Verdict:
         word: the finding
         reason: why nothing can be said; empty where something can
         ours, theirs: the scores compared, where each is known
+        difference: the first minus the second, clip by clip; None where they cannot be paired
     """
 
     question: Question
@@ -53,19 +56,39 @@ class Verdict:
     reason: str = ""
     ours: ProbeScore | None = None
     theirs: ProbeScore | None = None
+    difference: Difference | None = None
+
+    @property
+    def yardstick(self) -> str:
+        """The name of the yardstick, also of one that the run lacks."""
+        return self.other or ("untrained" if self.against == "start" else self.against)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the intervals of the two scores lie apart, which is more than a difference."""
+        if self.ours is None or self.theirs is None:
+            return False
+        return self.ours.low > self.theirs.high or self.ours.high < self.theirs.low
 
     @property
     def sentence(self) -> str:
         """The finding in one line."""
         if not self.other:
             return f"{self.question}: {self.reason}"
-        other = f"the {self.other} encoder" if self.against == "untrained" else self.other
-        link = f"cannot be told from {other}" if self.word == CANNOT_TELL else f"is {_PHRASES[self.word]} {other}"
-        tail = f" ({self.reason})" if self.reason else ""
-        return f"{self.question}: {self.subject} {link}, {figure(self.ours)} against {figure(self.theirs)}{tail}"
+        said = f"{self.question}: {self.subject} {PHRASES[self.word]} {called(self.against, self.other)}, "
+        said += f"{figure(self.ours)} against {figure(self.theirs)}"
+        if self.difference:
+            said += f": {points(self.difference.value)} [{span(self.difference.low, self.difference.high)}], paired"
+        notes = [note for note in (self.reason, "intervals apart" if self.apart else "") if note]
+        return said + (f" ({'; '.join(notes)})" if notes else "")
 
 
-_PHRASES = {"above": "above", "better": "better than", "no worse": "no worse than", "below": "below"}
+def called(against: Against, other: str) -> str:
+    """What a sentence calls a yardstick."""
+    if against == "control":
+        return f"its control “{other}”"
+    names = {"untrained": "the untrained encoder", "checkpoint": "the checkpoint", "log-mel": "log-mel features"}
+    return names.get(other, other)
 
 
 def by_question(scores: Iterable[ProbeScore]) -> dict[Question, dict[str, list[ProbeScore]]]:
@@ -77,17 +100,9 @@ def by_question(scores: Iterable[ProbeScore]) -> dict[Question, dict[str, list[P
     return found
 
 
-def role(subject: str) -> Literal["pretrained", "untrained", "log-mel"]:
-    """What a subject is in the argument."""
-    if subject == "untrained":
-        return "untrained"
-    return "log-mel" if subject.startswith("log-mel") else "pretrained"
-
-
-def pretrained(subjects: Iterable[str]) -> list[str]:
-    """The pre-trained among `subjects`, the last iteration last."""
-    found = dict.fromkeys(subject for subject in subjects if role(subject) == "pretrained")
-    return sorted(found, key=lambda subject: [int(number) for number in re.findall(r"\d+", subject)])
+def pretrained(subjects: Mapping[str, Sequence[ProbeScore]]) -> list[str]:
+    """The encoders that iterations made, controls left out, the last iteration last."""
+    return [subject for subject, found in subjects.items() if found[0].role == "iteration"]
 
 
 def best_view(scores: Sequence[ProbeScore]) -> ProbeScore | None:
@@ -100,23 +115,21 @@ def best_view(scores: Sequence[ProbeScore]) -> ProbeScore | None:
     return max(scores, key=lambda score: score.valid or 0.0, default=None)
 
 
-def compare(ours: ProbeScore, other: ProbeScore, against: Against) -> tuple[Word, str]:
+def compare(ours: ProbeScore, theirs: ProbeScore, apart: Difference | None = None) -> tuple[Word, str]:
     """Find the word for two scores, and the reason where nothing can be said.
 
-    Intervals apart: `above` (against log-mel: `better`) or `below`. Overlapping: `cannot tell`; against log-mel, whose
-    features cost no training, `no worse` if at least our whole interval lies on or above their score.
+    Args:
+        apart: their difference clip by clip; without it, intervals apart decide
     """
-    if ours.clips != other.clips:
-        return CANNOT_TELL, f"judged on {ours.clips} and on {other.clips} test clips"
-    if not all(math.isfinite(edge) for edge in (ours.low, ours.high, other.low, other.high)):
+    if ours.clips != theirs.clips:
+        return CANNOT_TELL, f"judged on {ours.clips} and on {theirs.clips} test clips"
+    if not all(math.isfinite(edge) for edge in (ours.low, ours.high, theirs.low, theirs.high)):
         return CANNOT_TELL, "an interval is missing"
-    if ours.low > other.high:
-        return ("better" if against == "log-mel" else "above"), ""
-    if ours.high < other.low:
+    if apart.low > 0 if apart else ours.low > theirs.high:
+        return "above", ""
+    if apart.high < 0 if apart else ours.high < theirs.low:
         return "below", ""
-    if against == "log-mel" and ours.low >= other.value:
-        return "no worse", ""
-    return CANNOT_TELL, "the intervals overlap"
+    return CANNOT_TELL, "the difference may be none" if apart else "the intervals overlap"
 
 
 def figure(score: ProbeScore | None) -> str:
@@ -125,76 +138,53 @@ def figure(score: ProbeScore | None) -> str:
 
 
 def verdicts(scores: Iterable[ProbeScore]) -> list[Verdict]:
-    """Judge every pre-trained subject against the untrained encoder, each log-mel baseline and its predecessor."""
+    """Judge every iteration against where it starts, log-mel and its predecessor; the last one against controls too.
+
+    Args:
+        scores: of a run, in the order of a `RunRecord`
+    """
+    scores = list(scores)
+    log_mel_anywhere = any(score.role == "log-mel" for score in scores)
     found = []
     for question, subjects in by_question(scores).items():
-        ours = pretrained(subjects)
-        for place, subject in enumerate(ours):
-            for against, other in _yardsticks(subjects, ours[:place]):
-                found.append(_judge(question, subjects, subject, against, other))
+        for subject in pretrained(subjects):
+            for against, other in _yardsticks(subjects, subject):
+                # Features without an encoder cannot be fine-tuned: where other questions have them, nothing is missing.
+                if other or against == "start" or not log_mel_anywhere:
+                    found.append(_judge(question, subjects, subject, against, other))
     return found
 
 
 def final_verdicts(found: Sequence[Verdict]) -> list[Verdict]:
     """The verdicts on the last iteration only."""
-    ours = pretrained(verdict.subject for verdict in found)
-    return [verdict for verdict in found if verdict.subject == ours[-1]] if ours else []
+    ours = list(dict.fromkeys(verdict.subject for verdict in found))
+    return [verdict for verdict in found if verdict.subject == ours[-1]]
 
 
-def headline(found: Sequence[Verdict]) -> str:
-    """The run's outcome in one or two sentences."""
-    last = final_verdicts(found)
-    if not last:
-        return "No probe has judged a pre-trained encoder of this run, so nothing can be said about it."
-    subject = _capital(last[-1].subject)
-    sentences = [
-        _tally(subject, "the untrained encoder", [v.word for v in last if v.against == "untrained" and v.other])
-    ]
-    log_mel = [v.word for v in last if v.against == "log-mel" and v.other]
-    if log_mel:
-        sentences.append(_tally("It", "log-mel features", log_mel))
-    return " ".join(sentences)
-
-
-def _yardsticks(subjects: Iterable[str], earlier: Sequence[str]) -> list[tuple[Against, str]]:
-    found: list[tuple[Against, str]] = [("untrained", "untrained" if "untrained" in subjects else "")]
-    found += [("log-mel", subject) for subject in subjects if role(subject) == "log-mel"] or [("log-mel", "")]
-    return found + [("previous", subject) for subject in earlier[-1:]]
+def _yardsticks(subjects: Mapping[str, Sequence[ProbeScore]], subject: str) -> list[tuple[Against, str]]:
+    iterations = pretrained(subjects)
+    place = iterations.index(subject)
+    roles = {name: scores[0].role for name, scores in subjects.items()}
+    found: list[tuple[Against, str]] = [("start", name) for name, role in roles.items() if role == "start"]
+    found = found or [("start", "")]
+    found += [("log-mel", name) for name, role in roles.items() if role == "log-mel"] or [("log-mel", "")]
+    found += [("previous", name) for name in iterations[max(0, place - 1) : place]]
+    if subject == iterations[-1]:
+        found += [("control", name) for name, role in roles.items() if role == "control"]
+    return found
 
 
 def _judge(
-    question: Question, subjects: dict[str, list[ProbeScore]], subject: str, against: Against, other: str
+    question: Question, subjects: Mapping[str, Sequence[ProbeScore]], subject: str, against: Against, other: str
 ) -> Verdict:
     ours, theirs = best_view(subjects[subject]), best_view(subjects.get(other, []))
+    apart = None
     if not other:
-        what = "untrained encoder" if against == "untrained" else "log-mel baseline"
+        what = "untrained encoder" if against == "start" else "log-mel baseline"
         word, reason = CANNOT_TELL, f"the run has no {what} to compare with"
     elif ours is None or theirs is None:
         word, reason = CANNOT_TELL, "the views lack the validation score to choose one by"
     else:
-        word, reason = compare(ours, theirs, against)
-    return Verdict(question, subject, against, other, word, reason, ours, theirs)
-
-
-def _tally(subject: str, other: str, words: Sequence[Word]) -> str:
-    if not words:
-        return f"{subject} has nothing to be compared with: the run has no probe of {other}."
-    said = [(word, words.count(word)) for word in ("above", "better", "no worse", "below") if word in words]
-    unknown = words.count(CANNOT_TELL)
-    if not said:
-        return f"{subject} cannot be told from {other} in {_of(unknown, len(words))}."
-    word, number = said[0]
-    parts = [f"{_PHRASES[word]} {other} in {_of(number, len(words))}"]
-    parts += [f"{word} in {number}" for word, number in said[1:]]
-    end = f"; {unknown} cannot tell" if unknown else ""
-    return f"{subject} is {' and '.join(parts)}{end}."
-
-
-def _of(number: int, total: int) -> str:
-    if number < total:
-        return f"{number} of {total} comparisons"
-    return {1: "the one comparison", 2: "both comparisons"}.get(total, f"all {total} comparisons")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+        apart = difference(ours, theirs)
+        word, reason = compare(ours, theirs, apart)
+    return Verdict(question, subject, against, other, word, reason, ours, theirs, apart)

@@ -264,7 +264,7 @@ def train_toy(
         found = train(
             objective or Follow(),
             Frames(),
-            batches(),
+            lambda first: batches(),
             settings,
             folder=folder,
             seed=3,
@@ -389,7 +389,7 @@ def test_the_trainer_still_has_the_private_names_that_the_engine_uses(
     monkeypatch.setattr("ossicle.core.engine.request_stop", look)
     train_toy(tmp_path, stop=raising(signal.SIGTERM, 2))
     assert seen[0]["_max_num_steps"] == 12
-    assert seen[0]["_step_nr"] == 2
+    assert seen[0]["_step_nr"] == 3
     assert {"_metric_bag", "_base_wall_time", "_wall_watch"} <= seen[0].keys()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from ossicle.core.errors import ArtifactError
-from ossicle.core.store import CARD, Artifact, Store
+from ossicle.core.store import CARD, RUN, Artifact, Store, find_artifact
 
 KEY = "0123456789abcdef" * 4
 
@@ -84,3 +85,14 @@ def test_a_damaged_card_is_told_with_the_remedy(damage: bytes, tmp_path: Path) -
 def test_a_folder_that_is_no_artifact(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nothing is no artifact: it holds no card\.json"):
         _ = Artifact(tmp_path / "nothing").card
+
+
+def test_a_run_stands_for_its_last_encoder_that_is_no_control(tmp_path: Path) -> None:
+    stages = [
+        {"kind": "pretrain", "artifact": "old"},
+        {"kind": "pretrain", "artifact": "own", "labels": {"control": False}},
+        {"kind": "pretrain", "artifact": "control", "labels": {"control": True}},
+        {"kind": "evaluate", "artifact": "scores"},
+    ]
+    (tmp_path / RUN).write_text(json.dumps({"stages": stages}))
+    assert find_artifact(tmp_path).path == tmp_path / "own"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,15 @@ from torch import Tensor
 
 from ossicle.audio.kaldi_fbank import KaldiFbank
 from ossicle.core.data import AudioBatch, Grid, PatchBatch
+from ossicle.core.loading import load_plugins
 from ossicle.encoders.beats import Beats
-from ossicle.encoders.released import Released, convert_released, our_name, read_released
+from ossicle.encoders.checkpoint import encoder_of, head_of
+from ossicle.encoders.released import Released, convert_released, read_released
+from ossicle.encoders.released_names import weight_names
 
 CASES = ["deepnorm", "deepnorm_b320", "glu", "postnorm_relonly", "prenorm", "finetuned", "tokenizer"]
 RUNS = ["full", "padded"]
+CATALOG = load_plugins().catalog
 
 
 class Case:
@@ -47,12 +52,38 @@ def front_end(released: Released) -> KaldiFbank:
     return KaldiFbank(released.front_end.model_copy(update={"padding": "released"}))
 
 
+def encoder(released: Released) -> Beats:
+    """The encoder of any checkpoint, also that inside a tokenizer."""
+    built = encoder_of(replace(released, kind="encoder"), CATALOG)
+    assert isinstance(built, Beats)
+    return built
+
+
+def test_every_golden_file_is_tested(golden: Path):
+    # The quantiser's in tests/tokenizers/test_golden.py, the filter banks of all in tests/audio/test_kaldi_fbank.py.
+    tested = {*CASES, "basewidth", "quantizer_ema"}
+    assert {path.name.split(".")[0] for path in golden.glob("*.npz")} == tested
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("name", CASES)
+def test_patch_embeddings(golden: Path, name: str, run: str):
+    case, released = Case(golden, name, run), read_released(golden / f"{name}.pt")
+    stem, patches = encoder(released).stem, case.patches(released).patches
+    with torch.no_grad():
+        embedded = stem.embed(patches)
+        torch.testing.assert_close(stem.norm(embedded), case["patch_embeddings"], atol=1e-4, rtol=1e-4)
+    if "patch_conv" in case:
+        expected = case["patch_conv"].flatten(2).transpose(1, 2)
+        torch.testing.assert_close(embedded, expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("name", CASES)
 def test_features_and_layers(golden: Path, name: str, run: str):
     case, released = Case(golden, name, run), read_released(golden / f"{name}.pt")
     with torch.no_grad():
-        encoded = released.build_encoder()(case.patches(released), layers=True)
+        encoded = encoder(released)(case.patches(released), layers=True)
     assert len(encoded.layers) == released.config.shape.layers + 1
     for index, layer in enumerate(encoded.layers[1:]):
         if f"layer_{index}" in case:
@@ -68,40 +99,44 @@ def test_features_and_layers(golden: Path, name: str, run: str):
 def test_features_from_the_waveform(golden: Path, name: str, run: str):
     case, released = Case(golden, name, run), read_released(golden / f"{name}.pt")
     with torch.no_grad():
-        encoded = released.build_encoder()(front_end(released)(case.audio()))
+        encoded = encoder(released)(front_end(released)(case.audio()))
     torch.testing.assert_close(encoded.sequence, case["features"], atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_position_embedding(golden: Path, run: str):
-    case, released = Case(golden, "deepnorm", run), read_released(golden / "deepnorm.pt")
-    batch, encoder = case.patches(released), released.build_encoder()
+@pytest.mark.parametrize("name", CASES)
+def test_position_embedding(golden: Path, name: str, run: str):
+    case, released = Case(golden, name, run), read_released(golden / f"{name}.pt")
+    batch, beats = case.patches(released), encoder(released)
     with torch.no_grad():
-        stem = encoder.stem(batch.patches)
-        torch.testing.assert_close(stem, case["post_extract_proj"], atol=1e-4, rtol=1e-4)
-        embedding = encoder.conv_position(stem.masked_fill(~batch.valid[..., None], 0.0))
+        stem = beats.stem(batch.patches)
+        if "post_extract_proj" in case:
+            torch.testing.assert_close(stem, case["post_extract_proj"], atol=1e-4, rtol=1e-4)
+        embedding = beats.conv_position(stem.masked_fill(~batch.valid[..., None], 0.0))
     torch.testing.assert_close(embedding.transpose(1, 2), case["pos_conv"], atol=1e-4, rtol=1e-4)
 
 
 def test_position_bias(golden: Path):
-    encoder = read_released(golden / "deepnorm.pt").build_encoder()
+    bias = encoder(read_released(golden / "deepnorm.pt")).stack.bias
     expected = Case(golden, "deepnorm", "padded")["position_bias"]
-    assert torch.equal(encoder.stack.bias(80), expected)
-    assert torch.equal(encoder.stack.bias(80, torch.arange(80)[None])[0], expected)
+    assert bias is not None
+    assert torch.equal(bias(80), expected)
+    assert torch.equal(bias(80, torch.arange(80)[None])[0], expected)
 
 
 @pytest.mark.parametrize("name", ["deepnorm", "deepnorm_b320", "prenorm"])
 def test_gradient_norms(golden: Path, name: str):
     case, released = Case(golden, name, "full"), read_released(golden / f"{name}.pt")
-    encoder = released.build_encoder()
-    sequence = encoder(case.patches(released)).sequence
+    beats = encoder(released)
+    sequence = beats(case.patches(released)).sequence
     target = np.random.RandomState(7).standard_normal(sequence.shape).astype(np.float32)
     loss = (sequence * torch.from_numpy(target)).sum()
     loss.backward()
     assert loss.item() == pytest.approx(float(case.arrays["grad/loss"]), abs=1e-3)
-    parameters = dict(encoder.named_parameters())
+    parameters, names = dict(beats.named_parameters()), weight_names(released.config)
     for theirs, norm in zip(case.arrays["grad/names"].tolist(), case.arrays["grad/norms"].tolist(), strict=True):
-        gradient = parameters[our_name(theirs)].grad
+        gradient = parameters[names[theirs]].grad
+        assert gradient is not None
         # A key's bias shifts all logits of a query alike, so its gradient is zero but for rounding.
         assert gradient.norm().item() == pytest.approx(norm, rel=1e-3, abs=5e-5), theirs
 
@@ -111,7 +146,7 @@ def test_probabilities_of_a_fine_tuned_encoder(golden: Path, run: str):
     case, released = Case(golden, "finetuned", run), read_released(golden / "finetuned.pt")
     assert released.kind == "fine_tuned"
     with torch.no_grad():
-        logits = released.build_head()(released.build_encoder()(case.patches(released)))
+        logits = head_of(released, CATALOG)(encoder(released)(case.patches(released)))
     torch.testing.assert_close(logits.sigmoid(), case["probs"], atol=1e-5, rtol=0)
 
 
@@ -142,7 +177,8 @@ def base_width_weights(keys: list[str], shapes: dict[str, tuple[int, ...]], seed
 
 def released_shapes(keys: list[str], encoder: Beats) -> dict[str, tuple[int, ...]]:
     ours = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
-    shapes = {key: ours[our_name(key)] for key in keys}
+    names = weight_names(encoder.config)
+    shapes = {key: ours[names[key]] for key in keys}
     shapes["patch_embedding.weight"] = (encoder.config.shape.patch_width, 1, 16, 16)
     return {key: (1, *shape, 1, 1) if key.endswith("grep_a") else shape for key, shape in shapes.items()}
 
@@ -159,5 +195,5 @@ def test_base_width(golden: Path, run: str):
 
     released = convert_released({"cfg": cfg, "model": weights})
     with torch.no_grad():
-        encoded = released.build_encoder()(case.patches(released))
+        encoded = encoder(released)(case.patches(released))
     torch.testing.assert_close(encoded.sequence, case["features"], atol=1e-4, rtol=1e-4)

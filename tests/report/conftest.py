@@ -12,9 +12,16 @@ import pytest
 
 HOSTILE = '<script>alert("x")</script>&.wav'
 CLIPS = {"train": 960, "valid": 192, "test": 400}
+CONTROL = "untrained teacher"
 CENTRES = {
-    "linear_probe": {"iteration 1": 0.55, "iteration 2": 0.66, "untrained": 0.38, "log-mel": 0.61},
-    "knn_probe": {"iteration 1": 0.44, "iteration 2": 0.47, "untrained": 0.41, "log-mel": 0.58},
+    "linear_probe": {"untrained": 0.38, "iteration 1": 0.55, "iteration 2": 0.66, CONTROL: 0.65, "log-mel": 0.60},
+    "knn_probe": {"untrained": 0.36, "iteration 1": 0.44, "iteration 2": 0.56, CONTROL: 0.55, "log-mel": 0.57},
+}
+# codes, used, perplexity; what a token tells of the class, that by chance, of its place, its column and its band
+TOKENS: dict[str, tuple[Any, ...]] = {
+    "iteration 1": (1024, 457, 91.2, 0.0492, 0.0141, 0.171, 0.033, 0.102),
+    "iteration 2": (256, 210, 162.4, 0.0612, 0.0103, 0.384, 0.171, 0.208),
+    CONTROL: (256, 198, 140.8, 0.0127, 0.0098, 0.965, 0.611, 0.402),
 }
 
 
@@ -26,6 +33,7 @@ class FakeRun:
         self.folder.mkdir(parents=True)
         self.store = folder / "runs" / ".store"
         self.random = np.random.default_rng(0)
+        self.hardness = np.random.default_rng(1).normal(size=10_000)
         self.run: dict[str, Any] = {
             "name": name,
             "command": f"ossicle run experiments/{name}.yaml",
@@ -48,7 +56,15 @@ class FakeRun:
         return self.folder
 
     def stage(
-        self, name: str, kind: str, *, seconds: float = 5.0, reused: bool = False, card: Any = None, **inputs: str
+        self,
+        name: str,
+        kind: str,
+        *,
+        seconds: float = 5.0,
+        reused: bool = False,
+        card: Any = None,
+        labels: Any = None,
+        **inputs: str,
     ) -> Path:
         """Add a stage with an empty artifact, and give the artifact's folder."""
         key = hashlib.sha256(name.encode()).hexdigest()[:12]
@@ -56,7 +72,8 @@ class FakeRun:
         artifact.mkdir(parents=True)
         (artifact / "card.json").write_text(json.dumps({"kind": kind, "key": key, "name": name, **(card or {})}))
         entry = {"name": name, "kind": kind, "key": key, "artifact": f"../.store/{artifact.name}"}
-        self.run["stages"].append({**entry, "reused": reused, "seconds": seconds, "inputs": inputs})
+        entry |= {"reused": reused, "seconds": seconds, "inputs": inputs, "labels": labels or {}}
+        self.run["stages"].append(entry)
         return artifact
 
     def survey(self, corpus: str = "gm_notes", bad_path: str = HOSTILE) -> None:
@@ -81,11 +98,52 @@ class FakeRun:
         """Add a tokenizer that needed no training."""
         self.stage(f"{name}/tokenizer", "tokenizer", seconds=0.2, reused=reused, corpus="gm_notes/survey")
 
+    def distil(self, name: str, *, teacher: str, steps: int = 500, codes: int = 256) -> Path:
+        """Add a tokenizer that was trained, with curves and codebook use."""
+        artifact = self.stage(f"{name}/tokenizer", "tokenizer", seconds=64.0, teacher=teacher)
+        records = [
+            {
+                "step": step,
+                "loss": 0.3 + 0.6 * float(np.exp(-4 * step / steps)),
+                "cosine": 0.75 * (1 - float(np.exp(-4 * step / steps))),
+                "commitment": 0.05 + 0.1 * float(np.exp(-6 * step / steps)),
+                "label_perplexity": 160.0,
+                "labels_used": 210,
+            }
+            for step in range(10, steps + 1, 10)
+        ]
+        (artifact / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
+        counts = self.random.poisson(40, (5, codes))
+        np.savez(artifact / "codebook_usage.npz", steps=np.arange(100, 501, 100), counts=counts)
+        tokens = {f"tokens_{number}": np.zeros(96, np.int64) for number in range(2)}
+        np.savez(artifact / "pictures.npz", column_seconds=0.16, spectrogram_0=np.zeros((192, 128)), **tokens)
+        return artifact
+
+    def tokens(self, subject: str, *, corpus: str = "gm_notes", labelled: bool = True) -> None:
+        """Add the figures of a tokenizer's labels."""
+        names = ("codebook_size", "used", "perplexity", "label_information", "label_chance")
+        names += ("place_information", "column_information", "band_information")
+        found = dict(zip(names, TOKENS[subject], strict=True)) | {"clips": 960}
+        if not labelled:
+            found |= {"label_information": None, "label_chance": None}
+        labels = {"corpus": corpus, "subject": subject}
+        artifact = self.stage(f"tokens/{corpus}/{subject}", "tokens", labels=labels, tokenizer=f"{subject}/tokenizer")
+        (artifact / "tokens.json").write_text(json.dumps({**labels, **found}))
+
     def pretrain(
-        self, name: str, *, steps: int = 1500, columns: int = 12, codes: int = 1024, path: str = HOSTILE
+        self,
+        name: str,
+        *,
+        steps: int = 1500,
+        columns: int = 12,
+        codes: int = 1024,
+        path: str = HOSTILE,
+        control: bool = False,
     ) -> Path:
         """Add a pre-training with curves, codebook use and pictures."""
-        artifact = self.stage(f"{name}/pretrain", "pretrain", seconds=131.0, tokenizer=f"{name}/tokenizer")
+        labels = {"subject": name, "control": control}
+        source = f"{name}/tokenizer"
+        artifact = self.stage(f"{name}/pretrain", "pretrain", seconds=131.0, labels=labels, tokenizer=source)
         records = [self._record(step, steps, codes) for step in range(10, steps + 1, 10)]
         (artifact / "metrics.jsonl").write_text("\n".join(json.dumps(record) for record in records) + "\n")
         weights = 1 / np.arange(1, codes + 1) ** 0.9
@@ -102,7 +160,9 @@ class FakeRun:
 
         The folds, from 1, score a percent more each than the one before.
         """
-        artifact = self.stage(f"{task}/{corpus}/{subject}", "evaluate", features=f"features/{corpus}/{subject}")
+        labels = {"task": task, "corpus": corpus, "subject": subject}
+        source = f"features/{corpus}/{subject}"
+        artifact = self.stage(f"{task}/{corpus}/{subject}", "evaluate", labels=labels, features=source)
         views = [(view, centre + shift) for view, shift in (("mean", -0.04), ("bands", 0.0), ("mean+max", 0.005))]
         scores = [
             {
@@ -118,8 +178,19 @@ class FakeRun:
             }
             for view, value in views
         ]
-        found = {"task": task, "corpus": corpus, "subject": subject, "scores": scores}
-        (artifact / "scores.json").write_text(json.dumps(found))
+        (artifact / "scores.json").write_text(json.dumps({**labels, "multi_label": False, "scores": scores}))
+        if centre >= 0:
+            predictions = {f"scores/{view}": self._predictions(clips, value) for view, value in views}
+            truth = np.eye(16, dtype=bool)[np.arange(clips) % 16]
+            np.savez(artifact / "predictions.npz", clips=np.arange(clips), truth=truth, **predictions)
+
+    def _predictions(self, clips: int, accuracy: float) -> Any:
+        """(clips, 16) logits of which the given share is right: on clips that are easy for every subject, mostly."""
+        found = self.random.normal(size=(clips, 16))
+        felt = self.hardness[:clips] + 0.6 * self.random.normal(size=clips)
+        right = felt.argsort().argsort() < round(accuracy * clips)
+        found[np.arange(clips), np.arange(clips) % 16] = np.where(right, 9.0, -9.0)
+        return found.astype(np.float32)
 
     def _record(self, step: int, steps: int, codes: int) -> dict[str, float]:
         done = step / steps
@@ -160,9 +231,14 @@ class FakeRun:
 
 def _quickstart(run: FakeRun) -> FakeRun:
     run.survey()
-    for place, name in enumerate(("iteration 1", "iteration 2")):
-        run.tokenizer(name, reused=place == 0)
-        run.pretrain(name)
+    run.tokenizer("iteration 1", reused=True)
+    run.pretrain("iteration 1")
+    run.distil("iteration 2", teacher="iteration 1/pretrain")
+    run.pretrain("iteration 2", codes=256)
+    run.distil(CONTROL, teacher="untrained")
+    run.pretrain(CONTROL, codes=256, control=True)
+    for name in TOKENS:
+        run.tokens(name)
     for task, centres in CENTRES.items():
         for subject, centre in centres.items():
             run.evaluate(task, subject, centre)
@@ -178,7 +254,7 @@ def empty_run(tmp_path: Path) -> FakeRun:
 
 @pytest.fixture
 def quickstart(empty_run: FakeRun) -> FakeRun:
-    """Two iterations, two probes, a survey and a warning."""
+    """Two iterations and a control, two probes, a survey and a warning."""
     return _quickstart(empty_run)
 
 

@@ -25,7 +25,7 @@ def browse(page: Path, profile: Path, *flags: str) -> subprocess.CompletedProces
 
 def test_sections_and_a_quiet_console(report: Path, tmp_path: Path) -> None:
     done = browse(report, tmp_path, "--dump-dom")
-    for name in ("probes", "training", "codebook", "pictures", "corpora", "stages", "reproduce"):
+    for name in ("probes", "tokens", "training", "codebook", "pictures", "corpora", "stages", "reproduce"):
         assert f'<section id="{name}"' in done.stdout
     assert "<script" not in done.stdout
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []

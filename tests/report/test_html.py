@@ -16,7 +16,7 @@ from ossicle.report import write_report
 from ossicle.report.figures import thin
 from ossicle.report.training import Curve
 
-SECTIONS = ("probes", "training", "codebook", "pictures", "corpora", "stages", "reproduce")
+SECTIONS = ("probes", "tokens", "training", "codebook", "pictures", "corpora", "stages", "reproduce")
 
 
 @dataclass
@@ -32,7 +32,9 @@ def sections(page: str) -> list[str]:
 def test_every_section(report: Path) -> None:
     page = report.read_text()
     assert tuple(sections(page)) == SECTIONS
-    assert page.index("is above the untrained encoder") < page.index("1 warning") < page.index('id="probes"')
+    assert (
+        page.index("Its gain cannot be put down to its teacher.") < page.index("1 warning") < page.index('id="probes"')
+    )
     for text in ("iteration 2/pretrain", "label entropy", "Grad norm", "FluidR3 GM", "MIT", "3f9a1c0e77d2", "reused"):
         assert text in page
     assert "ossicle run experiments/quickstart.yaml" in page
@@ -45,7 +47,7 @@ def test_self_contained_and_small(report: Path) -> None:
     assert all(target.startswith(("#", "data:")) for target in re.findall(r'(?:src|href)="([^"]*)"', page))
     assert "<script" not in page
     assert "@import" not in page
-    assert len(page) < 500_000
+    assert len(page) < 700_000
 
 
 def test_what_the_run_wrote_is_escaped(report: Path) -> None:
@@ -110,17 +112,89 @@ def test_missing_pieces_are_left_out_or_named(empty_run: Any) -> None:
 
 
 def test_training_without_known_metrics(empty_run: Any) -> None:
-    artifact = empty_run.stage("teacher/distil", "tokenizer")
-    (artifact / "metrics.jsonl").write_text('{"step": 1, "cosine": 0.1}\n{"step": 2, "cosine": 0.4}')
+    artifact = empty_run.stage("mine/tokenizer", "tokenizer")
+    (artifact / "metrics.jsonl").write_text('{"step": 1, "novelty": 0.1}\n{"step": 2, "novelty": 0.4}')
     page = write_report(empty_run.write()).read_text()
     assert "Further metrics (1)" in page
-    assert "Cosine" in page
+    assert "Novelty" in page
+
+
+def test_a_distillation_is_not_described_as_a_pretraining(empty_run: Any) -> None:
+    empty_run.distil("iteration 2", teacher="iteration 1/pretrain")
+    page = write_report(empty_run.write()).read_text()
+    assert sections(page) == ["probes", "training", "codebook", "stages", "reproduce"]
+    assert "Cosine to the teacher" in page
+    assert "One minus the cosine" in page
+    assert "in nats" not in page
+    assert "Left out" not in page
+
+
+def test_the_trainings_of_judges_are_folded(empty_run: Any) -> None:
+    empty_run.evaluate("fine_tune", "iteration 1", 0.5)
+    (path,) = empty_run.store.glob("evaluate-*")
+    (path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0, "accuracy": 0.5}')
+    page = write_report(empty_run.write()).read_text()
+    assert "<details><summary>fine_tune/gm_notes/iteration 1</summary>" in page
+    assert "Training clips classified right" in page
+    assert "in nats" not in page
 
 
 @pytest.mark.parametrize("columns", [1, 62])
 def test_short_and_long_clips(empty_run: Any, columns: int) -> None:
     empty_run.pretrain("iteration 1", columns=columns, path="clip.wav")
     assert 'class="veil"' in write_report(empty_run.write()).read_text()
+
+
+def test_controls_are_hollow_and_named(report: Path) -> None:
+    page = report.read_text()
+    drawing = page[page.index('<figure class="wide">') :].partition("</svg>")[0]
+    assert "untrained teacher (control)" in drawing
+    assert "var(--page)" in drawing
+    assert "var(--warm)" in drawing
+    legend = page[page.index('<ul class="legend"') :].partition("</ul>")[0]
+    assert re.findall(r'class="([\w-]+)"></i>([\w-]+)', legend) == [
+        ("start", "untrained"),
+        ("log-mel", "log-mel"),
+        ("iteration", "iteration"),
+        ("control", "control"),
+    ]
+    assert "A control is trained like an iteration" in page
+
+
+def test_without_a_control_none_is_mentioned(empty_run: Any) -> None:
+    empty_run.evaluate("probe", "iteration 1", 0.5)
+    empty_run.evaluate("probe", "untrained", 0.4)
+    page = re.sub(r"<style>.*?</style>", "", write_report(empty_run.write()).read_text(), flags=re.DOTALL)
+    assert "control" not in page
+    assert "var(--page)" not in page
+
+
+def test_paired_differences_stand_beside_the_word(report: Path) -> None:
+    page = report.read_text().replace("\xa0", " ")
+    item = page[page.index('<span class="who">log-mel</span>') :].partition("</li>")[0]
+    assert re.search(r'<span class="gap">\+6\.0 points</span> <span class="range">\d\.\d to \d+\.\d</span>', item)
+    assert "intervals apart" not in item
+    item = page[page.index('<span class="who">untrained</span>') :].partition("</li>")[0]
+    assert "intervals apart" in item
+
+
+def test_tokens(report: Path) -> None:
+    section = report.read_text().partition('<section id="tokens">')[2].partition("</section>")[0]
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>\s*(<td.*?)</tr>", section, re.S)]
+    assert rows == [
+        ["iteration", "1", "1,024", "457", "91.2", "0.049", "0.014", "0.171", "0.033", "0.102", "960"],
+        ["iteration", "2", "256", "210", "162.4", "0.061", "0.010", "0.384", "0.171", "0.208", "960"],
+        ["untrained", "teacher", "control", "256", "198", "140.8", "0.013", "0.010", "0.965", "0.611", "0.402", "960"],
+    ]
+    assert section.count("<svg") == 2
+
+
+def test_tokens_of_a_corpus_without_classes(empty_run: Any) -> None:
+    empty_run.tokens("iteration 1", labelled=False)
+    section = write_report(empty_run.write()).read_text().partition('<section id="tokens">')[2]
+    assert "nothing can be said of classes" in section
+    assert "What a token tells of the class" not in section
+    assert "What a token tells of its place" in section
 
 
 def test_folds_are_shown_where_there_are(empty_run: Any) -> None:
@@ -149,7 +223,7 @@ def test_odd_numbers_are_drawn(empty_run: Any) -> None:
     empty_run.evaluate("probe", "log-mel $x^2$", float("nan"))
     page = write_report(empty_run.write()).read_text()
     assert "7 of 7 codes labelled nothing" in page
-    assert "log-mel $x^2$ · mean" in page
+    assert ">log-mel $x^2$<" in page
 
 
 def test_long_training_is_thinned() -> None:
@@ -161,8 +235,12 @@ def test_long_training_is_thinned() -> None:
     assert max(curve.values) == 99.0
 
 
-def test_same_run_same_report(quickstart: Any) -> None:
-    folder = quickstart.write()
+def test_same_run_same_report(empty_run: Any) -> None:
+    empty_run.pretrain("iteration 1")
+    empty_run.tokens("iteration 1")
+    for subject in ("untrained", "iteration 1"):
+        empty_run.evaluate("probe", subject, 0.5)
+    folder = empty_run.write()
     assert write_report(folder).read_text() == write_report(folder).read_text()
     assert not list(folder.glob("*.part"))
 

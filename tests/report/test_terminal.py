@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -26,10 +27,17 @@ def test_summary(quickstart: Any) -> None:
     text = shown(folder)
     assert "linear_probe on gm_notes: accuracy" in text
     assert "66.0 %   61.5–70.5" in text
-    assert "Iteration 2 is above the untrained encoder in 1 of 2 comparisons; 1 cannot tell." in text
+    flat = " ".join(text.split())
+    assert (
+        "Iteration 2 is above the untrained encoder and iteration 1 in every comparison, but cannot be told from its"
+        " control “untrained teacher” in any comparison." in flat
+    )
+    assert "untrained teacher (control) 256 198 140.8 0.013 0.010 0.965 0.611 0.402" in flat
+    assert re.search(r"above +untrained +38\.0 % \[33\.5–42\.5] +\+28\.0 points \[.* to .*], ", text)
+    assert re.search(r"cannot tell +untrained teacher +65\.0 % \[60\.5–69\.5] +\+1\.0 points \[−.* to .*] *\n", text)
     assert "warning: [bold]not markup[/bold]" in text
     assert f"report: {folder / 'report.html'}" in text
-    assert "13 stages (1 reused) in 5 min 12 s" in text
+    assert "20 stages (1 reused) in 5 min 12 s" in text
 
 
 def test_folds_and_further_metrics_of_the_view_that_is_compared(empty_run: Any) -> None:

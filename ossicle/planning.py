@@ -1,0 +1,384 @@
+"""What an experiment would make, and what that costs: parameters, operations, memory, time.
+
+Notable choices: stages that train are known by the `TrainingConfig` among their settings, so that a stranger's are
+planned like our own; two that would train the same parts in the same way are weighed once. Corpora need not be there:
+what depends on them (keys, what is done, classes, the length of clips) is then assumed or left open, and said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from .checking import CheckedExperiment, compose, corpus_problems
+from .core.config import PartChoice
+from .core.corpus import Manifest
+from .core.cost import Noise, StepCost, count_step
+from .core.display import Silent
+from .core.errors import CorpusError, OssicleError
+from .core.evaluation import folds_of
+from .core.experiment import TrainingConfig, parts_of, resolved_yaml
+from .core.running import Corpora
+from .core.sketches import Sketches
+from .core.stages import Stage, describe, stage_key, training_of
+from .core.store import Artifact, Store
+from .measuring import calibration, measured, stand_in
+from .running import DEFAULT_OUT, STORE
+
+ASSUMED_CLASSES = 2
+"""Of a corpus whose labels are not known yet."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A few optimiser steps that were taken on this machine.
+
+    Attributes:
+        clips: clips in each of them
+        seconds: of one step
+        bytes: memory that they took
+    """
+
+    clips: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class PlannedTraining:
+    """A training of a stage.
+
+    Attributes:
+        settings: how it runs
+        runs: how often it runs, once for each fold
+        noise: clips like those of its corpus
+        cost: what a step costs
+        calibration: steps that were taken, if any were
+    """
+
+    settings: TrainingConfig
+    runs: int
+    noise: Noise
+    cost: StepCost
+    calibration: Calibration | None = None
+
+    @property
+    def clips(self) -> int:
+        """Clips in a step, over all devices."""
+        return max(1, int(self.settings.batch_seconds / self.noise.seconds))
+
+    @property
+    def steps(self) -> int:
+        """Steps of all runs."""
+        return self.settings.steps * self.runs
+
+    @property
+    def patches(self) -> int:
+        """Patches that it sees in all."""
+        return self.cost.patches * self.clips * self.steps
+
+    @property
+    def step_flops(self) -> int:
+        return self.cost.flops * self.clips
+
+    @property
+    def flops(self) -> int:
+        return self.step_flops * self.steps
+
+    @property
+    def bytes(self) -> int:
+        """Estimated memory of one device that takes a whole batch."""
+        return self.cost.fixed_bytes + self.cost.clip_bytes * self.clips
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected time on one such device as was calibrated on."""
+        if self.calibration is None:
+            return None
+        return self.calibration.seconds * self.clips / self.calibration.clips * self.steps
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage of a plan.
+
+    Attributes:
+        key: its content key; None where a corpus is not known
+        artifact: what an earlier run made
+        training: None if it trains nothing, or what it trains cannot be told
+        unknown: why what it trains cannot be told
+    """
+
+    stage: Stage
+    key: str | None = None
+    artifact: Artifact | None = None
+    training: PlannedTraining | None = None
+    unknown: str = ""
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """What it is still going to take."""
+        if self.artifact is not None:
+            return 0.0
+        return self.training.seconds if self.training else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment would make.
+
+    Attributes:
+        stages: inputs first
+        open: what is assumed or left open, and why
+        price_per_hour: of this machine
+    """
+
+    name: str
+    stages: Sequence[PlannedStage]
+    open: Sequence[str] = ()
+    price_per_hour: float | None = None
+
+    @property
+    def to_train(self) -> list[PlannedTraining]:
+        """The trainings that are not done."""
+        return [planned.training for planned in self.stages if planned.training and planned.artifact is None]
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected time of all trainings that are not done; None without a calibration."""
+        found = [training.seconds for training in self.to_train]
+        known = [seconds for seconds in found if seconds is not None]
+        return sum(known) if len(known) == len(found) else None
+
+    def cost(self, seconds: float | None) -> float | None:
+        """The price of so much time on this machine."""
+        return None if seconds is None or self.price_per_hour is None else seconds / 3600 * self.price_per_hour
+
+    def plain(self) -> dict[str, Any]:
+        """The plan as data for JSON; memory in bytes, times in seconds."""
+        return {
+            "name": self.name,
+            "open": list(self.open),
+            "stages": [_plain_stage(self, planned) for planned in self.stages],
+            "to_do": {
+                "trainings": len(self.to_train),
+                "flops": sum(training.flops for training in self.to_train),
+                "seconds": self.seconds,
+                "cost": self.cost(self.seconds),
+            },
+        }
+
+
+def _plain_stage(plan: Plan, planned: PlannedStage) -> dict[str, Any]:
+    stage, training = planned.stage, planned.training
+    plain: dict[str, Any] = {
+        "name": stage.name,
+        "kind": stage.kind,
+        "inputs": dict(stage.inputs),
+        "key": planned.key,
+        "done": None if planned.key is None else planned.artifact is not None,
+        "spent_seconds": planned.artifact.card["seconds"] if planned.artifact else None,
+        "training": None,
+    }
+    if planned.unknown:
+        plain["unknown"] = planned.unknown
+    if training is not None:
+        plain["training"] = {
+            "steps": training.steps,
+            "runs": training.runs,
+            "clips_per_step": training.clips,
+            "clip_seconds": training.noise.seconds,
+            "parameters": training.cost.parameters,
+            "kept_parameters": dict(training.cost.kept),
+            "patches_per_clip": training.cost.patches,
+            "patches": training.patches,
+            "flops_per_step": training.step_flops,
+            "flops": training.flops,
+            "estimated_bytes": training.bytes,
+            "estimated_bytes_fixed": training.cost.fixed_bytes,
+            "estimated_bytes_per_clip": training.cost.clip_bytes,
+            "calibration": asdict(training.calibration) if training.calibration else None,
+            "expected_seconds": training.seconds,
+            "expected_cost": plan.cost(training.seconds),
+        }
+    return plain
+
+
+def plan(
+    experiment: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path = DEFAULT_OUT,
+    calibrate: bool = False,
+    price_per_hour: float | None = None,
+    on_stage: Callable[[str], None] = lambda name: None,
+) -> Plan:
+    """Plan an experiment; nothing of it is made.
+
+    Args:
+        experiment: path of its YAML
+        overrides: `dotted.path=VALUE`, laid over the YAML
+        out: folder of runs, in whose store is looked for what is done
+        calibrate: whether to take a few optimiser steps of every training on this machine
+        price_per_hour: of this machine
+        on_stage: told of every stage before it is weighed
+
+    Raises:
+        ConfigError: if the experiment cannot run as written, whatever its corpora
+    """
+    checked = compose(Path(experiment), overrides)
+    corpora = KnownCorpora()
+    problems = corpus_problems(checked.resolved, corpora, prepare=False)
+    found = [*map(str, problems), *_unrendered(checked, corpora)]
+    stages = list(_located(checked.stages, Store(Path(out) / STORE), corpora))
+    stages = list(_weighed(stages, checked, corpora, on_stage))
+    if calibrate:
+        stages = list(_calibrated(stages, checked, on_stage))
+    return Plan(checked.experiment.name, stages, found, price_per_hour)
+
+
+class KnownCorpora(Corpora):
+    """Corpora that are read where they are there, and never prepared."""
+
+    def __init__(self) -> None:
+        super().__init__(Silent())
+        self._unknown: dict[PartChoice, Manifest] = {}
+
+    def manifest(self, choice: PartChoice) -> Manifest:
+        """Its clips, or none where they cannot be listed."""
+        if choice in self._unknown:
+            return self._unknown[choice]
+        corpus = self.corpus(choice)
+        try:
+            if corpus.is_ready and not corpus.problems():
+                return super().manifest(choice)
+        except CorpusError:
+            pass
+        multi_label = bool(getattr(corpus, "multi_label", False))
+        return self._unknown.setdefault(choice, stand_in(ASSUMED_CLASSES, multi_label=multi_label))
+
+    def fingerprint(self, choice: PartChoice) -> str:
+        """The fingerprint of its clips.
+
+        Raises:
+            CorpusError: if they cannot be listed
+        """
+        self.manifest(choice)
+        if choice in self._unknown:
+            raise CorpusError(f"corpus `{choice.label}` is not known")
+        return super().fingerprint(choice)
+
+
+def _unrendered(checked: CheckedExperiment, corpora: KnownCorpora) -> Iterator[str]:
+    choices = {choice for _, choice in parts_of(checked.experiment) if choice.kind == "corpus"}
+    for choice in sorted(choices, key=lambda choice: choice.label):
+        if not corpora.corpus(choice).is_ready:
+            yield f"corpus `{choice.label}` is made on first use, so that its keys cannot be told yet"
+
+
+def _located(stages: Sequence[Stage], store: Store, corpora: Corpora) -> Iterator[PlannedStage]:
+    """Find out what is done."""
+    keys: dict[str, str | None] = {}
+    for stage in stages:
+        inputs = {role: keys[source] for role, source in stage.inputs.items()}
+        known = {role: key for role, key in inputs.items() if key is not None}
+        try:
+            key = stage_key(stage, known, corpora.fingerprint) if len(known) == len(inputs) else None
+        except CorpusError:
+            key = None
+        keys[stage.name] = key
+        yield PlannedStage(stage, key, store.find(stage.kind, key) if key else None)
+
+
+def _weighed(
+    stages: Sequence[PlannedStage], checked: CheckedExperiment, corpora: KnownCorpora, on_stage: Callable[[str], None]
+) -> Iterator[PlannedStage]:
+    """Weigh what is trained."""
+    sketches = Sketches(checked.stages, checked.plugins, corpora)
+    costs: dict[str, tuple[str, StepCost]] = {}
+    for planned in stages:
+        stage, settings = planned.stage, training_of(planned.stage)
+        if settings is None:
+            yield planned
+            continue
+        noise = _noise_like(stage, settings, corpora)
+        try:
+            alike = _likeness(stage, sketches, noise)
+            if alike in costs:
+                sketches.adopt(stage.name, costs[alike][0])
+            else:
+                on_stage(stage.name)
+                sketch = sketches.sketch(stage.name)
+                if sketch is None:
+                    yield replace(planned, unknown="its author does not say what it trains")
+                    continue
+                cost = count_step(sketch.objective, sketch.front_end, noise, settings, inputs=sketch.inputs)
+                costs[alike] = stage.name, cost
+        except OssicleError as error:
+            yield replace(planned, unknown=str(error))
+            continue
+        yield replace(planned, training=PlannedTraining(settings, _runs(stage, corpora), noise, costs[alike][1]))
+
+
+def _likeness(stage: Stage, sketches: Sketches, noise: Noise) -> str:
+    """Equal for stages that train the same parts in the same way; seeds do not enter."""
+    inputs = {
+        role: {
+            part: (recipe.choice.plain(), repr(recipe.arguments)) for part, recipe in sketches.recipes(source).items()
+        }
+        for role, source in stage.inputs.items()
+    }
+    settings = describe(stage.settings, lambda choice: "")
+    return json.dumps([stage.objective, settings, inputs, asdict(noise)], sort_keys=True, default=str)
+
+
+def _noise_like(stage: Stage, settings: TrainingConfig, corpora: KnownCorpora) -> Noise:
+    """Noise of the length and with the labels of the clips that a stage trains on."""
+    choice = stage.settings.get("corpus")
+    if not isinstance(choice, PartChoice):
+        return Noise(settings.crop_seconds)
+    manifest = corpora.manifest(choice)
+    seconds = manifest.seconds[manifest.rows_in(*settings.splits)]
+    seconds = np.minimum(seconds[seconds > 0], settings.crop_seconds)
+    mean = round(float(seconds.mean()), 2) if len(seconds) else settings.crop_seconds
+    return Noise(max(mean, 0.01), len(manifest.label_names), manifest.multi_label)
+
+
+def _runs(stage: Stage, corpora: KnownCorpora) -> int:
+    """How often a stage trains: who judges by folds does so once for each."""
+    choice = stage.settings.get("corpus")
+    if stage.kind != "evaluate" or not isinstance(choice, PartChoice):
+        return 1
+    return max(1, len(folds_of(corpora.manifest(choice))))
+
+
+def _calibrated(
+    stages: Sequence[PlannedStage], checked: CheckedExperiment, on_stage: Callable[[str], None]
+) -> Iterator[PlannedStage]:
+    """Take a few steps of every training that is not done, once for those that cost the same."""
+    taken: dict[str, Calibration] = {}
+    with TemporaryDirectory() as folder:
+        resolved = Path(folder) / "experiment.yaml"
+        resolved.write_text(resolved_yaml(checked.experiment))
+        for planned in stages:
+            training = planned.training
+            if training is None or planned.artifact is not None:
+                yield planned
+                continue
+            alike = repr((training.cost, training.noise, training.clips, training.settings.threads))
+            if alike not in taken:
+                on_stage(planned.stage.name)
+                order = {
+                    "experiment": str(resolved),
+                    "stage": planned.stage.name,
+                    "most_clips": training.clips,
+                    "noise": asdict(training.noise),
+                }
+                taken[alike] = Calibration(**measured(calibration, order))
+            yield replace(planned, training=replace(training, calibration=taken[alike]))

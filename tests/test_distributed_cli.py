@@ -1,0 +1,49 @@
+"""`torchrun … -m ossicle run`: two processes train together and speak with one voice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ossicle.cli import main
+
+STOPPER = '''
+"""Asks this program to stop after a step, where the environment says so."""
+import os, signal
+import ossicle
+
+@ossicle.hookimpl
+def ossicle_step_end(stage, step, metrics):
+    if os.environ.get("STOP") == str(step):
+        signal.raise_signal(signal.SIGTERM)
+'''
+
+
+@pytest.mark.usefixtures("own_plugins")
+def test_torchrun_trains_stops_and_hands_over_to_one_process(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    tiny.write_text(tiny.read_text() + "plugins: [./stopper.py]\n")
+    arguments = ["run", str(tiny), "--out", str(tmp_path / "runs"), "evaluate=[]"]
+
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "ossicle"]
+    settings = {"STOP": "2", "OMP_NUM_THREADS": "1"}
+    stopped = subprocess.run(
+        [*torchrun, *arguments], env=os.environ | settings, capture_output=True, text=True, timeout=300
+    )
+    assert stopped.returncode != 0
+    assert stopped.stdout.count("iteration 1/pretrain") == 1
+    told = "stopped after step 3 of 6; a checkpoint is kept. To go on, give the same command again."
+    assert stopped.stderr.count(told) == 1
+    assert "ossicle/" not in stopped.stderr.replace(str(tmp_path), "")  # no traceback of ours
+
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert "2 processes under ddp began the training in" in capsys.readouterr().err
+    assert main([*arguments, "--elastic"]) == 0
+    assert (tmp_path / "runs" / "tiny" / "report.html").is_file()
