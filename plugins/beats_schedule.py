@@ -7,6 +7,7 @@ from the second iteration on every one has a seed of its own, so that no encoder
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -17,11 +18,13 @@ from ossicle.core.errors import ConfigError, Problem
 from ossicle.core.experiment import PretrainConfig
 from ossicle.core.stages import Schedule, Stage
 from ossicle.core.wording import choices
+from ossicle.encoders.checkpoint_settings import EncoderCheckpointConfig
 from ossicle.tasks.fine_tune_settings import FineTuningConfig
 from ossicle.tasks.stages import (
     UNTRAINED,
     evaluation_stages,
     fine_tune_stage,
+    import_stage,
     pretrain_stage,
     start_stage,
     tokenizer_stage,
@@ -43,6 +46,9 @@ class TeacherConfig(Config):
     of: str = PREVIOUS
     """`previous`, `untrained` (a control) or the name of an earlier iteration; `previous` passes over controls."""
 
+    checkpoint: Path | None = Field(default=None, strict=False)
+    """A released file, an artifact or a run whose encoder teaches, instead of one of this experiment."""
+
     fine_tune: FineTuningConfig | None = None
     """Fine-tune it on labels first (BEATs, iteration 3+); with `target: logits` its classes are what is taught."""
 
@@ -53,6 +59,8 @@ class TeacherConfig(Config):
     def _check_corpus(self) -> Self:
         if self.corpus is not None and self.fine_tune is None:
             raise ValueError("`corpus` is what the teacher is fine-tuned on: say how in `fine_tune`, or leave it out")
+        if self.checkpoint is not None and self.of != PREVIOUS:
+            raise ValueError(f"the teacher is either `of: {self.of}` or a `checkpoint`, not both: leave one out")
         return self
 
 
@@ -108,6 +116,11 @@ class BeatsScheduleConfig(Config):
     start_teaches: ClassVar[bool] = False
     """Whether that encoder counts as the one before the first iteration."""
 
+    def problems(self, facts: Mapping[str, object]) -> list[str]:
+        stated = [iteration.taught_by.checkpoint for iteration in self.iterations]
+        checkpoints = [EncoderCheckpointConfig(path=path) for path in stated if path is not None]
+        return [problem for checkpoint in checkpoints for problem in checkpoint.problems(facts)]
+
     @property
     def names(self) -> list[str]:
         """What people call each iteration."""
@@ -135,6 +148,8 @@ class BeatsScheduleConfig(Config):
             yield f"{name}: tokenizer `{tokenizer}` learns from no teacher; leave `teacher` out"
         allowed = [self.start, *self.names[:number]]
         has_previous = self.start_teaches or not all(earlier.control for earlier in self.iterations[:number])
+        if iteration.taught_by.checkpoint is not None:
+            return
         teacher = iteration.taught_by.of
         if iteration.needs_teacher and not has_previous and teacher == PREVIOUS:
             yield f"{name}: there is no previous encoder to teach tokenizer `{tokenizer}`. {choices('', allowed)}"
@@ -198,22 +213,28 @@ class BeatsSchedule(Schedule):
     ) -> tuple[str, list[Stage]]:
         """The stage whose encoder teaches, and the stages that it takes besides the iterations'."""
         stated = self.config.iterations[number].taught_by
-        earlier = zip(self.config.names[:number], self.config.iterations[:number], strict=True)
-        previous = [self.config.start, *(name for name, turn in earlier if not turn.control)][-1]
-        name = previous if stated.of == PREVIOUS else stated.of
+        title = self.config.names[number]
+        made: list[Stage] = []
+        if stated.checkpoint is not None:
+            made.append(import_stage(f"{title}/checkpoint", EncoderCheckpointConfig(path=stated.checkpoint)))
+            source = made[0].name
+        else:
+            earlier = zip(self.config.names[:number], self.config.iterations[:number], strict=True)
+            previous = [self.config.start, *(name for name, turn in earlier if not turn.control)][-1]
+            source = encoders[previous if stated.of == PREVIOUS else stated.of]
         if stated.fine_tune is None:
-            return encoders[name], []
+            return source, made
         corpus = stated.corpus or experiment.corpus
         survey = survey_stage(experiment, corpus)
         tuned = fine_tune_stage(
-            f"{self.config.names[number]}/teacher",
+            f"{title}/teacher",
             stated.fine_tune,
             corpus,
             survey=survey.name,
-            encoder=encoders[name],
+            encoder=source,
             seed=seed,
         )
-        return tuned.name, [survey, tuned]
+        return tuned.name, [*made, survey, tuned]
 
 
 class ContinueScheduleConfig(BeatsScheduleConfig):

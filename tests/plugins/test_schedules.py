@@ -57,3 +57,16 @@ def test_pretraining_goes_on_from_a_run(tiny: Path, tmp_path: Path) -> None:
         "iteration 1",
         "log-mel",
     }
+
+
+def test_a_checkpoint_teaches(tiny: Path, tmp_path: Path) -> None:
+    first = run(tiny, overrides=["pretrain.steps=2", "pretrain.warmup_steps=0", "evaluate=[]"], out=tmp_path / "runs")
+    taught = f"{{tokenizer: {{type: self_distilled, codebook_size: 16}}, teacher: {{checkpoint: {first}}}}}"
+    distill = "schedule.distill={steps: 2, log_every: 1, checkpoint_every: 2, batch_seconds: 4}"
+    found = stages(tiny, f"front_end={{checkpoint: {first}}}", distill, f"schedule.iterations=[{taught}]")
+    assert found["iteration 1/tokenizer"].inputs["teacher"] == "iteration 1/checkpoint"
+    with pytest.raises(ConfigError, match=r"write `front_end: \{checkpoint: "):
+        stages(tiny, distill, f"schedule.iterations=[{taught}]")
+    both = taught.replace("checkpoint:", "of: untrained, checkpoint:")
+    with pytest.raises(ConfigError, match="either `of: untrained` or a `checkpoint`"):
+        stages(tiny, distill, f"schedule.iterations=[{both}]")
