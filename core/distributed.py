@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from .errors import OssicleError, StoppedElsewhere
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _words: ProcessGroup | None = None
+_joins = count()
 _ENDLESS = timedelta(days=365)
 
 
@@ -44,12 +46,12 @@ def joined() -> Iterator[None]:
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if missing:
         raise OssicleError(
-            f"WORLD_SIZE is {processes}, but {' and '.join(missing)} not set: start the processes with "
+            f"WORLD_SIZE is {processes}, but {', '.join(missing)} must be set as well: start with "
             f"`torchrun --nproc-per-node {processes} -m ossicle run …`, or unset WORLD_SIZE for one process"
         )
     from torch import distributed
 
-    store = _join()
+    store = _join(next(_joins))
     try:
         yield
         from_first_rank(None)
@@ -60,8 +62,8 @@ def joined() -> Iterator[None]:
     distributed.destroy_process_group()
 
 
-def _join() -> Store:
-    """Open both groups; give the store that all processes share, which outlives a process that fails."""
+def _join(number: int) -> Store:
+    """Open both groups; give the store that all processes share, which under torchrun outlives them."""
     from torch import cuda, distributed
 
     global _words
@@ -69,16 +71,17 @@ def _join() -> Store:
     on_gpu = device.type == "cuda"
     if on_gpu:
         cuda.set_device(device)
-    store, rank, size = next(distributed.rendezvous("env://"))
+    everything, rank, size = next(distributed.rendezvous("env://"))
+    store = distributed.PrefixStore(f"join {number}", everything)
     distributed.init_process_group(
         "nccl" if on_gpu else "gloo",
-        store=distributed.PrefixStore("groups", store),
+        store=store,
         rank=rank,
         world_size=size,
         device_id=device if on_gpu else None,
     )
     _words = distributed.new_group(backend="gloo", timeout=_ENDLESS)
-    return cast("Store", store)
+    return store
 
 
 def _is_first_to_tell(store: Store) -> bool:

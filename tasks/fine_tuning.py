@@ -227,9 +227,7 @@ def objective_of(run: StageRun) -> Objective:
     )
 
 
-def _outcome_of(
-    run: StageRun, config: FineTuneConfig, rows: npt.NDArray[np.int64], splits: LabelledSplits
-) -> Outcome:
+def _outcome_of(run: StageRun, config: FineTuneConfig, rows: npt.NDArray[np.int64], splits: LabelledSplits) -> Outcome:
     """What the model of one protocol gave; it is trained unless an earlier start of the stage has finished it."""
     name = "" if splits.fold == NO_FOLD else f"fold {splits.fold}"
     results = run.work / "results" / name

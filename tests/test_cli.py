@@ -304,9 +304,12 @@ def test_check_tells_all_misfits_in_the_order_of_the_lines(ossicle: Commands, ti
 # Running
 
 
-def test_a_run_of_several_processes_is_refused(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_several_processes_must_know_the_others(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(OssicleError, match="WORLD_SIZE is 2, but a run takes one process so far; start it without"):
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(OssicleError, match="WORLD_SIZE is 2, but MASTER_ADDR, MASTER_PORT must be set as well: start"):
         run(tiny, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 

@@ -42,7 +42,10 @@ def main(
     training.train = keeping(kept)  # type: ignore[attr-defined]
     if end.startswith(f"{rank}:"):
         MaskedPrediction.forward = ending(*end.split(":")[1:])  # type: ignore[method-assign]
+    with joined():
+        pass
     try:
+        # A program may run several experiments, one after another.
         with joined():
             corpora = Corpora(Silent())
             checked = first_rank_first(lambda: check(experiment, overrides, corpora, prepare=True))
