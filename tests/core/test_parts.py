@@ -92,7 +92,7 @@ def test_the_seed_alone_decides_a_parts_first_values() -> None:
 def saved(folder: Path, **config: Any) -> tuple[Tokenizer, Artifact, Catalog]:
     of, catalog = sign_hash(**config)
     tokenizer = build_tokenizer(of, patch_dim=5, seed=3)
-    entry = save_part(folder, "tokenizer", tokenizer, of, patch_dim=5)
+    entry = save_part(folder, "tokenizer", tokenizer)
     (folder / "card.json").write_text(json.dumps({"parts": {"tokenizer": entry}}))
     return tokenizer, Artifact(folder), catalog
 
@@ -143,3 +143,31 @@ def test_a_configuration_that_no_longer_fits_is_told(tmp_path: Path) -> None:
         ArtifactError, match="the configuration of its tokenizer no longer fits `sign_hash`; make it an"
     ):
         load_tokenizer(artifact, catalog)
+
+
+class Wrapping(Tokenizer):
+    """Holds a part that it was told to build."""
+
+    def __init__(self, config: Settings, patch_dim: int, inner: PartChoice) -> None:
+        super().__init__(config.size)
+        self.inner = build_tokenizer(inner, patch_dim=patch_dim, seed=self.seed)
+
+    def forward(self, batch: PatchBatch) -> Tensor:
+        return self.inner(batch)
+
+
+def test_a_part_given_as_an_argument_is_kept_with_its_configuration(tmp_path: Path) -> None:
+    of, catalog = sign_hash(bits=4)
+    with catalog.added_by(Origin("ears", "1.0")):
+        catalog.add("tokenizer", "wrapping", Wrapping)
+    wrapping = PartChoice.of(catalog.get("tokenizer", "wrapping"), {"size": 16})
+    made = build_tokenizer(wrapping, patch_dim=5, inner=of, seed=3)
+    entry = save_part(tmp_path, "tokenizer", made)
+    (tmp_path / "card.json").write_text(json.dumps({"parts": {"tokenizer": entry}}))
+    loaded = load_tokenizer(Artifact(tmp_path), catalog)
+    assert torch.equal(loaded.tokenize(BATCH).ids, made.tokenize(BATCH).ids)
+
+
+def test_what_is_no_part_cannot_be_kept(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="`Linear` cannot be kept, because it is no part of the catalog"):
+        save_part(tmp_path, "encoder", torch.nn.Linear(2, 2))

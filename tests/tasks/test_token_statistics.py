@@ -1,0 +1,68 @@
+"""What labels tell of class and place: known answers, and chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ossicle.core.corpus import Manifest
+from ossicle.tasks.token_statistics import TokenStatistics, token_statistics
+
+BANDS, COLUMNS, CLIPS = 4, 6, 60
+
+
+def manifest(classes: int, *, multi_label: bool = False) -> Manifest:
+    paths = np.array([f"{number}.wav" for number in range(CLIPS)])
+    return Manifest(
+        Path(),
+        paths,
+        np.ones(CLIPS, dtype=np.int64),
+        np.full(CLIPS, 16000, dtype=np.int32),
+        np.full(CLIPS, "train"),
+        [(number % classes,) for number in range(CLIPS)],
+        tuple("abcdef"[:classes]),
+        multi_label=multi_label,
+    )
+
+
+def figures(tokens: list[np.ndarray], classes: int = 3, size: int = 64, **options: bool) -> TokenStatistics:
+    return token_statistics(tokens, manifest(classes, **options), bands=BANDS, codebook_size=size, seed=0)
+
+
+def test_labels_that_are_the_place_tell_all_of_it_and_nothing_of_the_class() -> None:
+    found = figures([np.arange(COLUMNS * BANDS)] * CLIPS)
+    assert found.place_information == pytest.approx(1.0)
+    assert found.label_information == pytest.approx(0.0, abs=1e-9)
+    assert found.perplexity == pytest.approx(COLUMNS * BANDS)
+    assert (found.used, found.codebook_size, found.clips) == (COLUMNS * BANDS, 64, CLIPS)
+    assert 0 < found.band_information < found.column_information < 1
+
+
+def test_labels_that_are_the_class_tell_all_of_it_and_nothing_of_the_place() -> None:
+    found = figures([np.full(COLUMNS * BANDS, number % 3) for number in range(CLIPS)])
+    assert found.label_information == pytest.approx(1.0)
+    assert found.label_chance is not None
+    assert found.label_chance < 0.1
+    assert found.place_information == pytest.approx(0.0, abs=1e-9)
+
+
+def test_random_labels_tell_no_more_of_the_class_than_by_chance() -> None:
+    generator = np.random.default_rng(0)
+    found = figures([generator.integers(0, 64, COLUMNS * BANDS) for _ in range(CLIPS)])
+    assert found.label_information is not None
+    assert found.label_chance is not None
+    assert found.label_information > 0.01, "finite data always seem to tell something"
+    assert found.label_information == pytest.approx(found.label_chance, abs=0.01)
+
+
+def test_clips_of_unequal_length_keep_their_classes() -> None:
+    found = figures([np.full(BANDS * (1 + number % 5), number % 3) for number in range(CLIPS)])
+    assert found.label_information == pytest.approx(1.0)
+
+
+def test_several_labels_a_clip_give_no_figure() -> None:
+    found = figures([np.zeros(BANDS, dtype=np.int64)] * CLIPS, multi_label=True)
+    assert found.label_information is None
+    assert found.label_chance is None
