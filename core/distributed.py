@@ -1,8 +1,8 @@
 """The processes that train together: which one this is, what they tell each other, and how one ends them all.
 
 Notable choices: torch is imported where there is more than one process, or a tensor, so that a run which fails its
-check says so at once. Words travel over a group of their own, by gloo and without a limit of time, for the first rank
-may be busy alone for hours. Of several processes that fail, or stop on request, one alone says so.
+check says so at once. Words travel over a group of their own, by gloo and with all the time there is, for the first
+rank may be busy alone for hours. Of several processes that fail, or stop on request, one alone says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ T = TypeVar("T")
 
 _words: ProcessGroup | None = None
 _joins = count()
-_ENDLESS = timedelta(days=365)
+_STEP, _STAGE = timedelta(hours=1), timedelta(days=365)
+"""How long processes wait for each other within a step, where the first may judge an encoder, and within a stage."""
 
 
 @contextmanager
@@ -78,9 +79,10 @@ def _join(number: int) -> Store:
         store=store,
         rank=rank,
         world_size=size,
+        timeout=_STEP,
         device_id=device if on_gpu else None,
     )
-    _words = distributed.new_group(backend="gloo", timeout=_ENDLESS)
+    _words = distributed.new_group(backend="gloo", timeout=_STAGE)
     return store
 
 

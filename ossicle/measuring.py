@@ -1,8 +1,7 @@
 """What is measured in a process of its own, whose memory nothing else fills.
 
-Notable choices: processes are forked from one that has imported what training needs and done nothing with it, so that
-each starts at once and counts only what its stage adds; an order names a stage of a resolved experiment, which the
-process composes anew.
+Notable choices: an order names a stage of a resolved experiment, which the process composes anew; what the imports of
+a training take is not counted as memory of its stage.
 """
 
 from __future__ import annotations
@@ -37,9 +36,7 @@ def measured(what: Callable[[Order], Answer], order: Order) -> Answer:
     Raises:
         OssicleError: if it fails, or its process is killed
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ossicle.core.engine"])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             answer = pool.submit(_told, what, order).result()
         except BrokenProcessPool as error:
@@ -65,6 +62,7 @@ def calibration(order: Order) -> Answer:
 
     The order: `experiment`, the file; `stage`; `most_clips`; `noise`, what stands for the stage's corpus.
     """
+    from .core import engine  # noqa: F401  # before the meter starts
     from .core.cost import MemoryMeter, Noise, measure_steps
     from .core.sketches import Sketches
 
@@ -86,6 +84,7 @@ def rehearsal(order: Order) -> Answer:
 
     The order: `experiment`, the file; `stage`; `store`, the folder of artifacts.
     """
+    from .core import engine  # noqa: F401  # before the meter starts
     from .core.cost import MemoryMeter
     from .core.running import run_stages
     from .core.stages import with_inputs

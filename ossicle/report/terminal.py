@@ -143,9 +143,9 @@ def _token_table(tokens: Sequence[TokenFigures]) -> Table:
 
     title = Text("tokenizers: what a token tells (normalised mutual information)", "bold")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("labels of")
-    for name in ("codes", "used", "perplexity", "class", "chance", "place", "column", "band"):
-        table.add_column(name, justify="right")
+    table.add_column("labels of", overflow="fold")
+    for name in ("codes", "used", "perpl.", "class", "chance", "place", "column", "band"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in tokens:
         told = [one.label_information, one.label_chance]
         told += [one.place_information, one.column_information, one.band_information]
