@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -158,7 +159,7 @@ def measure_steps(
         nn.utils.clip_grad_norm_(objective.parameters(), training.max_grad_norm or float("inf"))
         optimizer.step()
         # Waits for an accelerator to be done.
-        float(output.loss)
+        float(output.loss.detach())
         return time.perf_counter() - started
 
     step(1)
@@ -167,21 +168,34 @@ def measure_steps(
 
 
 class MemoryMeter:
-    """How much more memory this process has needed at most, in bytes: of its accelerator if it computes on one."""
+    """How much more memory this process has needed at most since the meter was made, in bytes.
+
+    Of an accelerator's memory, where it computes on one; else resident memory. Where the system is not Linux, growth up
+    to the most that the process had needed before goes unseen.
+    """
 
     def __init__(self) -> None:
+        if _RESET.exists():
+            _RESET.write_text("5")
         self._before = _most_resident()
 
     def grown(self) -> int:
-        """By how much the need has grown since the meter was made."""
+        """By how much the need has grown at most."""
         if compute_device().type == "cuda":
             return torch.cuda.max_memory_allocated()
         return _most_resident() - self._before
 
 
+_RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
 def _most_resident() -> int:
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+    if not _RESET.exists():
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else 1024 * most
+    # What `getrusage` gives cannot be reset.
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
 
 
 def _forward(

@@ -20,7 +20,8 @@ from .errors import OssicleError, StoppedElsewhere
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.distributed import ProcessGroup, Store
+    from torch.distributed import ProcessGroup
+    from torch.distributed.distributed_c10d import Store
 
 T = TypeVar("T")
 
@@ -66,14 +67,16 @@ def joined() -> Iterator[None]:
 def _join(number: int) -> Store:
     """Open both groups; give the store that all processes share, which under torchrun outlives them."""
     from torch import cuda, distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     global _words
     device = compute_device()
     on_gpu = device.type == "cuda"
     if on_gpu:
         cuda.set_device(device)
-    everything, rank, size = next(distributed.rendezvous("env://"))
-    store = distributed.PrefixStore(f"join {number}", everything)
+    everything, rank, size = next(rendezvous("env://"))
+    store = PrefixStore(f"join {number}", everything)
     distributed.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=store,

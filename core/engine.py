@@ -136,7 +136,7 @@ def train(
         newest = from_first_rank(checkpoints.maybe_get_last_step_number(exclude_model_only=True))
         layout = Layout(gangs.root.size, sharded=gangs.sdp.size > 1)
         layout = claim(folder, newest, layout, elastic=elastic, seed=seed, device=device)
-        reader = DataPipelineReader[SpectrogramBatch](stream(layout.first_clip), gangs)
+        reader = DataPipelineReader[Any](stream(layout.first_clip), gangs)
         settle(folder, newest, layout, reader.state_dict())
         if newest is None:
             _prepare(objective, first_batches(), seed)
@@ -380,7 +380,7 @@ def _checkpoint_manager(folder: Path, gangs: Gangs) -> CheckpointManager:
 def _build_trainer(
     objective: Objective,
     unit: _ObjectiveUnit,
-    reader: DataPipelineReader[SpectrogramBatch],
+    reader: DataPipelineReader[Any],
     settings: TrainingConfig,
     gangs: Gangs,
     checkpoints: CheckpointManager,

@@ -6,7 +6,7 @@ state, and rebuilds the modules in place. torch offers no way back, so what it c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import soundfile  # noqa: F401  # isort: skip  # fairseq2 takes its libsndfile, 
 import torch
 from fairseq2.gang import Gangs, ProcessGroupGang, create_fake_gangs, create_fsdp_gangs, create_parallel_gangs
 from fairseq2.nn.ddp import to_ddp
-from fairseq2.nn.fsdp import FSDP2Module, to_fsdp2
+from fairseq2.nn.fsdp import FSDP2Module, FSDPWrapper, to_fsdp2
 from torch import distributed, nn
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import register_dataclass
@@ -81,11 +81,11 @@ class SpreadObjective:
             setattr(self._objective.get_submodule(owner), leaf, parameter)
 
 
-def _shard(objective: nn.Module, wrap: Callable[..., nn.Module]) -> nn.Module:
-    assert isinstance(objective, Objective)
-    for module in objective.shards():
-        wrap(module)
-    return wrap(objective, reshard_after_forward=False)
+def _shard(module: nn.Module, wrapper: FSDPWrapper) -> nn.Module:
+    assert isinstance(module, Objective)
+    for shard in module.shards():
+        wrapper(shard)
+    return wrapper(module, reshard_after_forward=False)
 
 
 def _gathered(parameter: nn.Parameter) -> nn.Parameter:

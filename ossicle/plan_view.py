@@ -70,7 +70,8 @@ def _label(planned: PlannedStage, shown: Sequence[str], plan: Plan) -> Text:
     stage = planned.stage
     label = Text(stage.name)
     label.append("  ").append_text(_state(planned))
-    label.append(f"  {planned.key[:KEY_DIGITS] if planned.key else 'key unknown'}", "dim")
+    if planned.key:
+        label.append(f"  {planned.key[:KEY_DIGITS]}", "dim")
     # Every stage waits for a survey, which goes without saying.
     others = [f"{role} {name}" for role, name in stage.inputs.items() if name not in shown and role != "survey"]
     if others:
@@ -88,7 +89,7 @@ def _state(planned: PlannedStage) -> Text:
         return Text(f"done in {duration(planned.artifact.card['seconds'])}", "green")
     if planned.training is not None and planned.training.seconds is not None:
         return Text(f"to do, {_lasting(planned.training.seconds)}", "yellow")
-    return Text("to do, time not measured", "yellow")
+    return Text("to do" if planned.key else "key unknown", "yellow")
 
 
 def _figures(training: PlannedTraining, plan: Plan) -> list[str]:
@@ -106,7 +107,7 @@ def _figures(training: PlannedTraining, plan: Plan) -> list[str]:
     if taken is not None:
         price = plan.cost(training.seconds)
         lines.append(
-            f"measured: {duration(taken.seconds)} and {_gib(taken.bytes)} for a step of {count(taken.clips, 'clip')}"
+            f"measured: {taken.seconds:.3g}{SPACE}s and {_gib(taken.bytes)} for steps of {count(taken.clips, 'clip')}"
             + ("" if price is None else f"; costs {price:,.2f}")
         )
     return lines

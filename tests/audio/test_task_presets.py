@@ -48,10 +48,11 @@ def test_a_preset_runs_on_a_corpus_elsewhere_which_goes_by_its_name(tmp_path: Pa
     (folder / "validation_list.txt").write_text("".join(f"{word}/00000001_nohash_0.wav\n" for word in V2_WORDS))
     (folder / "testing_list.txt").write_text("".join(f"{word}/00000002_nohash_0.wav\n" for word in V2_WORDS))
     settings = {"path": str(folder), "partial": "true"}
-    overrides = [f"evaluate.{number}.corpus.{key}={value}" for number in (0, 1) for key, value in settings.items()]
+    overrides = [f"evaluate.{number}.corpus.{key}={value}" for number in range(3) for key, value in settings.items()]
 
     stages = check(experiment(tmp_path, "speech_commands_v2"), overrides, Corpora(Silent()), prepare=False).stages
 
     names = [stage.name for stage in stages]
     assert any(name.startswith("linear_probe/speech_commands_v2/") for name in names)
     assert any(name.startswith("knn_probe/speech_commands_v2/") for name in names)
+    assert any(name.startswith("fine_tune/speech_commands_v2/") for name in names)
