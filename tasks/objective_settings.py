@@ -98,8 +98,8 @@ class DistillationConfig(Config):
     share else makes up most of the cosine, and a few codes suffice for it."""
 
     commitment: float = Field(default=1.0, ge=0)
-    """Weight of the squared distance between a patch's vector and its code; ESPnet uses 10 on the mean over a code's
-    numbers, where this is their sum."""
+    """Weight of the squared distance between a patch's vector and its code, averaged over a code's numbers as in the
+    released code; ESPnet uses 10. Far larger weights draw all vectors to a few codes."""
 
     estimator: PredictorConfig = PredictorConfig()
     """Estimates the teacher's outputs from the codes; thrown away afterwards."""

@@ -19,7 +19,8 @@ class Quantised:
     Attributes:
         vectors: (B, N, d) the code of each patch; gradients pass straight through to the encoder
         ids: (B, N) int64
-        commitment: (B, N) squared distance of each patch's vector from its code, with gradients to the encoder
+        commitment: (B, N) squared distance of each patch's vector from its code, averaged over its d numbers, with
+            gradients to the encoder
     """
 
     vectors: Tensor

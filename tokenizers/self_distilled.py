@@ -60,7 +60,7 @@ class SelfDistilled(QuantisingTokenizer):
             codes = self.codebook.codes[ids]  # (B, N, d), as they are before this batch moves them
             if self.training:
                 self.codebook.update(vectors[batch.valid], ids[batch.valid])
-        commitment = (codes - vectors).square().sum(-1)
+        commitment = (codes - vectors).square().mean(-1)
         return Quantised(vectors + (codes - vectors).detach(), ids, commitment)
 
     @torch.no_grad()

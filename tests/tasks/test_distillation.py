@@ -63,7 +63,7 @@ def test_the_loss_equals_a_second_writing(layer: int | None) -> None:
             made.tokenizer.encode(batch)[clip, place],
             made.tokenizer.codebook.codes[quantised.ids[clip, place]],
         )
-        loss += float(1 - (o @ t) / (o.norm() * t.norm()) + 0.3 * (vector - code).square().sum())
+        loss += float(1 - (o @ t) / (o.norm() * t.norm()) + 0.3 * (vector - code).square().mean())
     assert float(output.loss) == pytest.approx(loss, rel=1e-4)
     assert output.count == 8 * BANDS
     assert int(output.histograms["labels"].sum()) == output.count
