@@ -43,6 +43,6 @@ def test_torchrun_trains_stops_and_hands_over_to_one_process(
     capsys.readouterr()
     assert main(arguments) == 2
     assert "2 processes under ddp began the training in" in capsys.readouterr().err
-    monkeypatch.setenv("STOP", "5")
+    monkeypatch.setenv("STOP", "4")
     assert main([*arguments, "--elastic"]) == 130
-    assert "stopped after step 6 of 6" in capsys.readouterr().err
+    assert "stopped after step 5 of 6" in capsys.readouterr().err
