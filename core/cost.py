@@ -1,8 +1,8 @@
 """What a training step costs: operations counted, memory estimated, time and memory measured.
 
-Notable choices: to count, products of matrices are not carried out and weights not drawn, so that a model of any size
-is weighed in seconds; everything else runs as in training, forward and backward, on a clip of noise. Attention is
-counted as the plain products that it consists of, whatever kernel computes it, and so is what it keeps.
+Notable choices: a count runs what training runs, forward and backward, on a clip of noise, but large tensors get their
+shape alone, so that a model of any size is weighed in seconds. Attention is counted as the plain products that it
+consists of, whatever kernel computes it, and so is what it keeps.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def count_step(
     weights = {tensor.data_ptr(): tensor.nbytes for module in (objective, *inputs) for tensor in _tensors(module)}
     trained = sum(parameter.numel() for parameter in objective.parameters() if parameter.requires_grad)
     one, two = (noise.batch(front_end, clips) for clips in (1, 2))
-    with _Unperformed(), sdpa_kernel(SDPBackend.MATH):
+    with unperformed(), sdpa_kernel(SDPBackend.MATH):
         with FlopCounterMode(display=False) as counter:
             output, kept = _forward(objective, front_end, one, training)
             (output.loss / output.count).backward()
@@ -220,26 +220,43 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.buffers()
 
 
-class _Unperformed(TorchDispatchMode):
-    """Gives zeros for whatever the flop counter counts."""
+class unperformed(TorchDispatchMode):  # noqa: N801  (a context manager, whose name reads like a function's)
+    """Inside, large floating-point tensors get a shape, and their numbers are whatever lay there.
+
+    What is small, or holds no floating-point numbers, is computed as ever, for shapes may follow from it.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func._overloadpacket not in flop_registry:
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        counted = func._overloadpacket in flop_registry
+        asked_for_shape = any(tensor.is_meta for tensor in tensors)
+        if asked_for_shape or not counted and (func in _PLAIN or not any(map(_is_large, tensors))):
             return func(*args, **kwargs)
-        device = next(leaf.device for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
-        shapes = func(*tree_map_only(Tensor, _bare, args), **tree_map_only(Tensor, _bare, kwargs))
-        return tree_map_only(Tensor, lambda shape: torch.zeros_like(shape, device=device), shapes)
+        schema = func._schema
+        if schema.is_mutable:
+            # It would only fill the tensor that it gives back.
+            return args[0] if _is_large(args[0]) and len(schema.returns) == 1 else func(*args, **kwargs)
+        if any(result.alias_info for result in schema.returns):
+            return func(*args, **kwargs)
+        try:
+            shapes = func(*tree_map_only(Tensor, _bare, args), **tree_map_only(Tensor, _bare, kwargs))
+        except (RuntimeError, NotImplementedError):
+            # The shape follows from the numbers, or nobody has said how it follows.
+            return func(*args, **kwargs)
+        if not all(shape.is_floating_point() for shape in tree_leaves(shapes) if isinstance(shape, Tensor)):
+            return func(*args, **kwargs)
+        return tree_map_only(Tensor, lambda shape: torch.empty_like(shape, device=tensors[0].device), shapes)
+
+
+LARGE: Final = 2**14
+"""Numbers from which a tensor's are not computed."""
+_PLAIN: Final = frozenset({torch.ops.aten.detach.default, torch.ops.aten.alias.default})
+
+
+def _is_large(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.numel() >= LARGE
 
 
 def _bare(tensor: Tensor) -> Tensor:
     return tensor.to("meta")
-
-
-class undrawn(TorchDispatchMode):  # noqa: N801  (a context manager, whose name reads like a function's)
-    """Inside, random initial weights are all one small number, which takes less time than to draw them."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default):
-            return args[0].fill_(0.01)
-        return func(*args, **(kwargs or {}))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _words: ProcessGroup | None = None
+_alone = False
 _joins = count()
 _STEP, _STAGE = timedelta(hours=1), timedelta(days=365)
 """How long processes wait for each other within a step, where the first may judge an encoder, and within a stage."""
@@ -102,7 +103,18 @@ def _is_first_to_tell(store: Store) -> bool:
 def _several() -> bool:
     """Whether there are other processes; torch is not imported to find out."""
     distributed = sys.modules.get("torch.distributed")
-    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+    return not _alone and distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this process act as if there were no others, for the length of a block: what it sums stays its own."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def rank() -> int:

@@ -301,7 +301,7 @@ class Objective(nn.Module, ABC):
         """Do once, before the first step, what needs data: start a codebook, say. Nothing by default.
 
         Args:
-            batches: the training stream from its start; take as few as you need
+            batches: the training stream from its start, the same for all processes; take as few as you need
         """
 
     def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from .config import PartChoice
 from .corpus import Corpus, Manifest
 from .display import Display, Silent
-from .distributed import from_all_ranks, from_first_rank, rank, world_size
+from .distributed import alone, from_all_ranks, from_first_rank, rank, world_size
 from .errors import ArtifactError, OssicleError, PluginError
 from .loading import Plugins
 from .stages import Stage, describe, in_order, stage_key, training_of
@@ -219,8 +219,12 @@ def _take_part(begin: Callable[[Path], StageRun]) -> None:
 
 def _act(run: StageRun) -> None:
     module, _, function = run.stage.action.partition(":")
-    getattr(import_module(module), function)(run)
-    if training_of(run.stage) is not None:
+    action = getattr(import_module(module), function)
+    if training_of(run.stage) is None:
+        with alone():
+            action(run)
+    else:
+        action(run)
         # The first process is about to remove the stage's unfinished work, which the others may still be reading.
         from_all_ranks(None)
 

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from torch import nn
 
 from .config import PartChoice
-from .cost import undrawn
+from .cost import unperformed
 from .display import Silent
 from .errors import ArtifactError
 from .interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
@@ -105,7 +105,7 @@ class Sketches:
             return build(choice, expected, **recipe.arguments)
 
     def _building(self) -> Any:
-        return nullcontext() if self._drawn else undrawn()
+        return nullcontext() if self._drawn else unperformed()
 
     def _run(self, stage: Stage) -> _SketchedRun:
         return _SketchedRun(

@@ -33,7 +33,7 @@ def test_torchrun_trains_stops_and_hands_over_to_one_process(
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "ossicle"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("STOP", "2")
-    stopped = subprocess.run([*torchrun, *arguments], capture_output=True, text=True, timeout=300)
+    stopped = subprocess.run([*torchrun, *arguments], capture_output=True, text=True, timeout=600)
     assert stopped.returncode != 0
     assert stopped.stdout.count("iteration 1/pretrain") == 1
     told = "stopped after step 3 of 6; a checkpoint is kept. To go on, give the same command again."

@@ -47,7 +47,7 @@ def clips(*columns: int, seed: int = 0) -> PatchBatch:
 def fixed_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hides by place alone, so that a clip is masked alike alone and in any batch."""
 
-    def mask(valid: Tensor, ratio: float) -> Any:
+    def mask(valid: Tensor, ratio: float, draws: Tensor | None) -> Any:
         hidden = valid & (torch.arange(valid.shape[1]) % 3 != 1)
         return visible_places(valid & ~hidden), hidden
 
