@@ -231,7 +231,7 @@ class unperformed(TorchDispatchMode):  # noqa: N801  (a context manager, whose n
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         counted = func._overloadpacket in flop_registry
         asked_for_shape = any(tensor.is_meta for tensor in tensors)
-        if asked_for_shape or not counted and (func in _PLAIN or not any(map(_is_large, tensors))):
+        if asked_for_shape or (not counted and (func in _PLAIN or not any(map(_is_large, tensors)))):
             return func(*args, **kwargs)
         schema = func._schema
         if schema.is_mutable:

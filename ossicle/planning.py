@@ -320,8 +320,9 @@ def _weighed(
                     continue
                 cost = count_step(sketch.objective, sketch.front_end, noise, settings, inputs=sketch.inputs)
                 costs[alike] = stage.name, cost
-        except OssicleError as error:
-            yield replace(planned, unknown=str(error))
+        except Exception as error:  # whatever a stranger's part may raise where it holds no real numbers
+            told = str(error) if isinstance(error, OssicleError) else f"{type(error).__name__}: {error}"
+            yield replace(planned, unknown=told)
             continue
         yield replace(planned, training=PlannedTraining(settings, _runs(stage, corpora), noise, costs[alike][1]))
 
@@ -335,7 +336,16 @@ def _likeness(stage: Stage, sketches: Sketches, noise: Noise) -> str:
         for role, source in stage.inputs.items()
     }
     settings = describe(stage.settings, lambda choice: "")
-    return json.dumps([stage.objective, settings, inputs, asdict(noise)], sort_keys=True, default=str)
+    bearing = {name: _bearing(value) for name, value in settings.items()}
+    return json.dumps([stage.objective, bearing, inputs, asdict(noise)], sort_keys=True, default=str)
+
+
+def _bearing(value: Any) -> Any:
+    """What of a setting bears on the cost of a clip: not how many there are, nor how fast they teach."""
+    if not isinstance(value, dict):
+        return value
+    idle = TrainingConfig.model_fields.keys() - {"precision"}
+    return {name: item for name, item in value.items() if name not in idle}
 
 
 def _noise_like(stage: Stage, settings: TrainingConfig, corpora: KnownCorpora) -> Noise:
