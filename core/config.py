@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -63,6 +63,10 @@ class Config(BaseModel):
     def facts(self) -> Mapping[str, object]:
         """What this configuration tells those of other parts; nothing by default."""
         return {}
+
+    def rehearsed(self) -> Self:
+        """The same for a dry run, without what takes long before the first step; itself by default."""
+        return self
 
     def identity(self) -> Mapping[str, Any]:
         """What enters a stage's key: every field that is not incidental."""

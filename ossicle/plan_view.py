@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from .planning import Plan, PlannedStage, PlannedTraining
+from .planning import ASSUMED_CLASSES, Plan, PlannedStage, PlannedTraining
 from .report.formats import SPACE, count, duration
 
 KEY_DIGITS = 12
+ASSUMED = f"clips of `crop_seconds`, {ASSUMED_CLASSES} classes, no folds"
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
@@ -22,6 +23,8 @@ def print_plan(plan: Plan, console: Console) -> None:
     console.print(Text(_to_do(plan), "bold"), soft_wrap=True)
     if plan.to_train:
         console.print(Text(_how_told(plan), "dim"), soft_wrap=True)
+    if plan.open:
+        console.print(Text(f"What is not known is assumed: {ASSUMED}.", "dim"), soft_wrap=True)
     for text in plan.open:
         console.print(Text("open: ", "bold yellow").append(text, "default"), soft_wrap=True)
 

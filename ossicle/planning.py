@@ -24,6 +24,7 @@ from .core.display import Silent
 from .core.errors import CorpusError, OssicleError
 from .core.evaluation import folds_of
 from .core.experiment import TrainingConfig, parts_of, resolved_yaml
+from .core.parts import Recipe
 from .core.running import Corpora
 from .core.sketches import Sketches
 from .core.stages import Stage, describe, stage_key, training_of
@@ -278,8 +279,9 @@ class KnownCorpora(Corpora):
 def _unrendered(checked: CheckedExperiment, corpora: KnownCorpora) -> Iterator[str]:
     choices = {choice for _, choice in parts_of(checked.experiment) if choice.kind == "corpus"}
     for choice in sorted(choices, key=lambda choice: choice.label):
-        if not corpora.corpus(choice).is_ready:
-            yield f"corpus `{choice.label}` is made on first use, so that its keys cannot be told yet"
+        corpus = corpora.corpus(choice)
+        if not corpus.is_ready and not corpus.problems():
+            yield f"corpus `{choice.label}` is made on first use, so that keys, labels and lengths are not known yet"
 
 
 def _located(stages: Sequence[Stage], store: Store, corpora: Corpora) -> Iterator[PlannedStage]:
@@ -300,8 +302,7 @@ def _weighed(
     stages: Sequence[PlannedStage], checked: CheckedExperiment, corpora: KnownCorpora, on_stage: Callable[[str], None]
 ) -> Iterator[PlannedStage]:
     """Weigh what is trained."""
-    sketches = Sketches(checked.stages, checked.plugins, corpora)
-    costs: dict[str, tuple[str, StepCost]] = {}
+    scales = _Scales(checked, corpora, on_stage)
     for planned in stages:
         stage, settings = planned.stage, training_of(planned.stage)
         if settings is None:
@@ -309,35 +310,53 @@ def _weighed(
             continue
         noise = _noise_like(stage, settings, corpora)
         try:
-            alike = _likeness(stage, sketches, noise)
-            if alike in costs:
-                sketches.adopt(stage.name, costs[alike][0])
-            else:
-                on_stage(stage.name)
-                sketch = sketches.sketch(stage.name)
-                if sketch is None:
-                    yield replace(planned, unknown="its author does not say what it trains")
-                    continue
-                cost = count_step(sketch.objective, sketch.front_end, noise, settings, inputs=sketch.inputs)
-                costs[alike] = stage.name, cost
-        except Exception as error:  # whatever a stranger's part may raise where it holds no real numbers
-            told = str(error) if isinstance(error, OssicleError) else f"{type(error).__name__}: {error}"
-            yield replace(planned, unknown=told)
-            continue
-        yield replace(planned, training=PlannedTraining(settings, _runs(stage, corpora), noise, costs[alike][1]))
+            cost = scales.cost(stage, settings, noise)
+        except OssicleError as error:
+            yield replace(planned, unknown=str(error))
+        except Exception as error:  # a stranger's part may raise anything where it holds no real numbers
+            yield replace(planned, unknown=f"{type(error).__name__}: {error}")
+        else:
+            yield replace(planned, training=PlannedTraining(settings, _runs(stage, corpora), noise, cost))
 
 
-def _likeness(stage: Stage, sketches: Sketches, noise: Noise) -> str:
-    """Equal for stages that train the same parts in the same way; seeds do not enter."""
-    inputs = {
-        role: {
-            part: (recipe.choice.plain(), repr(recipe.arguments)) for part, recipe in sketches.recipes(source).items()
+class _Scales:
+    """Weighs each kind of training once."""
+
+    def __init__(self, checked: CheckedExperiment, corpora: Corpora, on_stage: Callable[[str], None]) -> None:
+        self._sketches = Sketches(checked.stages, checked.plugins, corpora)
+        self._on_stage = on_stage
+        self._costs: dict[str, tuple[str, StepCost]] = {}
+
+    def cost(self, stage: Stage, settings: TrainingConfig, noise: Noise) -> StepCost:
+        """What a step of a stage costs.
+
+        Raises:
+            OssicleError: if that cannot be told
+        """
+        kind = self._kind(stage, noise)
+        if kind in self._costs:
+            other, cost = self._costs[kind]
+            self._sketches.adopt(stage.name, other)
+            return cost
+        self._on_stage(stage.name)
+        sketch = self._sketches.sketch(stage.name)
+        if sketch is None:
+            raise OssicleError("its author does not say what it trains")
+        cost = count_step(sketch.objective, sketch.front_end, noise, settings, inputs=sketch.inputs)
+        self._costs[kind] = stage.name, cost
+        return cost
+
+    def _kind(self, stage: Stage, noise: Noise) -> str:
+        """Equal for stages that train the same parts in the same way; seeds do not enter."""
+        inputs = {
+            role: {part: [made.choice.plain(), repr(made.arguments)] for part, made in self._recipes(source).items()}
+            for role, source in stage.inputs.items()
         }
-        for role, source in stage.inputs.items()
-    }
-    settings = describe(stage.settings, lambda choice: "")
-    bearing = {name: _bearing(value) for name, value in settings.items()}
-    return json.dumps([stage.objective, bearing, inputs, asdict(noise)], sort_keys=True, default=str)
+        settings = {name: _bearing(value) for name, value in describe(stage.settings, lambda choice: "").items()}
+        return json.dumps([stage.objective, settings, inputs, asdict(noise)], sort_keys=True, default=str)
+
+    def _recipes(self, source: str) -> Mapping[str, Recipe]:
+        return self._sketches.recipes(source)
 
 
 def _bearing(value: Any) -> Any:

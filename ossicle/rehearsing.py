@@ -132,7 +132,9 @@ def shortened(checked: CheckedExperiment, folder: Path, *, steps: int, seconds: 
         if isinstance(value, PartChoice) and value.kind == "corpus":
             path, several = folder / value.label, _is_multi_label(value, corpora)
             return PartChoice(synthetic, SyntheticConfig(path=path, seconds=seconds, multi_label=several))
-        return value.cut_short(steps=steps, clips=CLIPS) if isinstance(value, TrainingConfig) else value
+        if isinstance(value, TrainingConfig):
+            return value.cut_short(steps=steps, clips=CLIPS)
+        return value.rehearsed() if isinstance(value, Config) else value
 
     changed = _changed(checked.experiment, change)
     assert isinstance(changed, Experiment)

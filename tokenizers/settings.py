@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -51,6 +51,9 @@ class SelfDistilledConfig(TokenizerConfig):
 
     kmeans_vectors: int = Field(default=64, ge=1)
     """Vectors per code that k-means clusters."""
+
+    def rehearsed(self) -> Self:
+        return self.model_copy(update={"kmeans_vectors": 1})
 
 
 class PlaceConfig(TokenizerConfig):
