@@ -8,7 +8,7 @@ what depends on them (keys, what is done, classes, the length of clips) is then 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -232,7 +232,10 @@ def plan(
 
     Raises:
         ConfigError: if the experiment cannot run as written, whatever its corpora
+        OssicleError: if there is a price, but nothing is to be measured
     """
+    if price_per_hour is not None and not calibrate:
+        raise OssicleError("what a plan costs follows from the time it takes: measure that too, with `--calibrate`")
     checked = compose(Path(experiment), overrides)
     corpora = KnownCorpora()
     problems = corpus_problems(checked.resolved, corpora, prepare=False)
