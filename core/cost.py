@@ -117,10 +117,10 @@ def count_step(
     weights = {tensor.data_ptr(): tensor.nbytes for module in (objective, *inputs) for tensor in _tensors(module)}
     trained = sum(parameter.numel() for parameter in objective.parameters() if parameter.requires_grad)
     one, two = (noise.batch(front_end, clips) for clips in (1, 2))
-    with unperformed(), sdpa_kernel(SDPBackend.MATH):
+    with unperformed(), sdpa_kernel(SDPBackend.MATH):  # type: ignore[no-untyped-call]
         with FlopCounterMode(display=False) as counter:
             output, kept = _forward(objective, front_end, one, training)
-            (output.loss / output.count).backward()
+            (output.loss / output.count).backward()  # type: ignore[no-untyped-call]
         more = _forward(objective, front_end, two, training)[1]
     objective.zero_grad(set_to_none=True)
     of_one, of_two = (sum(size for place, size in sizes.items() if place not in weights) for sizes in (kept, more))
@@ -155,7 +155,7 @@ def measure_steps(
         started = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
         output, _ = _forward(objective, front_end, batch, training)
-        (output.loss / output.count).backward()
+        (output.loss / output.count).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(objective.parameters(), training.max_grad_norm or float("inf"))
         optimizer.step()
         # Waits for an accelerator to be done.

@@ -105,7 +105,7 @@ class Sketches:
             return build(choice, expected, **recipe.arguments)
 
     def _building(self) -> Any:
-        return nullcontext() if self._drawn else unperformed()
+        return nullcontext() if self._drawn else unperformed()  # type: ignore[no-untyped-call]
 
     def _run(self, stage: Stage) -> _SketchedRun:
         return _SketchedRun(

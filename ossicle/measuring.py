@@ -6,6 +6,7 @@ a training take is not counted as memory of its stage.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping
@@ -90,6 +91,8 @@ def rehearsal(order: Order) -> Answer:
     from .core.stages import with_inputs
     from .core.store import Store
 
+    # torcheval takes an accuracy of 0 for one that nobody has measured, and says so.
+    logging.disable(logging.WARNING)
     checked = compose(Path(order["experiment"]), [])
     clock = _Clock(order["stage"])
     checked.plugins.manager.register(clock)

@@ -190,8 +190,8 @@ def print_rehearsal(rehearsal: Rehearsal, console: Console) -> None:
     for heading in ("a step", "peak memory", "loss", "in all"):
         table.add_column(heading, justify="right")
     for stage in rehearsal.stages:
-        memory = f"{stage.bytes / 2**30:.2f}{SPACE}GiB"
-        table.add_row(stage.name, duration(stage.step_seconds), memory, f"{stage.loss:.3f}", duration(stage.seconds))
+        step, memory = f"{stage.step_seconds:.3g}{SPACE}s", f"{stage.bytes / 2**30:.2f}{SPACE}GiB"
+        table.add_row(stage.name, step, memory, f"{stage.loss:.3f}", duration(stage.seconds))
     console.print(table)
     kept = "nothing was kept" if rehearsal.folder is None else f"kept in {rehearsal.folder}"
     console.print(Text(f"memory: by how much the process of each training grew at most; {kept}", "dim"), soft_wrap=True)

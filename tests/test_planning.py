@@ -37,7 +37,9 @@ def by_name(shown: Mapping[str, Any]) -> dict[str, Any]:
     return {stage["name"]: stage for stage in shown["stages"]}
 
 
-def test_the_tree_lists_every_stage_and_after_a_run_all_are_done(tiny: Path, tmp_path: Path) -> None:
+def test_the_tree_lists_every_stage_and_after_a_run_all_are_done(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = planned(tiny, *TWO, "--out", "made", cwd=tmp_path)
     assert (before.returncode, before.stderr) == (0, "")
     lines = before.stdout.splitlines()
@@ -54,8 +56,8 @@ def test_the_tree_lists_every_stage_and_after_a_run_all_are_done(tiny: Path, tmp
     assert not (tmp_path / "made").exists()
 
     run(tiny, overrides=TWO, out=tmp_path / "made")
-    after = planned(tiny, *TWO, "--out", "made", "--json", cwd=tmp_path)
-    found = json.loads(after.stdout)
+    assert main(["plan", str(tiny), *TWO, "--out", str(tmp_path / "made"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     assert all(stage["done"] for stage in found["stages"])
     assert found["to_do"] == {"trainings": 0, "flops": 0, "seconds": 0, "cost": None}
     for stage in found["stages"]:
@@ -66,9 +68,9 @@ def test_the_tree_lists_every_stage_and_after_a_run_all_are_done(tiny: Path, tmp
             assert kept == card["metrics"]["parameters"]
             assert kept < stage["training"]["parameters"]
     training = by_name(found)["iteration 1/pretrain"]["training"]
-    # Clips of 1.1 seconds on average: 6 columns of 2 bands.
-    assert (training["patches_per_clip"], training["clips_per_step"], training["steps"]) == (12, 3, 6)
-    assert training["patches"] == 12 * 3 * 6
+    # Clips of 0.925 seconds on average: 5 columns of 2 bands.
+    assert (training["patches_per_clip"], training["clips_per_step"], training["steps"]) == (10, 4, 6)
+    assert training["patches"] == 10 * 4 * 6
     assert training["flops"] == 6 * training["flops_per_step"]
 
 
@@ -80,12 +82,11 @@ def test_trainings_alike_are_weighed_once(tiny: Path) -> None:
     assert costs["iteration 3/pretrain"] == costs["iteration 2/pretrain"] != costs["iteration 1/pretrain"]
 
 
-def test_a_calibration_tells_time_and_price(tiny: Path, tmp_path: Path) -> None:
-    shown = planned(tiny, "--calibrate", "--price-per-hour", "3600", "--json", cwd=tmp_path)
-    found = json.loads(shown.stdout)
+def test_a_calibration_tells_time_and_price(tiny: Path) -> None:
+    found = plan(tiny, calibrate=True, price_per_hour=3600.0).plain()
     training = by_name(found)["iteration 1/pretrain"]["training"]
     taken = training["calibration"]
-    assert taken["clips"] == training["clips_per_step"] == 3
+    assert taken["clips"] == training["clips_per_step"] == 4
     assert 0 < taken["seconds"] < 30
     assert 0 < taken["bytes"] < 2**30
     assert training["expected_seconds"] == pytest.approx(6 * taken["seconds"])
@@ -136,7 +137,6 @@ def test_judging_by_folds_trains_once_for_each(tiny: Path, tones: Path, tmp_path
 STRANGE = """
 import ossicle
 from ossicle.core.stages import Schedule, Stage
-from ossicle.tasks.stages import pretrain_stage, tokenizer_stage
 from ossicle.audio.stages import survey_stage
 
 
@@ -151,7 +151,7 @@ class Odd(Schedule):
 
     def stages(self, experiment: object) -> list[Stage]:
         survey = survey_stage(experiment, experiment.corpus)
-        settings = {"training": experiment.pretrain}
+        settings = {"training": experiment.pretrain, "encoder": experiment.encoder}
         bare = Stage("bare", "odd", "nowhere:action", settings, inputs={"survey": survey.name})
         wrong = Stage("wrong", "odd", "nowhere:action", settings, objective="ossicle.tasks.pretraining:objective_of",
                       inputs={"survey": survey.name, "tokenizer": survey.name})

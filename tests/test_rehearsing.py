@@ -28,6 +28,14 @@ JUDGED = "evaluate=[{type: fine_tune, steps: 700, crop_seconds: 2, corpus: {type
 WHOLE = ("corpus.path=/nowhere", "pretrain.crop_seconds=2", DISTILL, TAUGHT, JUDGED)
 
 
+CHAIN = (
+    *WHOLE[:3],
+    """schedule.iterations=[
+      {tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 8},
+       teacher: {of: untrained, fine_tune: {steps: 900, crop_seconds: 2}, corpus: {type: audioset20k, path: /nowhere}}}]""",
+)
+
+
 def rehearsed(checked: CheckedExperiment, folder: Path) -> Any:
     return shortened(checked, folder, steps=3, seconds=2.5)
 
@@ -62,18 +70,14 @@ def test_all_trainings_are_tried_and_nothing_is_left(tiny: Path, tmp_path: Path)
     scratch.mkdir()
     work.mkdir()
     environment = {**os.environ, "TMPDIR": str(scratch), "OSSICLE_CACHE": str(work / "cache"), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "ossicle", "run", str(tiny), "--dry-run", *WHOLE]
+    command = [sys.executable, "-m", "ossicle", "run", str(tiny), "--dry-run", *CHAIN]
     shown = subprocess.run(command, cwd=work, capture_output=True, text=True, env=environment)
     assert (shown.returncode, shown.stderr) == (0, "")
     rows = [line.split("│") for line in shown.stdout.splitlines() if line.startswith("│")]
     assert [row[1].strip() for row in rows] == [
+        "iteration 1/teacher",
+        "iteration 1/tokenizer",
         "iteration 1/pretrain",
-        "iteration 2/teacher",
-        "iteration 2/tokenizer",
-        "iteration 2/pretrain",
-        "fine_tune/esc50/untrained",
-        "fine_tune/esc50/iteration 1",
-        "fine_tune/esc50/iteration 2",
     ]
     for row in rows:
         step, memory, loss = (cell.split()[0] for cell in row[2:5])
