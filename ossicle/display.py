@@ -33,7 +33,7 @@ class TerminalDisplay:
 
     def start(self, task: str, total: int | None, completed: int = 0) -> None:
         self.finish()
-        self._total = total
+        self._total, self._figures = total, ""
         if not self._console.is_terminal:
             return
         self._progress = Progress(

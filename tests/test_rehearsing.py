@@ -30,9 +30,9 @@ WHOLE = ("corpus.path=/nowhere", "pretrain.crop_seconds=2", DISTILL, TAUGHT, JUD
 
 CHAIN = (
     *WHOLE[:3],
-    """schedule.iterations=[
-      {tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 8},
-       teacher: {of: untrained, fine_tune: {steps: 900, crop_seconds: 2}, corpus: {type: audioset20k, path: /nowhere}}}]""",
+    "schedule.iterations=[{tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 8}}]",
+    "schedule.iterations.0.teacher={of: untrained, fine_tune: {steps: 900, crop_seconds: 2}}",
+    "schedule.iterations.0.teacher.corpus={type: audioset20k, path: /nowhere}",
 )
 
 
@@ -84,7 +84,7 @@ def test_all_trainings_are_tried_and_nothing_is_left(tiny: Path, tmp_path: Path)
         assert float(step) > 0
         assert 0 < float(memory) < 2
         assert 0 < float(loss) < 20
-    assert "2 steps of 2 clips of 2 s each" in shown.stdout
+    assert "2 steps of 2 clips of 2\N{NO-BREAK SPACE}s each" in shown.stdout
     assert list(scratch.iterdir()) == list(work.iterdir()) == []
 
 
