@@ -88,6 +88,16 @@ def test_all_trainings_are_tried_and_nothing_is_left(tiny: Path, tmp_path: Path)
     assert list(scratch.iterdir()) == list(work.iterdir()) == []
 
 
+def test_the_whole_recipe_can_be_tried_without_its_corpora(tmp_path: Path) -> None:
+    experiment, again = tmp_path / "mine.yaml", tmp_path / "short.yaml"
+    experiment.write_text("base: recipes/audioset2m\n")
+    checked = compose(experiment, [])
+    again.write_text(resolved_yaml(rehearsed(checked, tmp_path / "corpora")))
+    found = compose(again, []).stages
+    assert [stage.name for stage in found] == [stage.name for stage in checked.stages]
+    assert {training.steps for stage in found if (training := training_of(stage))} == {3}
+
+
 def test_one_step_is_too_few(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tiny), "--dry-run", "--steps", "1"]) == 2
     assert "a dry run takes two steps at least" in capsys.readouterr().err
