@@ -7,6 +7,7 @@ consists of, whatever kernel computes it, and so is what it keeps.
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 import time
@@ -176,6 +177,7 @@ class MemoryMeter:
 
     def __init__(self) -> None:
         if _RESET.exists():
+            _give_back_freed_memory()
             _RESET.write_text("5")
         self._before = _most_resident()
 
@@ -187,6 +189,13 @@ class MemoryMeter:
 
 
 _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+def _give_back_freed_memory() -> None:
+    """What malloc keeps for later use would hide what is needed next; only glibc's can be told to let go of it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _most_resident() -> int:
