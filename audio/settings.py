@@ -47,6 +47,10 @@ class CsvConfig(Config):
     """The labels in the order of their ids; those in the table, sorted, if not given."""
     split_column: str = "split"
     """Column of train, valid, test or unlabelled; every clip is in train if there is no such column."""
+    valid_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the table's training clips that are drawn for validation, in [0, 1), where it has none of its own."""
+    split_seed: int = 0
+    """Enters the hash that draws them; adding rows never moves those already there."""
     fold_column: str = "fold"
     """Column of the cross-validation fold, a whole number; optional."""
     duration_column: str | None = None

@@ -21,6 +21,15 @@ from ..core.validation import with_options
 from .stages import fine_tuned_evaluation_stage
 
 
+class PooledHeadConfig(Config):
+    """A linear classifier of a clip's frequency bands, each averaged over time."""
+
+    view: Literal["bands", "bands+std"] = "bands"
+    """What it sees of each band: the mean over time alone, or the standard deviation too."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout of the pooled vectors."""
+
+
 class ClassificationConfig(Config):
     """Learn the classes of clips: cross-entropy, or where clips carry several labels binary cross-entropy."""
 

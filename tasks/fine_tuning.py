@@ -210,12 +210,14 @@ def objective_of(run: StageRun) -> Objective:
     assert isinstance(config, FineTuningConfig)
     catalog, seed = run.plugins.catalog, run.stage.seed
     encoder = run.part("encoder", "encoder", Encoder, options=config.encoder_options)
+    front_end = run.part("encoder", "front_end", FrontEnd)
     head = build(
         config.head or PartChoice.of(catalog.get("head", "linear"), {}),
         Head,
         seed=seed,
         width=encoder.width,
         classes=len(manifest.label_names),
+        bands=front_end.bands,
     )
     return build(
         config.objective or PartChoice.of(catalog.get("objective", "classification"), {}),

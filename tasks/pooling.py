@@ -25,7 +25,7 @@ def encoded_views(encoded: Encoded) -> dict[str, Tensor]:
     """
     sequence, valid = _by_band(encoded)
     mean = _masked_mean(sequence, valid)  # (B, bands, D)
-    std = _masked_mean((sequence.float() - mean.unsqueeze(2)).square(), valid).sqrt()
+    std = _root(_masked_mean((sequence.float() - mean.unsqueeze(2)).square(), valid))
     bands = rearrange(mean, "b band d -> b (band d)")
     return {
         "mean": pool_mean(encoded),
@@ -78,3 +78,9 @@ def _masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """Mean over the last axis but one: (..., N, D), (..., N) -> (..., D) float32."""
     real = values.float().masked_fill(~valid[..., None], 0.0)
     return real.sum(dim=-2) / valid.sum(dim=-1, keepdim=True).clamp_min(1)
+
+
+def _root(variance: Tensor) -> Tensor:
+    """The square root, with gradient 0 where it has none, as for a clip of a single column."""
+    still = variance == 0
+    return variance.masked_fill(still, 1.0).sqrt().masked_fill(still, 0.0)

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ...core.corpus import TRAIN, UNLABELLED, Corpus, Manifest
+from ...core.corpus import TRAIN, UNLABELLED, VALID, Corpus, Manifest
 from ...core.errors import CorpusError
 from ..settings import CsvConfig
 from .headers import PATH_REMEDY, read_headers
-from .splits import split_named
+from .splits import drawn_split, split_named
 
 _TOLD = 5
 _PROBED = 20
@@ -119,7 +119,19 @@ def _read(config: CsvConfig) -> _Table:
                 _read_rows(config, header, _numbered(rows), table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         table.problems.append(f"`{config.path}` cannot be read as a UTF-8 table: {error}.")
+    if config.valid_share:
+        _draw_validation(config, table)
     return table
+
+
+def _draw_validation(config: CsvConfig, table: _Table) -> None:
+    if VALID in table.splits:
+        table.problems.append(f"`valid_share` is set, but `{config.path}` has validation clips of its own; remove it.")
+    for place, (path, split) in enumerate(zip(table.paths, table.splits, strict=True)):
+        if split == TRAIN:
+            table.splits[place] = drawn_split(
+                path, valid_share=config.valid_share, test_share=0.0, seed=config.split_seed
+            )
 
 
 def _numbered(rows: Any) -> Iterator[tuple[int, list[str]]]:

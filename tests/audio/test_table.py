@@ -42,6 +42,25 @@ def test_split_and_fold_columns_are_optional(tmp_path: Path) -> None:
     assert manifest.folds.tolist() == [-1]
 
 
+def test_draws_validation_clips_of_training_ones_alone(tmp_path: Path) -> None:
+    rows = [f"clip{number}.wav,{'test' if number % 3 == 0 else 'train'}" for number in range(300)]
+    corpus(tmp_path, "path,split\n" + "\n".join(rows) + "\n")
+    config = CsvConfig(path=tmp_path / "clips.csv", root=tmp_path, valid_share=0.25)
+
+    splits = CsvCorpus(config)._table.splits
+
+    assert [split == "test" for split in splits] == [number % 3 == 0 for number in range(300)]
+    assert 30 <= splits.count("valid") <= 70
+    assert CsvCorpus(config.model_copy(update={"split_seed": 1}))._table.splits != splits
+
+
+def test_a_table_with_validation_clips_draws_none(tmp_path: Path) -> None:
+    made = corpus(tmp_path, "path,split\na.wav,train\nb.wav,valid\n", valid_share=0.1)
+
+    with pytest.raises(CorpusError, match=r"`valid_share` is set, but .* has validation clips of its own; remove it"):
+        made.manifest()
+
+
 def test_reads_several_labels_in_the_order_given(tmp_path: Path) -> None:
     text = "path,tags\na.wav,rain; wind\nb.wav,wind\n"
 
