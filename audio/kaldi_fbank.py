@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 import soundfile as _soundfile  # noqa: F401  fairseq2 finds libsndfile only when soundfile was imported before it
@@ -64,6 +64,11 @@ class KaldiFbank(FrontEnd):
         # 0.8.1 about one converter in thirty gets its first clip wrong. A single frame is filled by a single thread.
         converter({"waveform": torch.zeros(self.min_samples, 1), "sample_rate": float(self.sample_rate)})
         return converter
+
+    @property
+    def frames_key(self) -> Hashable | None:
+        # A subclass may give other frames: it has to say itself what decides them.
+        return (self.revision, self.config.mel_bins) if type(self) is KaldiFbank else None
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Adopt a corpus's statistics, each (F,), except those that the configuration states.

@@ -2,17 +2,18 @@
 
 Notable choices: a clip's place in the stream decides its row and its crop, so that the only state is a number and what
 waits in buckets (fairseq2's own `shuffle` and `repeat` lose clips on resuming at the end of an epoch); the stream never
-ends, so that no batch is cut short at the end of an epoch; clips of similar length share a batch. A file that cannot be
-read is reported once and left out; when no file can be read any more, the stream ends in an error instead of searching
-for ever.
+ends, so that no batch is cut short at the end of an epoch; clips of similar length share a batch; the spectrogram of a
+stretch that is the same every time is kept in memory (`kept_clips`). A file that cannot be read is reported once and
+left out; when no file can be read any more, the stream ends in an error instead of searching for ever.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import soundfile  # noqa: F401  # isort: skip  # fairseq2 takes its libsndfile, so it must come first
@@ -27,6 +28,7 @@ from ..core.data import SpectrogramBatch
 from ..core.errors import CorpusError
 from ..core.interfaces import FrontEnd
 from .decode import decode
+from .kept_clips import Clip, kept_clips, state_of
 
 log = logging.getLogger("ossicle")
 
@@ -79,14 +81,14 @@ def training_pipeline(
         row = int(order(epoch)[place])
         generator = np.random.default_rng((seed, appearance))
         excess = max(0.0, float(reader.seconds[row]) - crop_seconds)
-        example = reader.read(row, excess * generator.random())
+        example = reader.read(row, excess * generator.random(), comes_again=excess == 0.0)
         if example is not None:
             example["draw"] = int(generator.integers(2**63))
         elif reader.failures_in_a_row > len(rows):
             raise CorpusError("none of the clips to train on can be read any more; the warnings above say why")
         return example
 
-    builder = _spectrograms(DataPipeline.count(), load, front_end)
+    builder = _examples(DataPipeline.count(), load)
     durations = np.minimum(reader.seconds[rows], crop_seconds)
     builder.bucket_by_length(_buckets(durations, batch_seconds, front_end), selector="fbank")
     return builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()
@@ -103,59 +105,69 @@ def clip_batches(
     """One pass over `rows`, shortest clips first; of longer clips the first `crop_seconds` are used."""
     reader = _Reader(manifest, front_end, crop_seconds)
     order = rows[np.argsort(reader.seconds[rows], kind="stable")]
-    builder = _spectrograms(read_sequence(order.tolist()), reader.read, front_end)
+    builder = _examples(read_sequence(order.tolist()), reader.read)
     builder.dynamic_bucket(batch_seconds, lambda example: len(example["fbank"]) * front_end.hop_seconds)
     yield from builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()
 
 
-def _spectrograms(
-    builder: DataPipelineBuilder, load: Callable[[Any], Example | None], front_end: FrontEnd
-) -> DataPipelineBuilder:
+def _examples(builder: DataPipelineBuilder, load: Callable[[Any], Example | None]) -> DataPipelineBuilder:
     # One call at a time: fairseq2 0.8.1 loses its place on resuming a parallel `map`. Prefetching runs beside the model
     # all the same, and the native transform spreads a clip's frames over threads.
-    builder.map(load).filter(lambda example: example is not None)
-    builder.map(front_end.transform)
-    return builder.map(_without_waveform)
-
-
-def _without_waveform(example: Example) -> Example:
-    # What waits in buckets is part of every checkpoint.
-    example.pop("waveform", None)
-    return example
+    return builder.map(load).filter(lambda example: example is not None)
 
 
 class _Reader:
-    """Decodes clips by their row, from several threads."""
+    """Gives spectrograms of clips by their row, to several threads."""
 
     def __init__(self, manifest: Manifest, front_end: FrontEnd, crop_seconds: float) -> None:
         self.seconds = manifest.seconds
         self.failures_in_a_row = 0
         self._manifest = manifest
-        self._sample_rate = front_end.sample_rate
-        self._min_samples = front_end.min_samples
+        self._front_end = front_end
+        self._transform = front_end.transform
+        # As they are now: whatever is set on the front end later does not reach the transform.
+        self._frames_key = front_end.frames_key
         self._crop_seconds = crop_seconds
+        self._kept = kept_clips()
+        self._stream = self._kept.begin()
         self._reported: set[int] = set()
         self._lock = threading.Lock()
 
-    def read(self, row: int, start_seconds: float = 0.0) -> Example | None:
-        """Decode a stretch of a clip; None where it cannot be read."""
+    def read(self, row: int, start_seconds: float = 0.0, *, comes_again: bool = True) -> Example | None:
+        """Give a stretch of a clip; None where it cannot be read.
+
+        What waits in buckets is part of every checkpoint: an example holds no more than its batch needs.
+
+        Args:
+            comes_again: whether the stretch is the same whenever this clip is read
+        """
+        path = self._manifest.path(row)
         # A file may have grown since its header was read, but no bucket is wider than the manifest's longest clip.
         seconds = min(self._crop_seconds, float(self.seconds[row]) or self._crop_seconds)
-        try:
-            waveform = decode(self._manifest.path(row), self._sample_rate, start_seconds=start_seconds, seconds=seconds)
-        except CorpusError as error:
-            self._report(row, error)
-            return None
+        key = self._key(path, start_seconds, seconds) if comes_again else None
+        clip = None if key is None else self._kept.get(key, self._stream)
+        if clip is None:
+            try:
+                clip = self._spectrogram(path, start_seconds, seconds)
+            except CorpusError as error:
+                self._report(row, error)
+                return None
+            if key is not None:
+                self._kept.put(key, clip, self._stream)
         self.failures_in_a_row = 0
-        samples = len(waveform)
-        if samples < self._min_samples:
-            waveform = np.pad(waveform, (0, self._min_samples - samples))
-        return {
-            "waveform": torch.from_numpy(waveform).unsqueeze(1),
-            "sample_rate": float(self._sample_rate),
-            "samples": samples,
-            "row": row,
-        }
+        return {"fbank": clip.fbank, "samples": clip.samples, "row": row}
+
+    def _key(self, path: Path, start_seconds: float, seconds: float) -> Hashable | None:
+        """All that decides the frames of a stretch, as the file is before it is read; None where that is unknown."""
+        state = None if self._frames_key is None else state_of(path)
+        if state is None:
+            return None
+        return type(self._front_end), self._frames_key, self._front_end.sample_rate, state, start_seconds, seconds
+
+    def _spectrogram(self, path: Path, start_seconds: float, seconds: float) -> Clip:
+        waveform = decode(path, self._front_end.sample_rate, start_seconds=start_seconds, seconds=seconds)
+        fbank = self._front_end.spectrogram(torch.from_numpy(waveform), transform=self._transform)
+        return Clip(fbank, len(waveform))
 
     def _report(self, row: int, error: CorpusError) -> None:
         with self._lock:

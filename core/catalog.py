@@ -19,7 +19,7 @@ from .config import Config
 from .errors import OssicleError, PluginError
 from .wording import choices
 
-KINDS = ("corpus", "front_end", "encoder", "tokenizer", "head", "objective", "schedule", "task")
+KINDS = ("corpus", "front_end", "encoder", "tokenizer", "head", "objective", "masking", "schedule", "task", "launcher")
 
 C = TypeVar("C", bound=type)
 
@@ -246,5 +246,7 @@ encoder = _decorator("encoder")
 tokenizer = _decorator("tokenizer")
 head = _decorator("head")
 objective = _decorator("objective")
+masking = _decorator("masking")
 schedule = _decorator("schedule")
 task = _decorator("task")
+launcher = _decorator("launcher")

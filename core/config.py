@@ -87,11 +87,24 @@ class TokenizerConfig(Config):
 
     Attributes:
         objective: name of the objective that trains the tokenizer; None if it needs no training
-        needs_teacher: whether it learns from an encoder
     """
 
     objective: ClassVar[str | None] = None
-    needs_teacher: ClassVar[bool] = False
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it learns from an encoder."""
+        return False
+
+
+class ObjectiveConfig(Config):
+    """Base of an objective's configuration; a plain `Config` will do for one that learns from a tokenizer's labels.
+
+    Attributes:
+        needs_tokenizer: whether it learns from a tokenizer's labels; schedules prepare none for one that does not
+    """
+
+    needs_tokenizer: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -233,5 +246,7 @@ EncoderChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("encoder")]
 TokenizerChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("tokenizer")]
 HeadChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("head")]
 ObjectiveChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("objective")]
+MaskingChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("masking")]
 ScheduleChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("schedule")]
 TaskChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("task")]
+LauncherChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("launcher")]

@@ -1,7 +1,7 @@
 """The data that passes between parts. Each type is what one joint of the chain carries.
 
-Shapes: B clips, S samples, T frames, F mel bins, N patches, V visible patches, D width, K codebook size. Patches are
-numbered time-major: patch `column * bands + band`.
+Shapes: B clips, S samples, T frames, F mel bins, N patches, V visible patches, D width, K codebook size, G streams of
+labels. Patches are numbered time-major: patch `column * bands + band`.
 """
 
 from __future__ import annotations
@@ -113,12 +113,18 @@ class TokenBatch(_Movable):
     """Labels of patches.
 
     Attributes:
-        ids: (B, N) int64 in [0, K)
+        ids: (B, N) int64 in [0, K); (B, N, G) from a tokenizer that gives a patch several labels, each of a codebook of
+            its own
         valid: (B, N) bool
     """
 
     ids: Tensor
     valid: Tensor
+
+    @property
+    def by_stream(self) -> Tensor:
+        """The labels as (B, N, G), also where G is 1."""
+        return self.ids.unsqueeze(-1) if self.ids.dim() == 2 else self.ids
 
 
 @dataclass

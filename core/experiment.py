@@ -38,6 +38,17 @@ CatalogFor: TypeAlias = Callable[[Sequence[Path]], Catalog]
 Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
+def naming_a_folder(name: str) -> str:
+    """Give a name back.
+
+    Raises:
+        ValueError: if it is not fit for the name of a folder
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"must be letters, digits, `.`, `_` and `-`, for it names a folder, but is `{name}`")
+    return name
+
+
 class TrainingConfig(Config):
     """How one stage of training runs, whatever it trains."""
 
@@ -149,12 +160,7 @@ class Experiment(Config):
     max_bad_share: float = Field(0.05, ge=0, le=1)
     """Share of a corpus's files that may be unreadable before the run stops."""
 
-    @field_validator("name")
-    @classmethod
-    def _names_a_folder(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
-            raise ValueError(f"must be letters, digits, `.`, `_` and `-`, for it names a folder, but is `{value}`")
-        return value
+    _folder = field_validator("name")(naming_a_folder)
 
 
 @dataclass(frozen=True)
@@ -170,8 +176,10 @@ class ResolvedExperiment:
         return Problem(self.document.place(path).value, message)
 
 
-def load_experiment(path: Path, *, overrides: Sequence[str] = (), catalog_for: CatalogFor) -> ResolvedExperiment:
-    """Read an experiment from a YAML file.
+def load_experiment(
+    source: Path | Document, *, overrides: Sequence[str] = (), catalog_for: CatalogFor
+) -> ResolvedExperiment:
+    """Read an experiment from a YAML file, or from a document whose bases are resolved.
 
     Args:
         overrides: `dotted.path=VALUE`, laid over the file in this order
@@ -179,7 +187,7 @@ def load_experiment(path: Path, *, overrides: Sequence[str] = (), catalog_for: C
     Raises:
         ConfigError: with every problem of the file and the overrides
     """
-    document = resolve_base(load_document(path))
+    document = source if isinstance(source, Document) else resolve_base(load_document(source))
     problems: list[Problem] = []
     for text in overrides:
         try:

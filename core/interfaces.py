@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +72,15 @@ class FrontEnd(nn.Module, ABC):
         `fbank`, the clip's frames (T, F) float32. It must be free of state and of torch's global generator.
         """
 
+    @property
+    def frames_key(self) -> Hashable | None:
+        """The settings that decide the frames which `transform` gives, so that they may be kept in memory.
+
+        Two front ends of one class with equal keys must give equal frames of equal waveforms at one sample rate. None,
+        the default, keeps nothing, and is right wherever frames depend on the statistics or on chance.
+        """
+        return None
+
     @abstractmethod
     def patches(self, batch: SpectrogramBatch) -> PatchBatch:
         """Normalise frames and cut them into patches. A clip gives the same patches alone and in a batch."""
@@ -126,25 +135,35 @@ class Tokenizer(nn.Module, ABC):
 
     Args:
         codebook_size: K, the number of different labels
+        streams: G, the labels of a patch, each of a codebook of its own with K codes
 
     Attributes:
         seed: drives its random initial values
+
+    Raises:
+        PluginError: if there is no code or no stream
     """
 
-    def __init__(self, codebook_size: int) -> None:
+    def __init__(self, codebook_size: int, streams: int = 1) -> None:
         super().__init__()
-        if codebook_size < 1:
-            raise PluginError(f"`codebook_size` must be at least 1, but is {codebook_size}")
+        if codebook_size < 1 or streams < 1:
+            name, given = ("codebook_size", codebook_size) if codebook_size < 1 else ("streams", streams)
+            raise PluginError(f"`{name}` must be at least 1, but is {given}")
         self.codebook_size = codebook_size
+        self.streams = streams
         self.seed: int = getattr(_building, "seed", 0)
         self._draws = 0
 
     @abstractmethod
     def forward(self, batch: PatchBatch) -> Tensor:
-        """Label every patch, padding included: (B, N) int64 in [0, K)."""
+        """Label every patch, padding included: (B, N) int64 in [0, K), or (B, N, G) where G is above 1."""
 
     def fit(self, batches: Iterable[PatchBatch]) -> None:
-        """Learn from one pass over a corpus. Override it in a tokenizer that is fitted."""
+        """Learn from one pass over a corpus. Override it in a tokenizer that is fitted.
+
+        Args:
+            batches: on this tokenizer's device, the shortest clips first
+        """
         raise NotImplementedError
 
     @property
@@ -163,14 +182,15 @@ class Tokenizer(nn.Module, ABC):
         """Label a batch and hold the labels against what this tokenizer promises.
 
         Raises:
-            PluginError: if the labels have another shape or type than (B, N) int64, or lie outside [0, K)
+            PluginError: if the labels have another shape or type than (B, N) or (B, N, G) int64, or lie outside [0, K)
         """
         with torch.autocast(batch.patches.device.type, enabled=False):
             ids = self(batch)
         name = type(self).__name__
-        if not isinstance(ids, Tensor) or ids.shape != batch.valid.shape or ids.dtype != torch.int64:
+        shape = (*batch.valid.shape, self.streams)[: 2 if self.streams == 1 else 3]
+        if not isinstance(ids, Tensor) or ids.shape != shape or ids.dtype != torch.int64:
             given = f"{tuple(ids.shape)} {ids.dtype}" if isinstance(ids, Tensor) else type(ids).__name__
-            raise PluginError(f"tokenizer `{name}` must give {tuple(batch.valid.shape)} int64 labels, but gave {given}")
+            raise PluginError(f"tokenizer `{name}` must give {shape} int64 labels, but gave {given}")
         if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.codebook_size):
             raise PluginError(
                 f"tokenizer `{name}` says `codebook_size` {self.codebook_size}, "
@@ -317,8 +337,30 @@ class Objective(nn.Module, ABC):
         return ()
 
     def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
-        """What a report may draw of a batch: `tokens`, `hidden`, `predicted`, each (B, N); nothing by default."""
+        """What a report may draw of a batch: `tokens`, `hidden`, `predicted`, each (B, N); nothing by default.
+
+        Of several streams of labels it draws one, the first.
+        """
         return {}
+
+
+class Masking(ABC):
+    """Which patches of a training clip are hidden from the encoder, where an objective says how many.
+
+    It draws nothing itself, so that a clip is masked alike in every batch and on any number of processes.
+    """
+
+    @abstractmethod
+    def order(self, ranks: Tensor, grid: Grid) -> Tensor:
+        """Say in which order patches are seen: (B, N) int64; the lowest numbers of a clip stay visible.
+
+        Where numbers are equal, it is left open which patch comes first.
+
+        Args:
+            ranks: (B, N) int64, the patches of each clip in random order: every real one has another number from 0 on,
+                and padding the numbers after those
+            grid: the layout of the N patches
+        """
 
 
 def _members_of_lists(module: nn.Module) -> Iterator[nn.Module]:
@@ -336,6 +378,7 @@ __all__ = [
     "FrontEnd",
     "Grid",
     "Head",
+    "Masking",
     "Objective",
     "ObjectiveOutput",
     "ParameterGroup",

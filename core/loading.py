@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,7 +143,29 @@ def _origin_of(entry_point: importlib.metadata.EntryPoint) -> Origin:
     distribution = entry_point.dist
     if distribution is None:
         return Origin(source=entry_point.value)
-    return Origin(source=distribution.name, version=distribution.version)
+    version = distribution.version
+    if distribution.name != "ossicle" and _is_editable(distribution):
+        version = f"{version} sha256:{_digest_of(_package(entry_point.module))}"
+    return Origin(source=distribution.name, version=version)
+
+
+def _is_editable(distribution: importlib.metadata.Distribution) -> bool:
+    """Whether its code may change under one version. Ossicle's own parts say so by a revision."""
+    stated = json.loads(distribution.read_text("direct_url.json") or "{}")
+    return bool(stated.get("dir_info", {}).get("editable", False))
+
+
+def _digest_of(package: str) -> str:
+    """The hash of a package's code, or of a module's."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    files = [path for folder in folders for path in sorted(Path(folder).rglob("*.py"))]
+    if spec and spec.origin and not folders:
+        files = [Path(spec.origin)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def _failed(path: Path, error: BaseException) -> PluginError:

@@ -74,6 +74,10 @@ class Recipe:
     choice: PartChoice
     arguments: Mapping[str, Any]
 
+    def __deepcopy__(self, memo: Mapping[int, Any]) -> Recipe:
+        # What a part was built with, such as a front end, is no part of it.
+        return self
+
 
 _RECIPE = "_ossicle_recipe"
 

@@ -1,7 +1,8 @@
 """Run the stages of an experiment: what exists is skipped, what is made is kept under its key.
 
 Notable choices: of several processes all walk through the same stages; all take part in those that train, while the
-first alone makes the others, keeps every artifact and calls the hooks.
+first alone makes the others, keeps every artifact and calls the hooks. Of several runs over one store, one makes a
+stage while the others wait for it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -149,18 +151,26 @@ def run_stages(
         key = stage_key(stage, input_keys, corpora.fingerprint)
         inputs = {role: records[source].artifact for role, source in stage.inputs.items()}
         started = time.perf_counter()
-        reused = _agreed(stage, key, store.find(stage.kind, key) is not None)
-        if not reused:
-            display.note(stage.name)
-            work = store.work(stage.kind, key)
-            begin = partial(
-                StageRun, stage, inputs, work=work, plugins=plugins, corpora=corpora, display=display, elastic=elastic
-            )
-            if rank() == 0:
-                _make(stage, key, input_keys, store, begin)
-            elif training_of(stage) is not None:
-                _take_part(begin)
-            from_first_rank(None)
+        with _making(stage, key, store, display):
+            reused = _agreed(stage, key, store.find(stage.kind, key) is not None)
+            if not reused:
+                display.note(stage.name)
+                work = store.work(stage.kind, key)
+                begin = partial(
+                    StageRun,
+                    stage,
+                    inputs,
+                    work=work,
+                    plugins=plugins,
+                    corpora=corpora,
+                    display=display,
+                    elastic=elastic,
+                )
+                if rank() == 0:
+                    _make(stage, key, input_keys, store, begin)
+                elif training_of(stage) is not None:
+                    _take_part(begin)
+                from_first_rank(None)
         artifact = store.find(stage.kind, key)
         if artifact is None:
             raise ArtifactError(
@@ -168,6 +178,15 @@ def run_stages(
             )
         records[stage.name] = StageRecord(stage, key, artifact, reused, time.perf_counter() - started)
     return list(records.values())
+
+
+def _making(stage: Stage, key: str, store: Store, display: Display) -> AbstractContextManager[None]:
+    """See to it that no other run makes the same; several processes of one run make it together."""
+    if rank() > 0 or store.find(stage.kind, key) is not None:
+        return nullcontext()
+    return store.making(
+        stage.kind, key, on_wait=lambda: display.note(f"waiting for another run, which makes {stage.name}")
+    )
 
 
 def _agreed(stage: Stage, key: str, found: bool) -> bool:

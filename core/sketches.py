@@ -131,6 +131,8 @@ class Sketches:
         if made:
             front_end = self.rebuilt(made["front_end"], FrontEnd, {})
             offers = {"front_end": front_end, "patch_dim": front_end.patch_dim, "bands": front_end.bands}
+        if "teacher" in stage.inputs:
+            offers["teacher_choice"] = self.recipes(stage.inputs["teacher"])["encoder"].choice
         for role, expected in _MODULES.items():
             choice = stage.settings.get(role)
             if isinstance(choice, PartChoice) and choice.kind == role:

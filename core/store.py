@@ -6,10 +6,11 @@ stage's unfinished work, such as checkpoints, lies under `work/` until the artif
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +86,32 @@ class Store:
         return path
 
     @contextmanager
+    def making(self, kind: str, key: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Let one process at a time make the artifact under `key`; others wait, and then find it.
+
+        A process that dies holds nothing up.
+
+        Args:
+            on_wait: called if there is another one to wait for
+        """
+        path = self.root / "work" / f"{kind}-{key[:16]}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with path.open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    on_wait()
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                # Whoever held it before removed it: then it would keep nobody else out.
+                if _is_at(path, lock.fileno()):
+                    try:
+                        yield
+                    finally:
+                        path.unlink()
+                    return
+
+    @contextmanager
     def draft(self, kind: str, key: str) -> Iterator[Path]:
         """Give a folder to write an artifact's files into, for `commit`; it is removed if the block fails."""
         path = self.root / "work" / f"{kind}-{key[:16]}.draft-{os.getpid()}"
@@ -111,3 +138,11 @@ class Store:
 
     def _path(self, kind: str, key: str) -> Path:
         return self.root / f"{kind}-{key[:16]}"
+
+
+def _is_at(path: Path, file: int) -> bool:
+    """Whether an open file is still the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False

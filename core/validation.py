@@ -128,7 +128,8 @@ def _found(details: ErrorDetails, model: type[Config], document: Document, catal
     if kind == "extra_forbidden":
         owner = config_at(model, path[:-1], document.tree, catalog)
         first = _first_keys(path[:-1], document.tree)
-        allowed = [*first, *(owner.model_fields if owner and first != [CHECKPOINT] else ())]
+        known = owner.model_fields if owner and first != [CHECKPOINT] else {}
+        allowed = dict.fromkeys([*first, *(field.alias or name for name, field in known.items())])
         return _Found(path, place.key, f"unknown key `{path[-1]}`. {choices(str(path[-1]), allowed)}")
     named = (*path, *(str(key) for key in rest)) if not _is_written(path, value, document.tree) else path
     if kind == "literal_error":

@@ -43,7 +43,7 @@ _ACTIVATIONS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with an optional gated bias."""
+    """Multi-head attention of a sequence to itself, or to another one, with an optional gated bias."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
@@ -55,16 +55,20 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
         self.gate = BiasGate(config.width // config.heads, config.heads) if config.gated else None
 
-    def forward(self, sequence: Tensor, *, padding: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        self, sequence: Tensor, *, padding: Tensor, bias: Tensor | None, memory: Tensor | None = None
+    ) -> Tensor:
         """Attend: (B, N, D) to (B, N, D).
 
         Args:
-            padding: (B, 1, 1, N), 0 for keys that may be seen and -inf for the others
-            bias: (H, N, N) or (B, H, N, N), added to the logits
+            padding: (B, 1, 1, M), 0 for keys that may be seen and -inf for the others
+            bias: (H, N, M) or (B, H, N, M), added to the logits
+            memory: (B, M, D), what is attended to; the sequence itself when None
         """
+        seen = sequence if memory is None else memory
         query, key, value = (
-            rearrange(project(sequence), "b n (h d) -> b h n d", h=self.heads)
-            for project in (self.query, self.key, self.value)
+            rearrange(project(of), "b n (h d) -> b h n d", h=self.heads)
+            for project, of in ((self.query, sequence), (self.key, seen), (self.value, seen))
         )
         mask = padding
         if bias is not None:
@@ -93,7 +97,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and a feed-forward network, each with a residual; post-norm, DeepNorm or pre-norm.
+    """Attention and a feed-forward network, each with a residual; post-norm, DeepNorm or pre-norm.
 
     DeepNorm (Wang et al., 2022) scales the residual by (2L)^¼ for L layers.
     """
@@ -108,13 +112,15 @@ class TransformerLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, sequence: Tensor, *, padding: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        self, sequence: Tensor, *, padding: Tensor, bias: Tensor | None, memory: Tensor | None = None
+    ) -> Tensor:
         """Transform a sequence: (B, N, D) to (B, N, D); the options are those of `SelfAttention`."""
         if self.pre_norm:
-            attended = self.attention(self.attention_norm(sequence), padding=padding, bias=bias)
+            attended = self.attention(self.attention_norm(sequence), padding=padding, bias=bias, memory=memory)
             sequence = self._add(sequence, self.dropout(attended))
             return self._add(sequence, self.dropout(self.feed_forward(self.feed_forward_norm(sequence))))
-        attended = self.attention(sequence, padding=padding, bias=bias)
+        attended = self.attention(sequence, padding=padding, bias=bias, memory=memory)
         sequence = self.attention_norm(self._add(sequence, self.dropout(attended)))
         out: Tensor = self.feed_forward_norm(self._add(sequence, self.dropout(self.feed_forward(sequence))))
         return out
@@ -123,8 +129,8 @@ class TransformerLayer(nn.Module):
         return torch.add(branch, sequence, alpha=self.residual_scale)
 
 
-class TransformerStack(nn.Module):
-    """BEATs layers over a sequence, with one table of relative biases for all of them.
+class LayerStack(nn.Module):
+    """BEATs layers with one table of relative biases for all of them.
 
     Post-norm stacks normalise before the first layer, pre-norm stacks after the last (released code).
     """
@@ -145,6 +151,49 @@ class TransformerStack(nn.Module):
             for layer in self.layers:
                 _init_deep_norm_(layer, gain=(8 * config.layers) ** -0.25)
 
+    def through(
+        self, sequence: Tensor, *, valid: Tensor, bias: Tensor | None, memory: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Take a sequence through all layers.
+
+        Args:
+            sequence: (B, N, D)
+            valid: (B, M) bool, the vectors that may be attended to
+            bias, memory: as in `SelfAttention`
+
+        Returns:
+            (B, N, D), and the input of the first layer and the output of each
+        """
+        padding = _padding(valid, sequence.dtype)
+        if self.config.norm == "post":
+            sequence = self.norm(sequence)
+        sequence = self.dropout(sequence)
+        kept = [sequence]
+        for layer in self.layers:
+            after = layer(self._decay(sequence), padding=padding, bias=bias, memory=memory)
+            sequence = self._drop(sequence, after)
+            kept.append(sequence)
+        if self.config.norm == "pre":
+            sequence = self.norm(sequence)
+        return sequence, kept
+
+    def _decay(self, sequence: Tensor) -> Tensor:
+        ratio = self.config.gradient_decay
+        if ratio == 1.0:
+            return sequence
+        scaled: Tensor = _ScaleGradient.apply(sequence, ratio)  # type: ignore[no-untyped-call]
+        return scaled
+
+    def _drop(self, before: Tensor, after: Tensor) -> Tensor:
+        if not self.training or self.config.layer_drop == 0.0:
+            return after
+        keep = torch.rand((), device=before.device) >= self.config.layer_drop
+        return torch.where(keep, after, before)
+
+
+class TransformerStack(LayerStack):
+    """Layers over a sequence that attends to itself."""
+
     def forward(
         self, sequence: Tensor, *, valid: Tensor, positions: Tensor | None = None, layers: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
@@ -159,17 +208,8 @@ class TransformerStack(nn.Module):
         Returns:
             (B, N, D), and one such tensor per layer and for their input, or none
         """
-        padding = _padding(valid, sequence.dtype)
         bias = self.bias(sequence.shape[1], positions) if self.bias is not None else None
-        if self.config.norm == "post":
-            sequence = self.norm(sequence)
-        sequence = self.dropout(sequence)
-        kept = [sequence]
-        for layer in self.layers:
-            sequence = self._drop(sequence, layer(self._decay(sequence), padding=padding, bias=bias))
-            kept.append(sequence)
-        if self.config.norm == "pre":
-            sequence = self.norm(sequence)
+        sequence, kept = self.through(sequence, valid=valid, bias=bias)
         return sequence, kept if layers else []
 
     def depths(self) -> list[list[nn.Module]]:
@@ -182,19 +222,6 @@ class TransformerStack(nn.Module):
         if self.bias is not None:
             depths[1].append(self.bias)
         return depths
-
-    def _decay(self, sequence: Tensor) -> Tensor:
-        ratio = self.config.gradient_decay
-        if ratio == 1.0:
-            return sequence
-        scaled: Tensor = _ScaleGradient.apply(sequence, ratio)  # type: ignore[no-untyped-call]
-        return scaled
-
-    def _drop(self, before: Tensor, after: Tensor) -> Tensor:
-        if not self.training or self.config.layer_drop == 0.0:
-            return after
-        keep = torch.rand((), device=before.device) >= self.config.layer_drop
-        return torch.where(keep, after, before)
 
 
 class _ScaleGradient(torch.autograd.Function):

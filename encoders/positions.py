@@ -64,7 +64,11 @@ class RelativeBias(nn.Module):
             by_distance = self.table[self._bucket_of(distance)]  # (2N - 1, H)
             # Row i of the bias starts at distance -i: windows of N distances, last window first.
             return by_distance.T.unfold(1, count, 1).flip(1)
-        distance = positions[:, None, :] - positions[:, :, None]  # (B, N, N)
+        return self.between(positions, positions)
+
+    def between(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """Give the bias of queries and keys at places of their own: (B, N), (B, M) int64 to (B, H, N, M)."""
+        distance = keys[:, None, :] - queries[:, :, None]  # (B, N, M)
         return rearrange(F.embedding(self._bucket_of(distance), self.table), "b i j h -> b h i j")
 
     def _bucket_of(self, distance: Tensor) -> Tensor:

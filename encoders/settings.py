@@ -162,7 +162,7 @@ class BeatsConfig(LayerOptions):
         return StackConfig(**options, **shape)
 
     def facts(self) -> Mapping[str, object]:
-        return {"encoder_width": self.shape.width}
+        return {"encoder_width": self.shape.width, "encoder_layers": self.shape.layers}
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:
@@ -211,7 +211,7 @@ class PlainVitConfig(Config):
         )
 
     def facts(self) -> Mapping[str, object]:
-        return {"encoder_width": self.stack.width}
+        return {"encoder_width": self.stack.width, "encoder_layers": self.stack.layers}
 
     @model_validator(mode="after")
     def _check_shape(self) -> Self:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .core.config import PartChoice
+from .core.documents import Document
 from .core.errors import ConfigError, CorpusError, PluginError, Problem
 from .core.evaluation import TaskConfig
 from .core.experiment import Experiment, ResolvedExperiment, load_experiment, parts_of
@@ -29,37 +30,48 @@ class CheckedExperiment:
         return self.resolved.experiment
 
 
-def check(path: Path, overrides: Sequence[str], corpora: Corpora, *, prepare: bool) -> CheckedExperiment:
+def check(
+    source: Path | Document,
+    overrides: Sequence[str],
+    corpora: Corpora,
+    *,
+    prepare: bool,
+    load: Callable[[Sequence[Path]], Plugins] = load_plugins,
+) -> CheckedExperiment:
     """Read an experiment and hold it against its parts and its corpora.
 
     Args:
+        source: a YAML file, or a document whose bases are resolved
         prepare: whether corpora that are made on first use may be made now, in order to look at their splits
+        load: from plugin files to all plugins
 
     Raises:
         ConfigError: with every problem found, each at its place in the file
     """
-    resolved, plugins = _read(path, overrides)
+    resolved, plugins = _read(source, overrides, load)
     return _composed(resolved, plugins, [*_misfits(resolved), *corpus_problems(resolved, corpora, prepare=prepare)])
 
 
-def compose(path: Path, overrides: Sequence[str]) -> CheckedExperiment:
-    """Read an experiment and hold it against its parts; its corpora may be missing.
+def compose(source: Path | Document, overrides: Sequence[str]) -> CheckedExperiment:
+    """Read an experiment, as `check` does, and hold it against its parts; its corpora may be missing.
 
     Raises:
         ConfigError: with every problem found, each at its place in the file
     """
-    resolved, plugins = _read(path, overrides)
+    resolved, plugins = _read(source, overrides, load_plugins)
     return _composed(resolved, plugins, list(_misfits(resolved)))
 
 
-def _read(path: Path, overrides: Sequence[str]) -> tuple[ResolvedExperiment, Plugins]:
+def _read(
+    source: Path | Document, overrides: Sequence[str], load: Callable[[Sequence[Path]], Plugins]
+) -> tuple[ResolvedExperiment, Plugins]:
     loaded: list[Plugins] = []
 
     def catalog_for(files: Sequence[Path]) -> object:
-        loaded.append(load_plugins(files))
+        loaded.append(load(files))
         return loaded[-1].catalog
 
-    resolved = load_experiment(path, overrides=overrides, catalog_for=catalog_for)  # type: ignore[arg-type]
+    resolved = load_experiment(source, overrides=overrides, catalog_for=catalog_for)  # type: ignore[arg-type]
     return resolved, loaded[-1]
 
 

@@ -1,6 +1,7 @@
 """The command line. Nothing heavy is imported before a command needs it.
 
-Exit codes: 0 done; 2 something the user can mend, told in one line per problem; 130 stopped on request.
+Exit codes: 0 done; 1 cells of an ablation have failed; 2 something the user can mend, told in one line per problem;
+130 stopped on request.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
     from .core.catalog import Catalog
 
-MENDABLE, STOPPED = 2, 130
+FAILED, MENDABLE, STOPPED = 1, 2, 130
+
+Adder = Callable[[str, str], argparse.ArgumentParser]
+"""Adds a sub-command, by its name and its help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. pretrain.steps=100")
         if name != "check":
             command.add_argument("--out", type=Path, help="folder for runs (default: runs)")
+            command.add_argument("--store", type=Path, help="folder of artifacts (default: .store among the runs)")
         if name == "run":
             command.add_argument(
                 "--elastic", action="store_true", help="go on from what another number of processes has kept"
@@ -90,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--calibrate", action="store_true", help="measure a few steps of every training")
             command.add_argument("--price-per-hour", type=float, help="of this machine; with --calibrate")
             command.add_argument("--json", action="store_true", help="print JSON")
+    _add_ablate(add)
+    _add_results(add)
+    _add_new(add)
+    _add_tokens(add)
     command = add("ensemble", "average what several runs predict for the same clips, and score the mean")
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run; two or more")
     command.add_argument("--task", help="the task to look at (default: all that the runs share)")
@@ -124,6 +133,68 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_ablate(add: Adder) -> None:
+    command = add("ablate", "run variants of an experiment with several seeds, and compare them")
+    command.add_argument("ablation", type=Path, help="the ablation's YAML file")
+    command.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="e.g. seeds=[0, 1], or pretrain.steps=100 of the base"
+    )
+    command.add_argument("--out", type=Path, help="folder for runs (default: runs)")
+    command.add_argument("--jobs", type=_jobs, default=1, help="cells that run at once (default: 1)")
+    command.add_argument("--fail-fast", action="store_true", help="let the first failed cell end all")
+    command.add_argument("--dry-run", action="store_true", help="show the cells and what is to be made, and stop there")
+    command.add_argument("--calibrate", action="store_true", help="measure a few steps of every training beforehand")
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, but is {text}")
+    return int(text)
+
+
+def _add_results(add: Adder) -> None:
+    command = add("results", "gather the scores of runs and ablations into one table")
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run or of an ablation")
+    command.add_argument("--format", choices=("table", "csv", "markdown", "latex", "json"), default="table")
+
+
+def _add_new(add: Adder) -> None:
+    command = add("new", "write the project of a plugin to go on from: code, tests, packaging and an ablation")
+    command.add_argument("kind", choices=("tokenizer",), help="what kind of part it brings")
+    command.add_argument("name", help="what YAML shall call the part, such as my_tokenizer")
+    command.add_argument("--into", type=Path, default=Path(), metavar="FOLDER", help="makes it there (default: here)")
+
+
+def _add_tokens(add: Adder) -> None:
+    command = add(
+        "tokens", "write a report card of tokenizers: what their tokens hold and withstand, and how they sound"
+    )
+    command.add_argument(
+        "tokenizers", nargs="+", type=Path, metavar="TOKENIZER", help="a run, an artifact or a released checkpoint"
+    )
+    command.add_argument(
+        "--corpus", help="a corpus, a folder, a table or YAML (default: what the first run learnt from)"
+    )
+    command.add_argument("--clips", type=int, default=300, help="how many clips to look at (default: 300)")
+    command.add_argument(
+        "--split", choices=("train", "valid", "test", "unlabelled"), help="where to draw them from (default: valid)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="drives all that is random (default: 0)")
+    command.add_argument(
+        "--code",
+        type=int,
+        action="append",
+        default=[],
+        metavar="ID",
+        help="a code to listen to, instead of chosen ones",
+    )
+    made = "tokens.html"
+    command.add_argument(
+        "--out", type=Path, default=Path(made), help=f"page; its figures lie beside it (default: {made})"
+    )
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that is needed")
+
+
 def _run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -140,6 +211,7 @@ def _run(options: argparse.Namespace) -> int:
             options.experiment,
             overrides=options.overrides,
             out=options.out or DEFAULT_OUT,
+            store=options.store,
             display=TerminalDisplay(console),
             elastic=options.elastic,
         )
@@ -163,6 +235,38 @@ def _dry_run(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _ablate(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .ablation.running import Options, ablate
+    from .running import DEFAULT_OUT
+
+    record = ablate(
+        options.ablation,
+        overrides=options.overrides,
+        options=Options(options.out or DEFAULT_OUT, options.jobs, options.fail_fast),
+        dry_run=options.dry_run,
+        calibrate=options.calibrate,
+        console=Console(),
+    )
+    return FAILED if record.count("failed") else 0
+
+
+def _results(options: argparse.Namespace) -> int:
+    from .ablation.results import gather, print_results, written
+
+    results = gather(options.runs)
+    for note in results.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if options.format == "table":
+        from rich.console import Console
+
+        print_results(results, Console())
+    else:
+        print(written(results, options.format), end="")
+    return 0
+
+
 def _plan(options: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -176,6 +280,7 @@ def _plan(options: argparse.Namespace) -> int:
             options.experiment,
             overrides=options.overrides,
             out=options.out or DEFAULT_OUT,
+            store=options.store,
             calibrate=options.calibrate,
             price_per_hour=options.price_per_hour,
             on_stage=lambda name: status.update(f"weighing {name}"),
@@ -254,6 +359,16 @@ def _schema(options: argparse.Namespace) -> int:
     return 0
 
 
+def _new(options: argparse.Namespace) -> int:
+    from .scaffold import new_tokenizer
+
+    folder = new_tokenizer(options.name, options.into)
+    for path in sorted(folder.iterdir()):
+        print(path)
+    print(f"{folder / 'README.md'} has the commands", file=sys.stderr)
+    return 0
+
+
 def _embed(options: argparse.Namespace) -> int:
     from .exporting import embed_files
 
@@ -264,6 +379,25 @@ def _tokenize(options: argparse.Namespace) -> int:
     from .exporting import tokenize_files
 
     return _exported(tokenize_files(options.part, options.audio, options.out, plugins=options.plugin), options.out)
+
+
+def _tokens(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .tokens import measure_tokenizers, write_token_cards
+    from .tokens.card import CardOptions
+    from .tokens.terminal import print_cards
+
+    console = Console()
+    asked = CardOptions(clips=options.clips, seed=options.seed, split=options.split, codes=options.code)
+    with console.status("loading") as status:
+        found = measure_tokenizers(
+            options.tokenizers, options.corpus, asked, plugins=options.plugin, on_step=status.update
+        )
+        figures = write_token_cards(found, options.out)
+    print_cards(found, console)
+    print(f"{options.out}, {figures}")
+    return 0
 
 
 def _import(options: argparse.Namespace) -> int:

@@ -1,8 +1,9 @@
 """Embed or tokenize files and folders of audio into one `.npz` or `.parquet`.
 
-A `.parquet` has one row per token, or per embedding of a time column (`scope` is `frame`) and of a whole clip (`clip`),
-with its file, its time in seconds and its band in Hz. An `.npz` holds the same columns as arrays that are concatenated
-over the files, with `offsets` to cut them apart again; columns of whole clips start with `clip_`.
+A `.parquet` has one row per patch with its token, or per embedding of a time column (`scope` is `frame`) and of a whole
+clip (`clip`), with its file, its time in seconds and its band in Hz. A tokenizer that gives a patch several labels has
+a list of them as its token. An `.npz` holds the same columns as arrays that are concatenated over the files, with
+`offsets` to cut them apart again; columns of whole clips start with `clip_`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def embed_files(part: Path, audio: Sequence[Path], out: Path, *, plugins: Sequen
 
 
 def tokenize_files(part: Path, audio: Sequence[Path], out: Path, *, plugins: Sequence[Path] = ()) -> int:
-    """Write every token, with its start and end in seconds and its band's edges in Hz.
+    """Write the token of every patch, or a list of them, with its start and end in seconds and its edges in Hz.
 
     Returns and raises as `embed_files`.
     """

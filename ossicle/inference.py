@@ -58,7 +58,7 @@ class Tokens:
     """What a tokenizer says of B clips.
 
     Attributes:
-        ids: (B, N) int64 in [0, K), time-major
+        ids: (B, N) int64 in [0, K), time-major; (B, N, G) from a tokenizer that gives a patch several labels
         valid: (B, N) bool
         times: (T′, 2) start and end of each time column in seconds
         bands: (bands, 2) lower and upper edge of each frequency band in Hz

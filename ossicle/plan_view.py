@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from .planning import ASSUMED_CLASSES, Plan, PlannedStage, PlannedTraining
+from .locating import ASSUMED_CLASSES
+from .planning import Plan, PlannedStage, PlannedTraining
 from .report.formats import SPACE, count, duration
 
 KEY_DIGITS = 12

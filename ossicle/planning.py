@@ -18,22 +18,19 @@ import numpy as np
 
 from .checking import CheckedExperiment, compose, corpus_problems
 from .core.config import PartChoice
-from .core.corpus import Manifest
 from .core.cost import Noise, StepCost, count_step
-from .core.display import Silent
-from .core.errors import CorpusError, OssicleError
+from .core.documents import Document
+from .core.errors import OssicleError
 from .core.evaluation import folds_of
 from .core.experiment import TrainingConfig, parts_of, resolved_yaml
 from .core.parts import Recipe
 from .core.running import Corpora
 from .core.sketches import Sketches
-from .core.stages import Stage, describe, stage_key, training_of
+from .core.stages import Stage, describe, training_of
 from .core.store import Artifact, Store
-from .measuring import calibration, measured, stand_in
+from .locating import KnownCorpora, located
+from .measuring import calibration, measured
 from .running import DEFAULT_OUT, STORE
-
-ASSUMED_CLASSES = 2
-"""Of a corpus whose labels are not known yet."""
 
 
 @dataclass(frozen=True)
@@ -212,21 +209,25 @@ def _plain_stage(plan: Plan, planned: PlannedStage) -> dict[str, Any]:
 
 
 def plan(
-    experiment: str | Path,
+    experiment: str | Path | Document,
     *,
     overrides: Sequence[str] = (),
     out: str | Path = DEFAULT_OUT,
+    store: str | Path | None = None,
     calibrate: bool = False,
+    taken: dict[str, Calibration] | None = None,
     price_per_hour: float | None = None,
     on_stage: Callable[[str], None] = lambda name: None,
 ) -> Plan:
     """Plan an experiment; nothing of it is made.
 
     Args:
-        experiment: path of its YAML
+        experiment: path of its YAML, or a document whose bases are resolved
         overrides: `dotted.path=VALUE`, laid over the YAML
         out: folder of runs, in whose store is looked for what is done
+        store: that folder of artifacts, where it is another than `.store` among the runs
         calibrate: whether to take a few optimiser steps of every training on this machine
+        taken: steps that were taken for other plans, by what decides them; those of this one are added
         price_per_hour: of this machine
         on_stage: told of every stage before it is weighed
 
@@ -236,47 +237,16 @@ def plan(
     """
     if price_per_hour is not None and not calibrate:
         raise OssicleError("what a plan costs follows from the time it takes: measure that too, with `--calibrate`")
-    checked = compose(Path(experiment), overrides)
+    checked = compose(experiment if isinstance(experiment, Document) else Path(experiment), overrides)
     corpora = KnownCorpora()
     problems = corpus_problems(checked.resolved, corpora, prepare=False)
     found = [*map(str, problems), *_unrendered(checked, corpora)]
-    stages = list(_located(checked.stages, Store(Path(out) / STORE), corpora))
+    found_stages = located(checked.stages, Store(Path(store or Path(out) / STORE)), corpora)
+    stages = [PlannedStage(one.stage, one.key, one.artifact) for one in found_stages]
     stages = list(_weighed(stages, checked, corpora, on_stage))
     if calibrate:
-        stages = list(_calibrated(stages, checked, on_stage))
+        stages = list(_calibrated(stages, checked, on_stage, {} if taken is None else taken))
     return Plan(checked.experiment.name, stages, found, price_per_hour)
-
-
-class KnownCorpora(Corpora):
-    """Corpora that are read where they are there, and never prepared."""
-
-    def __init__(self) -> None:
-        super().__init__(Silent())
-        self._unknown: dict[PartChoice, Manifest] = {}
-
-    def manifest(self, choice: PartChoice) -> Manifest:
-        """Its clips, or none where they cannot be listed."""
-        if choice in self._unknown:
-            return self._unknown[choice]
-        corpus = self.corpus(choice)
-        try:
-            if corpus.is_ready and not corpus.problems():
-                return super().manifest(choice)
-        except CorpusError:
-            pass
-        multi_label = bool(getattr(corpus, "multi_label", False))
-        return self._unknown.setdefault(choice, stand_in(ASSUMED_CLASSES, multi_label=multi_label))
-
-    def fingerprint(self, choice: PartChoice) -> str:
-        """The fingerprint of its clips.
-
-        Raises:
-            CorpusError: if they cannot be listed
-        """
-        self.manifest(choice)
-        if choice in self._unknown:
-            raise CorpusError(f"corpus `{choice.label}` is not known")
-        return super().fingerprint(choice)
 
 
 def _unrendered(checked: CheckedExperiment, corpora: KnownCorpora) -> Iterator[str]:
@@ -285,20 +255,6 @@ def _unrendered(checked: CheckedExperiment, corpora: KnownCorpora) -> Iterator[s
         corpus = corpora.corpus(choice)
         if not corpus.is_ready and not corpus.problems():
             yield f"corpus `{choice.label}` is made on first use, so that keys, labels and lengths are not known yet"
-
-
-def _located(stages: Sequence[Stage], store: Store, corpora: Corpora) -> Iterator[PlannedStage]:
-    """Find out what is done."""
-    keys: dict[str, str | None] = {}
-    for stage in stages:
-        inputs = {role: keys[source] for role, source in stage.inputs.items()}
-        known = {role: key for role, key in inputs.items() if key is not None}
-        try:
-            key = stage_key(stage, known, corpora.fingerprint) if len(known) == len(inputs) else None
-        except CorpusError:
-            key = None
-        keys[stage.name] = key
-        yield PlannedStage(stage, key, store.find(stage.kind, key) if key else None)
 
 
 def _weighed(
@@ -391,10 +347,12 @@ def _runs(stage: Stage, corpora: KnownCorpora) -> int:
 
 
 def _calibrated(
-    stages: Sequence[PlannedStage], checked: CheckedExperiment, on_stage: Callable[[str], None]
+    stages: Sequence[PlannedStage],
+    checked: CheckedExperiment,
+    on_stage: Callable[[str], None],
+    taken: dict[str, Calibration],
 ) -> Iterator[PlannedStage]:
     """Take a few steps of every training that is not done, once for those that cost the same."""
-    taken: dict[str, Calibration] = {}
     with TemporaryDirectory() as folder:
         resolved = Path(folder) / "experiment.yaml"
         resolved.write_text(resolved_yaml(checked.experiment))

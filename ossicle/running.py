@@ -28,6 +28,7 @@ def run(
     *,
     overrides: Sequence[str] = (),
     out: str | Path = DEFAULT_OUT,
+    store: str | Path | None = None,
     display: Display | None = None,
     elastic: bool = False,
 ) -> Path:
@@ -38,7 +39,8 @@ def run(
     Args:
         experiment: path of its YAML
         overrides: `dotted.path=VALUE`, laid over the YAML
-        out: folder for runs, and for the store of artifacts that they share
+        out: folder for runs
+        store: folder of artifacts; `.store` among the runs, which share it, when None
         elastic: whether a training may go on from what another number of processes has kept
 
     Returns:
@@ -61,26 +63,31 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
         if rank() == 0:
             (folder / "experiment.yaml").write_text(resolved_yaml(checked.experiment))
-        store = Store(Path(out) / STORE)
+        artifacts = Store(Path(store or Path(out) / STORE))
         started = datetime.now(UTC)
         clock = time.perf_counter()
         records = run_stages(
             checked.stages,
-            store=store,
+            store=artifacts,
             plugins=checked.plugins,
             corpora=corpora,
             display=display,
             elastic=elastic,
         )
         if rank() == 0:
-            _report(checked, records, folder, started, time.perf_counter() - clock)
+            _report(checked, records, folder, artifacts, started, time.perf_counter() - clock)
     return folder
 
 
 def _report(
-    checked: CheckedExperiment, records: Sequence[StageRecord], folder: Path, started: datetime, seconds: float
+    checked: CheckedExperiment,
+    records: Sequence[StageRecord],
+    folder: Path,
+    store: Store,
+    started: datetime,
+    seconds: float,
 ) -> None:
-    record = _run_record(checked, records, folder, started, seconds)
+    record = _run_record(checked, records, folder, store, started, seconds)
     (folder / "run.json").write_text(json.dumps(record, indent=2))
     _gather_bad_files(records, folder)
     sections = checked.plugins.manager.hook.ossicle_report_sections(run_folder=folder)
@@ -88,7 +95,12 @@ def _report(
 
 
 def _run_record(
-    checked: CheckedExperiment, records: Sequence[StageRecord], folder: Path, started: datetime, seconds: float
+    checked: CheckedExperiment,
+    records: Sequence[StageRecord],
+    folder: Path,
+    store: Store,
+    started: datetime,
+    seconds: float,
 ) -> dict[str, Any]:
     parts = checked.plugins.catalog.parts()
     sources = sorted({part.origin.describe() for part in parts})
@@ -104,7 +116,7 @@ def _run_record(
         "plugins": [
             {"source": source, "parts": sum(part.origin.describe() == source for part in parts)} for source in sources
         ],
-        "store": os.path.relpath(folder.parent / STORE, folder),
+        "store": os.path.relpath(store.root, folder),
         "stages": [
             {
                 "name": record.stage.name,

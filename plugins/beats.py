@@ -7,8 +7,9 @@ from ossicle.core.hooks import hookimpl
 from ossicle.encoders.settings import AttentiveHeadConfig, BeatsConfig, LinearHeadConfig, PlainVitConfig
 from ossicle.plugins.beats_schedule import BeatsScheduleConfig, ContinueScheduleConfig
 from ossicle.plugins.plain_schedules import ScratchConfig, SingleConfig
+from ossicle.tasks.fine_tune_settings import PooledHeadConfig
 from ossicle.tasks.objective_settings import DistillationConfig, MaskedPredictionConfig
-from ossicle.tokenizers.settings import PlaceConfig, RandomProjectionConfig, SelfDistilledConfig
+from ossicle.tokenizers.settings import RandomProjectionConfig, SelfDistilledConfig
 
 
 @hookimpl
@@ -18,6 +19,7 @@ def ossicle_register(catalog: Catalog) -> None:
     catalog.add("encoder", "plain_vit", "ossicle.encoders.vit:PlainVit", config=PlainVitConfig)
     catalog.add("head", "linear", "ossicle.encoders.head:LinearHead", config=LinearHeadConfig)
     catalog.add("head", "attentive", "ossicle.encoders.head:AttentiveHead", config=AttentiveHeadConfig)
+    catalog.add("head", "pooled", "ossicle.tasks.pooled_head:PooledHead", config=PooledHeadConfig)
     catalog.add(
         "tokenizer",
         "random_projection",
@@ -33,7 +35,6 @@ def ossicle_register(catalog: Catalog) -> None:
         "ossicle.tasks.masked_prediction:MaskedPrediction",
         config=MaskedPredictionConfig,
     )
-    catalog.add("tokenizer", "place", "ossicle.tokenizers.controls:Place", config=PlaceConfig)
     catalog.add("objective", "distillation", "ossicle.tasks.distillation:Distillation", config=DistillationConfig)
     turns, plain = "ossicle.plugins.beats_schedule", "ossicle.plugins.plain_schedules"
     catalog.add("schedule", "beats", f"{turns}:BeatsSchedule", config=BeatsScheduleConfig)

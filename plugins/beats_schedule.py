@@ -1,7 +1,8 @@
 """BEATs' iterations as stages: a tokenizer, an encoder pre-trained on its labels, and so on. Needs no torch.
 
 Notable choices: an iteration names its teacher, not its tokenizer, so that any tokenizer can be taught by any encoder;
-from the second iteration on every one has a seed of its own, so that no encoder starts as its teacher did.
+from the second iteration on every one has a seed of its own, so that no encoder starts as its teacher did. A tokenizer
+is not made where the objective learns from no labels, so that an experiment changes its objective in one place.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from pydantic import Field, model_validator
 
 from ossicle.audio.stages import survey_stage
-from ossicle.core.config import CHECKPOINT, Config, CorpusChoice, TokenizerChoice, TokenizerConfig
+from ossicle.core.config import CHECKPOINT, Config, CorpusChoice, ObjectiveConfig, TokenizerChoice, TokenizerConfig
 from ossicle.core.errors import ConfigError, Problem
 from ossicle.core.experiment import PretrainConfig
 from ossicle.core.stages import Schedule, Stage
@@ -65,13 +66,13 @@ class TeacherConfig(Config):
 
 
 class IterationConfig(Config):
-    """One turn: a tokenizer, and an encoder pre-trained from scratch on its labels."""
+    """One turn: a tokenizer, and an encoder pre-trained from scratch on its labels, or by an objective without any."""
 
     name: str | None = None
     """What people call it; `iteration 1`, `iteration 2`, … when absent."""
 
-    tokenizer: TokenizerChoice
-    """Gives the labels of this iteration."""
+    tokenizer: TokenizerChoice | None = None
+    """Gives the labels of this iteration; neither needed nor made where the objective learns from none."""
 
     teacher: str | TeacherConfig | None = None
     """The encoder that teaches the tokenizer: a name, such as `previous`, or a mapping; `previous` when absent and the
@@ -94,12 +95,14 @@ class IterationConfig(Config):
     @property
     def needs_teacher(self) -> bool:
         """Whether its tokenizer learns from an encoder."""
-        return isinstance(self.tokenizer.config, TokenizerConfig) and self.tokenizer.config.needs_teacher
+        config = self.tokenizer and self.tokenizer.config
+        return isinstance(config, TokenizerConfig) and config.needs_teacher
 
     @property
     def is_trained(self) -> bool:
         """Whether its tokenizer is trained through an objective."""
-        return isinstance(self.tokenizer.config, TokenizerConfig) and self.tokenizer.config.objective is not None
+        config = self.tokenizer and self.tokenizer.config
+        return isinstance(config, TokenizerConfig) and config.objective is not None
 
 
 class BeatsScheduleConfig(Config):
@@ -141,6 +144,10 @@ class BeatsScheduleConfig(Config):
     def problems_of(self, number: int) -> Iterator[str]:
         """What is wrong with an iteration, given those before it."""
         iteration, name = self.iterations[number], self.names[number]
+        if iteration.tokenizer is None:
+            if iteration.teacher is not None:
+                yield f"{name}: a teacher teaches a tokenizer, and there is none; leave `teacher` out"
+            return
         tokenizer = iteration.tokenizer.name
         if iteration.is_trained and not (iteration.distill or self.distill):
             yield f"{name}: tokenizer `{tokenizer}` is trained: say how in `distill`, such as `distill: {{steps: 500}}`"
@@ -165,15 +172,22 @@ class BeatsSchedule(Schedule):
         self.config = config
 
     def stages(self, experiment: Experiment) -> list[Stage]:
+        """List the stages.
+
+        Raises:
+            ConfigError: if an objective learns from labels, but has no tokenizer
+        """
         survey = survey_stage(experiment, experiment.corpus)
         start = start_stage(self.config.start, experiment, survey=survey.name)
         stages = [survey, start]
         encoders = {self.config.start: start.name}
+        tokenizers = {}
         for number, title in enumerate(self.config.names):
             made = self._iteration(experiment, number, survey.name, encoders)
             stages += made
             encoders[title] = made[-1].name
-        tokenizers = {title: f"{title}/tokenizer" for title in self.config.names}
+            if "tokenizer" in made[-1].inputs:
+                tokenizers[title] = made[-1].inputs["tokenizer"]
         stages += [
             tokens_stage(experiment, tokenizer, survey=survey.name, subject=title)
             for title, tokenizer in tokenizers.items()
@@ -182,6 +196,27 @@ class BeatsSchedule(Schedule):
 
     def _iteration(self, experiment: Experiment, number: int, survey: str, encoders: Mapping[str, str]) -> list[Stage]:
         iteration, title = self.config.iterations[number], self.config.names[number]
+        seed = experiment.seed + SEED_STRIDE * number
+        training = iteration.pretrain or experiment.pretrain
+        labelling = self._labelling(experiment, number, survey, encoders) if _learns_from_labels(training) else []
+        encoder = pretrain_stage(
+            f"{title}/pretrain",
+            experiment,
+            survey=survey,
+            tokenizer=labelling[-1].name if labelling else None,
+            seed=seed,
+            training=training,
+            subject=title,
+            control=iteration.control,
+        )
+        return [*labelling, encoder]
+
+    def _labelling(self, experiment: Experiment, number: int, survey: str, encoders: Mapping[str, str]) -> list[Stage]:
+        """The stages that make an iteration's tokenizer, itself last."""
+        iteration, title = self.config.iterations[number], self.config.names[number]
+        if iteration.tokenizer is None:
+            objective = (iteration.pretrain or experiment.pretrain).objective.name
+            raise ConfigError([Problem("schedule", f"{title}: {NO_TOKENIZER.format(objective=objective)}")])
         seed = experiment.seed + SEED_STRIDE * number
         teaching: list[Stage] = []
         teacher = None
@@ -196,17 +231,7 @@ class BeatsSchedule(Schedule):
             training=(iteration.distill or self.config.distill) if iteration.is_trained else None,
             teacher=teacher,
         )
-        encoder = pretrain_stage(
-            f"{title}/pretrain",
-            experiment,
-            survey=survey,
-            tokenizer=tokenizer.name,
-            seed=seed,
-            training=iteration.pretrain or experiment.pretrain,
-            subject=title,
-            control=iteration.control,
-        )
-        return [*teaching, tokenizer, encoder]
+        return [*teaching, tokenizer]
 
     def _teacher(
         self, experiment: Experiment, number: int, seed: int, encoders: Mapping[str, str]
@@ -235,6 +260,17 @@ class BeatsSchedule(Schedule):
             seed=seed,
         )
         return tuned.name, [*made, survey, tuned]
+
+
+def _learns_from_labels(training: PretrainConfig) -> bool:
+    config = training.objective.config
+    return config.needs_tokenizer if isinstance(config, ObjectiveConfig) else True
+
+
+NO_TOKENIZER = (
+    "objective `{objective}` learns from a tokenizer's labels, but there is no tokenizer: add one, such as "
+    "`tokenizer: random_projection`, or choose an objective that needs none, such as `reconstruction`"
+)
 
 
 class ContinueScheduleConfig(BeatsScheduleConfig):

@@ -33,7 +33,7 @@ class Scratch(Schedule):
 
 
 class SingleConfig(IterationConfig):
-    """One pre-training on the labels of one tokenizer."""
+    """One pre-training, on the labels of one tokenizer or by an objective that needs none."""
 
     @property
     def alone(self) -> BeatsScheduleConfig:
@@ -48,7 +48,7 @@ class SingleConfig(IterationConfig):
 
 
 class Single(BeatsSchedule):
-    """Prepare one tokenizer and pre-train on its labels."""
+    """Prepare one tokenizer, if the objective needs one, and pre-train."""
 
     def __init__(self, config: SingleConfig) -> None:
         super().__init__(config.alone)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 COLLAPSED_PERPLEXITY = 3.0
 """Fewer effective labels than this make the task trivial."""
+
+
+def counted(ids: Tensor, codebook_size: int) -> Tensor:
+    """Count the codes of every stream of labels, one stream after the other: (n, G) int64 to (G · K,) int64."""
+    streams = ids.shape[-1]
+    shifted = ids + codebook_size * torch.arange(streams, device=ids.device)
+    return torch.bincount(shifted.flatten(), minlength=streams * codebook_size)
 
 
 def entropy(counts: Tensor) -> float:

@@ -8,19 +8,20 @@ because it is frozen and must not be checkpointed or wrapped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from ..audio.surveying import FrameStatistics
-from ..core.data import Encoded, PatchBatch
+from ..core.data import Encoded, PatchBatch, TokenBatch
 from ..core.errors import PluginError
 from ..core.interfaces import Encoder, Head, Objective, ObjectiveOutput, Tokenizer
 from ..encoders.layers import TransformerStack
 from ..encoders.vit import sine_cosine
 from ..tokenizers.quantising import QuantisingTokenizer
-from .codes import collapse, perplexity
+from .codes import collapse, counted, perplexity
 from .objective_settings import DistillationConfig
 
 
@@ -39,6 +40,7 @@ class Distillation(Objective):
     metric_names: Sequence[str] = ("cosine", "commitment")
     target_mean: Tensor
     target_std: Tensor
+    target_components: Tensor
 
     def __init__(
         self, config: DistillationConfig, tokenizer: Tokenizer, teacher: Encoder, teacher_head: Head | None = None
@@ -62,13 +64,20 @@ class Distillation(Objective):
         stack = config.estimator.stack(teacher.width)
         self.from_codes = nn.Linear(tokenizer.code_dim, stack.width)
         self.estimator = TransformerStack(stack)
-        self.to_target = nn.Linear(stack.width, target_size)
+        components = config.principal_components
+        if components is not None and components > target_size:
+            raise PluginError(
+                f"`principal_components` is {components}, but the teacher's vectors have {target_size} numbers"
+            )
+        self.to_target = nn.Linear(stack.width, components or target_size)
         self.register_buffer("target_mean", torch.zeros(target_size))
         self.register_buffer("target_std", torch.ones(target_size))
+        self.register_buffer("target_components", torch.eye(target_size, components) if components else None)
 
     @property
     def histogram_sizes(self) -> Mapping[str, int]:
-        return {"labels": self.tokenizer.codebook_size}
+        """Of several streams of labels, each has its own counts, one after the other."""
+        return {"labels": self.tokenizer.streams * self.tokenizer.codebook_size}
 
     def parts(self) -> Mapping[str, nn.Module]:
         return {"tokenizer": self.tokenizer}
@@ -77,23 +86,31 @@ class Distillation(Objective):
     def prepare(self, batches: Iterable[PatchBatch]) -> None:
         """Start the tokenizer, and measure the teacher on the batches that it takes for that, or on one."""
         statistics = FrameStatistics()
+        seen: list[Tensor] = []
 
         def measured() -> Iterator[PatchBatch]:
             for batch in batches:
                 target = self._teach(batch)
-                statistics.add((target[batch.valid] if target.dim() == 3 else target).float())
+                vectors = (target[batch.valid] if target.dim() == 3 else target).float()
+                statistics.add(vectors)
+                if self.config.principal_components:
+                    seen.append(vectors)
                 yield batch
 
         stream = measured()
         self.tokenizer.start(stream)
         if not statistics.count:
             next(stream)
-        if self.config.standardise:
+        if self.config.standardise or self.config.principal_components:
             self.target_mean.copy_(statistics.mean)
+        if self.config.standardise:
             self.target_std.copy_(statistics.std.clamp_min(1e-5))
+        if self.config.principal_components:
+            normalised = (torch.cat(seen) - self.target_mean) / self.target_std
+            self.target_components.copy_(_whitening(normalised, self.config.principal_components))
 
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
-        target = (self._teach(batch) - self.target_mean) / self.target_std  # (B, N, target) or (B, target)
+        target = self.target(batch)
         quantised = self.tokenizer.quantise(batch)
         estimate = self._estimate(quantised.vectors, batch)
         cosine = cosine_similarity(estimate.float(), target.float(), dim=-1)
@@ -104,14 +121,19 @@ class Distillation(Objective):
         cosine = cosine[batch.valid].sum()
         commitment = quantised.commitment[batch.valid].sum()
         number = torch.tensor(float(count))
+        ids = TokenBatch(quantised.ids, batch.valid).by_stream[batch.valid]  # (real patches, G)
         return ObjectiveOutput(
             loss=count - cosine + self.config.commitment * commitment,
             count=max(1, count),
             metrics={"cosine": (cosine.detach(), number), "commitment": (commitment.detach(), number)},
-            histograms={
-                "labels": torch.bincount(quantised.ids[batch.valid], minlength=self.tokenizer.codebook_size),
-            },
+            histograms={"labels": counted(ids, self.tokenizer.codebook_size)},
         )
+
+    @torch.no_grad()
+    def target(self, batch: PatchBatch) -> Tensor:
+        """What the codes are to explain: (B, N, T), or (B, T) for logits."""
+        target = (self._teach(batch) - self.target_mean) / self.target_std
+        return target @ self.target_components if self.config.principal_components else target
 
     @torch.no_grad()
     def _teach(self, batch: PatchBatch) -> Tensor:
@@ -136,12 +158,23 @@ class Distillation(Objective):
         return estimate
 
     def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
-        labels = histograms["labels"]
-        return {"label_perplexity": perplexity(labels), "labels_used": int((labels > 0).sum())}
+        labels = histograms["labels"].chunk(self.tokenizer.streams)
+        return {
+            "label_perplexity": fmean(map(perplexity, labels)),
+            "labels_used": fmean(int((counts > 0).sum()) for counts in labels),
+        }
 
     def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
         return collapse(metrics["label_perplexity"], self.tokenizer.codebook_size)
 
     @torch.no_grad()
     def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
-        return {"tokens": self.tokenizer.tokenize(batch).ids}
+        return {"tokens": self.tokenizer.tokenize(batch).by_stream[..., 0]}
+
+
+def _whitening(vectors: Tensor, components: int) -> Tensor:
+    """(D, components): from vectors of zero mean, (n, D), to their first principal components of unit variance."""
+    variances, directions = torch.linalg.eigh(torch.cov(vectors.T.double(), correction=0))  # ascending
+    variances, directions = variances[-components:].flip(0), directions[:, -components:].flip(1)
+    # A direction in which nothing varies stays at rest.
+    return directions * torch.where(variances > 1e-8 * variances[0], variances, torch.inf).rsqrt()

@@ -1,27 +1,27 @@
 """Masked label prediction: BEATs' pre-training objective (arXiv 2212.09058, section 3.3).
 
-Notable choices: only visible patches enter the encoder, each at its true place; the label predictor is a stack of the
-same layers, thrown away afterwards; the loss is taken on hidden patches only. The tokenizer stays outside the module
-tree, because it is frozen and must not be checkpointed or wrapped.
+Notable choices: the loss is taken on hidden patches only. Where a tokenizer gives a patch several labels, each has a
+classifier of its own, and loss, accuracy and what is told of the labels are means over them (USM, arXiv 2303.01037).
+The tokenizer stays outside the module tree, because it is frozen and must not be checkpointed or wrapped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
-from ..core.data import Encoded, PatchBatch
-from ..core.interfaces import Encoder, Objective, ObjectiveOutput, Tokenizer
-from ..encoders.layers import TransformerStack
-from ..encoders.vit import sine_cosine
+from ..core.data import PatchBatch
+from ..core.interfaces import Encoder, ObjectiveOutput, Tokenizer
 from .codes import collapse, entropy, perplexity
-from .masking import uniform_mask
+from .masked_objective import MaskedObjective
 from .objective_settings import MaskedPredictionConfig
 
 
-class MaskedPrediction(Objective):
+class MaskedPrediction(MaskedObjective):
     """Predict the labels of hidden patches from the visible ones.
 
     Args:
@@ -29,19 +29,13 @@ class MaskedPrediction(Objective):
         tokenizer: gives the labels; frozen
     """
 
+    config: MaskedPredictionConfig
     metric_names: Sequence[str] = ("masked_accuracy",)
 
     def __init__(self, config: MaskedPredictionConfig, encoder: Encoder, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder = encoder
+        super().__init__(config, encoder)
         self._frozen = (tokenizer.eval().requires_grad_(False),)
-        stack = config.predictor.stack(encoder.width)
-        width = stack.width
-        self.to_predictor = nn.Linear(encoder.width, width) if width != encoder.width else nn.Identity()
-        self.mask_embedding = nn.Parameter(torch.randn(width) * 0.02)
-        self.predictor = TransformerStack(stack)
-        self.to_labels = nn.Linear(width, tokenizer.codebook_size)
+        self.to_labels = nn.Linear(self.width, tokenizer.streams * tokenizer.codebook_size)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -49,55 +43,52 @@ class MaskedPrediction(Objective):
 
     @property
     def histogram_sizes(self) -> Mapping[str, int]:
-        return {"labels": self.tokenizer.codebook_size, "predictions": self.tokenizer.codebook_size}
-
-    def parts(self) -> Mapping[str, nn.Module]:
-        return {"encoder": self.encoder}
+        """Of several streams of labels, each has its own counts, one after the other."""
+        size = self.tokenizer.streams * self.tokenizer.codebook_size
+        return {"labels": size, "predictions": size}
 
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
-        tokens = self.tokenizer.tokenize(batch).ids
+        tokens = self.tokenizer.tokenize(batch).by_stream  # (B, N, G)
         hidden, logits = self._predict(batch)
-        labels = tokens[hidden]  # (hidden patches,)
+        labels = tokens[hidden]  # (hidden patches, G)
         loss = nn.functional.cross_entropy(
-            logits.float(), labels, reduction="sum", label_smoothing=self.config.label_smoothing
+            logits.float().flatten(0, 1),
+            labels.flatten(),
+            reduction="sum",
+            label_smoothing=self.config.label_smoothing,
         )
         predictions = logits.argmax(-1)
-        count = torch.tensor(float(len(labels)))
-        size = self.tokenizer.codebook_size
         return ObjectiveOutput(
-            loss=loss,
+            loss=loss / self.tokenizer.streams,
             count=max(1, len(labels)),
-            metrics={"masked_accuracy": ((predictions == labels).sum(), count)},
-            histograms={
-                "labels": torch.bincount(labels, minlength=size),
-                "predictions": torch.bincount(predictions, minlength=size),
-            },
+            metrics={"masked_accuracy": ((predictions == labels).sum(), torch.tensor(float(labels.numel())))},
+            histograms={"labels": self._counted(labels), "predictions": self._counted(predictions)},
         )
 
     def _predict(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
-        """Give `hidden`, (B, N) bool, and the logits of the hidden patches, (hidden patches, K)."""
-        visible, hidden = uniform_mask(batch.valid, self.config.mask_ratio, batch.draws)
-        encoded: Encoded = self.encoder(batch, visible=visible)
-        seen = self.to_predictor(encoded.sequence)  # (B, V, W)
-        places = visible.index.unsqueeze(-1).expand_as(seen)
-        sequence = self.mask_embedding.to(seen.dtype).expand(*batch.valid.shape, -1)
-        # Padding of `visible` points at place 0, so it is sent past the end and cut off again.
-        places = torch.where(visible.valid.unsqueeze(-1), places, batch.valid.shape[1])
-        sequence = nn.functional.pad(sequence, (0, 0, 0, 1)).scatter(1, places, seen)[:, :-1]  # (B, N, W)
-        if self.config.predictor.positions == "absolute":
-            sequence = sequence + sine_cosine(batch.grid, sequence.shape[-1]).to(sequence)
-        predicted, _ = self.predictor(sequence, valid=batch.valid)
-        return hidden, self.to_labels(predicted[hidden])
+        """Give `hidden`, (B, N) bool, and the logits of the hidden patches, (hidden patches, G, K)."""
+        predicted = self.predict(batch)
+        return predicted.hidden, rearrange(
+            self.to_labels(predicted.vectors), "m (g k) -> m g k", k=self.tokenizer.codebook_size
+        )
+
+    def _counted(self, ids: Tensor) -> Tensor:
+        """Count each code of each stream: (hidden patches, G) to (G · K,)."""
+        size = self.tokenizer.codebook_size
+        shifted = ids + size * torch.arange(self.tokenizer.streams, device=ids.device)
+        return torch.bincount(shifted.flatten(), minlength=self.tokenizer.streams * size)
 
     def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
-        labels = histograms["labels"].double()
-        smoothing = self.config.label_smoothing * labels.mean()
+        streams = self.tokenizer.streams
+        labels = histograms["labels"].double().chunk(streams)
+        smoothing = self.config.label_smoothing
+        guesses = [counts * (1 - smoothing) + smoothing * counts.mean() for counts in labels]
         return {
-            "label_entropy": entropy(labels),
-            "guessing_loss": entropy(labels * (1 - self.config.label_smoothing) + smoothing),
-            "label_perplexity": perplexity(labels),
-            "labels_used": int((histograms["labels"] > 0).sum()),
-            "predicted_perplexity": perplexity(histograms["predictions"]),
+            "label_entropy": fmean(map(entropy, labels)),
+            "guessing_loss": fmean(map(entropy, guesses)),
+            "label_perplexity": fmean(map(perplexity, labels)),
+            "labels_used": fmean(int((counts > 0).sum()) for counts in labels),
+            "predicted_perplexity": fmean(map(perplexity, histograms["predictions"].chunk(streams))),
         }
 
     def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
@@ -115,5 +106,5 @@ class MaskedPrediction(Objective):
     def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
         hidden, logits = self._predict(batch)
         predicted = torch.full(batch.valid.shape, -1, device=batch.valid.device)
-        predicted[hidden] = logits.argmax(-1)
-        return {"tokens": self.tokenizer.tokenize(batch).ids, "hidden": hidden, "predicted": predicted}
+        predicted[hidden] = logits[:, 0].argmax(-1)
+        return {"tokens": self.tokenizer.tokenize(batch).by_stream[..., 0], "hidden": hidden, "predicted": predicted}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..core.config import Config
+from ..core.config import Config, MaskingChoice, ObjectiveConfig
 from ..encoders.settings import StackConfig, check_divides
 
 HEAD_DIM = 64
 """Size of an attention head where the number of heads is not given."""
 
 
-class PredictorConfig(Config):
-    """The label predictor: a small stack of the encoder's kind of layers, thrown away after pre-training."""
+class EstimatorConfig(Config):
+    """A small stack of the encoder's kind of layers, thrown away after pre-training."""
 
     layers: int = Field(default=3, ge=1)
     """Transformer layers."""
@@ -61,17 +61,25 @@ class PredictorConfig(Config):
         return self
 
 
-class MaskedPredictionConfig(Config):
-    """Predict the labels of hidden patches from the visible ones (BEATs, section 3.3)."""
+class PredictorConfig(EstimatorConfig):
+    """What predicts hidden patches from the visible ones, thrown away after pre-training."""
+
+    attention: Literal["full", "cross"] = "full"
+    """Whether all places attend to each other (MAE, BEATs), or the hidden places alone are computed and attend to the
+    visible ones alone, which costs less (CrossMAE, Fu et al., 2024)."""
+
+
+class MaskedObjectiveConfig(ObjectiveConfig):
+    """What all objectives share that hide patches from the encoder."""
 
     mask_ratio: float = Field(default=0.75, gt=0, lt=1)
     """Share of a clip's patches that is hidden."""
 
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Probability mass spread over all labels; ESPnet uses 0.1."""
+    masking: MaskingChoice | None = None
+    """Which patches are hidden together; `uniform` when absent."""
 
     predictor: PredictorConfig = PredictorConfig()
-    """The label predictor."""
+    """What predicts the hidden patches."""
 
     def problems(self, facts: Mapping[str, object]) -> list[str]:
         width, predictor = facts.get("encoder_width"), self.predictor
@@ -82,6 +90,73 @@ class MaskedPredictionConfig(Config):
         except ValueError as error:
             return [str(error)]
         return []
+
+
+class MaskedPredictionConfig(MaskedObjectiveConfig):
+    """Predict the labels of hidden patches from the visible ones (BEATs, section 3.3)."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Probability mass spread over all labels; ESPnet uses 0.1."""
+
+
+class ReconstructionConfig(MaskedObjectiveConfig):
+    """Reconstruct hidden patches of the spectrogram from the visible ones (MAE, Audio-MAE).
+
+    He et al., 2022; Huang et al., 2022.
+    """
+
+    needs_tokenizer: ClassVar[bool] = False
+
+    mask_ratio: float = Field(default=0.8, gt=0, lt=1)
+    """Share of a clip's patches that is hidden; 0.8 is Audio-MAE's."""
+
+    normalise_targets: bool = True
+    """Whether each patch is brought to zero mean and unit variance before it is reconstructed, as in Audio-MAE: what is
+    left of it is its texture."""
+
+
+class AveragedTeacherConfig(MaskedObjectiveConfig):
+    """Predict what a running average of the encoder, hearing all, makes of hidden patches (data2vec, EAT).
+
+    Baevski et al., 2022; Chen et al., 2024.
+    """
+
+    needs_tokenizer: ClassVar[bool] = False
+
+    mask_ratio: float = Field(default=0.8, gt=0, lt=1)
+    """Share of a clip's patches that is hidden; 0.8 is EAT's, which hides with `masking: inverse_block`."""
+
+    top_layers: int | None = Field(default=None, ge=1)
+    """The teacher's last so many layers are averaged; all when absent, as in EAT. data2vec takes 8 of 12."""
+
+    decay: float = Field(default=0.999, ge=0, le=1)
+    """Share of its old weights that the teacher keeps in a step, at first."""
+
+    final_decay: float = Field(default=0.9999, ge=0, le=1)
+    """The share that it keeps in the end; EAT goes from 0.9998 to 0.99999."""
+
+    decay_steps: int = Field(default=30_000, ge=0)
+    """Steps over which the share rises evenly from `decay` to `final_decay`. Short trainings want a quicker teacher:
+    one that keeps 0.999 of its weights is about a thousand steps behind the encoder."""
+
+    clip_loss: float = Field(default=0.0, ge=0)
+    """Weight of EAT's loss of whole clips: the mean of the encoder's outputs, projected, is to be the mean of the
+    teacher's. EAT uses 1."""
+
+    def problems(self, facts: Mapping[str, object]) -> list[str]:
+        layers = facts.get("encoder_layers")
+        found = super().problems(facts)
+        if isinstance(layers, int) and self.top_layers is not None and self.top_layers > layers:
+            found.append(f"`top_layers` must be at most {layers}, the encoder's layers, but is {self.top_layers}")
+        return found
+
+    @model_validator(mode="after")
+    def _check_decay(self) -> Self:
+        if self.final_decay < self.decay:
+            raise ValueError(
+                f"`final_decay` ({self.final_decay}) must be at least `decay` ({self.decay}): raise it or lower `decay`"
+            )
+        return self
 
 
 class DistillationConfig(Config):
@@ -97,9 +172,14 @@ class DistillationConfig(Config):
     """Take each number of the teacher's vectors to zero mean and unit variance over the first batches. What all vectors
     share else makes up most of the cosine, and a few codes suffice for it."""
 
+    principal_components: int | None = Field(default=None, ge=1)
+    """Explain this many principal components of the teacher's vectors, each taken to unit variance, instead of the
+    vectors. Two or three directions else make up most of a briefly trained teacher's, and the codes tell nothing of the
+    others."""
+
     commitment: float = Field(default=1.0, ge=0)
     """Weight of the squared distance between a patch's vector and its code, averaged over a code's numbers as in the
     released code; ESPnet uses 10. Far larger weights draw all vectors to a few codes."""
 
-    estimator: PredictorConfig = PredictorConfig()
+    estimator: EstimatorConfig = EstimatorConfig()
     """Estimates the teacher's outputs from the codes; thrown away afterwards."""

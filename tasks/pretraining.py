@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..core.distributed import compute_device
 from ..core.errors import ArtifactError
 from ..core.experiment import PretrainConfig
@@ -26,7 +28,8 @@ def pretrain(run: StageRun) -> None:
         ArtifactError: if the tokenizer was made for another front end
     """
     front_end = run.part("survey", "front_end", FrontEnd)
-    check_front_end(run, "tokenizer", front_end)
+    if "tokenizer" in run.inputs:
+        check_front_end(run, "tokenizer", front_end)
     objective = objective_of(run)
     encoder = objective.parts()["encoder"]
     training: PretrainConfig = run.stage.settings["training"]
@@ -35,22 +38,19 @@ def pretrain(run: StageRun) -> None:
     run.metrics["parameters"] = sum(parameter.numel() for parameter in encoder.parameters())
     run.parts["encoder"] = save_part(run.folder, "encoder", encoder)
     run.copy_part("survey", "front_end")
-    run.copy_part("tokenizer", "tokenizer")
+    if "tokenizer" in run.inputs:
+        run.copy_part("tokenizer", "tokenizer")
 
 
 def objective_of(run: StageRun) -> Objective:
     """Build what `pretrain` trains."""
     training: PretrainConfig = run.stage.settings["training"]
     front_end = run.part("survey", "front_end", FrontEnd)
-    return build(
-        training.objective,
-        Objective,
-        seed=run.stage.seed,
-        encoder=_build_encoder(run, front_end),
-        tokenizer=run.part("tokenizer", "tokenizer", Tokenizer).to(compute_device()),
-        patch_dim=front_end.patch_dim,
-        bands=front_end.bands,
-    )
+    offers: dict[str, Any] = {"patch_dim": front_end.patch_dim, "bands": front_end.bands}
+    offers["encoder"] = _build_encoder(run, front_end)
+    if "tokenizer" in run.inputs:
+        offers["tokenizer"] = run.part("tokenizer", "tokenizer", Tokenizer).to(compute_device())
+    return build(training.objective, Objective, seed=run.stage.seed, **offers)
 
 
 def check_front_end(run: StageRun, role: str, front_end: FrontEnd) -> None:

@@ -171,6 +171,27 @@ def accuracy_of_draws(truth: Truth, scores: Scores) -> Statistic:
     return statistic
 
 
+def unweighted_average_recall_of_draws(truth: Truth, scores: Scores) -> Statistic:
+    """The statistic for `bootstrap_interval` whose figure is `unweighted_average_recall`.
+
+    Classes that a draw leaves without a clip are left out of its mean.
+    """
+    actual = truth.argmax(axis=1)
+    right = actual == scores.argmax(axis=1)
+    classes = [np.flatnonzero(actual == label) for label in np.unique(actual)]
+
+    def statistic(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        counts = _counts(rows, len(truth))
+        recalls, occurring = np.zeros(len(rows)), np.zeros(len(rows))
+        for members in classes:
+            drawn = counts[members].sum(axis=0)
+            recalls += counts[members[right[members]]].sum(axis=0) / np.maximum(drawn, 1)
+            occurring += drawn > 0
+        return recalls / occurring
+
+    return statistic
+
+
 def mean_average_precision_of_draws(truth: Truth, scores: Scores) -> Statistic:
     """The statistic for `bootstrap_interval` whose figure is `mean_average_precision`.
 

@@ -85,15 +85,16 @@ def pretrain_stage(
     experiment: Experiment,
     *,
     survey: str,
-    tokenizer: str,
+    tokenizer: str | None,
     seed: int,
     training: PretrainConfig,
     subject: str,
     control: bool = False,
 ) -> Stage:
-    """Pre-train the experiment's encoder on the labels of a tokenizer.
+    """Pre-train the experiment's encoder.
 
     Args:
+        tokenizer: the stage whose tokenizer gives the labels; None where the objective learns from none
         subject: what reports call the encoder
         control: whether it is there to show what a gain must exceed
     """
@@ -102,7 +103,7 @@ def pretrain_stage(
         kind="pretrain",
         action="ossicle.tasks.pretraining:pretrain",
         settings={"encoder": experiment.encoder, "corpus": experiment.corpus, "training": training},
-        inputs={"survey": survey, "tokenizer": tokenizer},
+        inputs={"survey": survey} if tokenizer is None else {"survey": survey, "tokenizer": tokenizer},
         seed=seed,
         labels={"subject": subject, "control": control},
         objective="ossicle.tasks.pretraining:objective_of",

@@ -1,14 +1,18 @@
 """What a tokenizer's labels hold: how many codes are in use, what they tell of a clip's class and of a patch's place.
 
 Notable choices: normalised mutual information is never zero on finite data, least of all where all patches of a clip
-share its class, so it stands beside its value when the classes are dealt out to the clips anew.
+share its class, so it stands beside its value when the classes are dealt out to the clips anew. Where a tokenizer gives
+a patch several labels, every figure is the mean over these streams, each measured alone: taken together, few patches
+would share a label, and any place or class could be read off them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +38,8 @@ class TokenStatistics:
 
     Attributes:
         codebook_size: K
-        used: codes that occur
+        streams: G, labels of a patch
+        used: codes that occur, to the nearest whole number
         perplexity: how many equally frequent codes would have the same entropy
         label_information: normalised mutual information (arithmetic mean) of token and class; None without classes
         label_chance: the same with classes dealt out to the clips anew, on average
@@ -45,6 +50,7 @@ class TokenStatistics:
     """
 
     codebook_size: int
+    streams: int
     used: int
     perplexity: float
     label_information: float | None
@@ -56,17 +62,42 @@ class TokenStatistics:
 
 
 def measure(run: StageRun) -> None:
-    """Write `tokens.json`, the statistics of the source's tokenizer."""
+    """Write `tokens.json`, the statistics of the source's tokenizer; of several streams also those of each."""
     tokens, clips, bands, size = _tokens(run)
-    statistics = token_statistics(tokens, clips, bands=bands, codebook_size=size, seed=run.stage.seed)
-    (run.folder / FILE).write_text(json.dumps({**run.stage.labels, **asdict(statistics)}, indent=2))
-    run.metrics |= {name: value for name, value in asdict(statistics).items() if value is not None}
+    each = [
+        token_statistics(list(stream), clips, bands=bands, codebook_size=size, seed=run.stage.seed)
+        for stream in zip(*(ids.T for ids in tokens), strict=True)
+    ]
+    figures = asdict(mean_statistics(each))
+    by_stream = {"by_stream": [asdict(one) for one in each]} if len(each) > 1 else {}
+    (run.folder / FILE).write_text(json.dumps({**run.stage.labels, **figures, **by_stream}, indent=2))
+    run.metrics |= {name: value for name, value in figures.items() if value is not None}
+
+
+def mean_statistics(streams: Sequence[TokenStatistics]) -> TokenStatistics:
+    """The figures of a tokenizer from those of each of its streams, on the same clips."""
+    return replace(
+        streams[0],
+        streams=len(streams),
+        used=round(fmean(one.used for one in streams)),
+        perplexity=fmean(one.perplexity for one in streams),
+        label_information=_mean([one.label_information for one in streams]),
+        label_chance=_mean([one.label_chance for one in streams]),
+        place_information=fmean(one.place_information for one in streams),
+        column_information=fmean(one.column_information for one in streams),
+        band_information=fmean(one.band_information for one in streams),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def token_statistics(
     tokens: list[npt.NDArray[np.int64]], clips: Manifest, *, bands: int, codebook_size: int, seed: int
 ) -> TokenStatistics:
-    """Measure labels.
+    """Measure one stream of labels.
 
     Args:
         tokens: the labels of each clip's real patches, time-major
@@ -80,6 +111,7 @@ def token_statistics(
     label, chance = _label_information(tokens, clips, ids, seed)
     return TokenStatistics(
         codebook_size=codebook_size,
+        streams=1,
         used=int((counts > 0).sum()),
         perplexity=math.exp(-float((share * np.log(share)).sum())),
         label_information=label,
@@ -123,7 +155,7 @@ def _tokens(run: StageRun) -> tuple[list[npt.NDArray[np.int64]], Manifest, int, 
         batch.to(device)
         labelled = tokenizer.tokenize(front_end.patches(batch))
         assert batch.clips is not None  # `clip_batches` numbers its clips
-        for row, ids, valid in zip(batch.clips.tolist(), labelled.ids.cpu(), labelled.valid.cpu(), strict=True):
+        for row, ids, valid in zip(batch.clips.tolist(), labelled.by_stream.cpu(), labelled.valid.cpu(), strict=True):
             found[row] = ids[valid].numpy()
     kept = np.array(sorted(found), dtype=np.int64)
     return [found[row] for row in kept], manifest.take(kept), front_end.bands, tokenizer.codebook_size

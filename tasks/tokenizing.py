@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+
 from ..audio.pipeline import clip_batches
 from ..audio.surveying import good_rows
 from ..core.config import PartChoice, TokenizerConfig
@@ -33,10 +35,12 @@ def prepare(run: StageRun) -> None:
     if "training" in settings:
         train_on_corpus(run, _objective(run, tokenizer, offers), front_end, settings["training"])
     elif tokenizer.is_fitted and not comes_trained(settings["tokenizer"]):
-        tokenizer.fit(_patches(run, front_end))
+        device = compute_device()
+        tokenizer.to(device).fit(_patches(run, front_end, device))
     run.parts["tokenizer"] = save_part(run.folder, "tokenizer", tokenizer)
     run.copy_part("survey", "front_end")
     run.metrics["codebook_size"] = tokenizer.codebook_size
+    run.metrics["streams"] = tokenizer.streams
     run.metrics["parameters"] = sum(parameter.numel() for parameter in tokenizer.parameters())
 
 
@@ -70,10 +74,12 @@ def _offers(run: StageRun, front_end: FrontEnd) -> dict[str, Any]:
     return offers
 
 
-def _patches(run: StageRun, front_end: FrontEnd) -> Iterator[PatchBatch]:
+def _patches(run: StageRun, front_end: FrontEnd, device: torch.device) -> Iterator[PatchBatch]:
     settings = run.stage.settings
     manifest = run.manifest()
     rows = good_rows(run.inputs["survey"], manifest, settings["splits"])
     seconds = {"batch_seconds": settings["batch_seconds"], "crop_seconds": settings["crop_seconds"]}
+    front_end.to(device)
     for batch in clip_batches(manifest, rows, front_end, **seconds):
+        batch.to(device)
         yield front_end.patches(batch)

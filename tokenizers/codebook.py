@@ -1,4 +1,4 @@
-"""A codebook on the unit sphere that follows its vectors by exponential moving averages (VQ-VAE's EMA variant).
+"""A codebook that follows its vectors by exponential moving averages (VQ-VAE's EMA variant).
 
 Notable choices: codes are fp32 buffers, which an optimiser never touches and mixed precision never rounds; statistics
 are summed over all ranks, so that every rank holds the same codes; nothing is written outside training. The released
@@ -8,15 +8,17 @@ code updates its usage counts in evaluation too, and starts itself by k-means in
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..core.distributed import copy_from_first_rank, sum_over_ranks
-from .kmeans import spherical_kmeans
+from .kmeans import flat_kmeans, spherical_kmeans
+from .nearest import nearest_code
+from .quantising import Quantised, Quantiser, straight_through
 
 
-class EmaCodebook(nn.Module):
-    """K unit vectors; a vector is coded by the nearest one (BEATs, equations 2 to 5; released code).
+class EmaCodebook(Quantiser):
+    """K vectors; a vector is coded by the nearest one (BEATs, equations 2 to 5; released code).
 
     Args:
         size: K
@@ -24,49 +26,78 @@ class EmaCodebook(nn.Module):
         decay: share of a code that survives an update
         revive_below: codes used less often than this per batch, on average, are put where a random vector of the batch
             lies; 0 leaves unused codes where they are
+        spherical: whether vectors and codes have unit length, as in BEATs, so that the nearest is so by cosine
+        kmeans_rounds: rounds of k-means that start the codes
     """
 
     codes: Tensor
     usage: Tensor
 
-    def __init__(self, size: int, dim: int, *, decay: float = 0.99, revive_below: float = 0.0) -> None:
+    def __init__(
+        self,
+        size: int,
+        dim: int,
+        *,
+        decay: float = 0.99,
+        revive_below: float = 0.0,
+        spherical: bool = True,
+        kmeans_rounds: int = 10,
+    ) -> None:
         super().__init__()
+        self.size, self.dim = size, dim
         self.decay = decay
         self.revive_below = revive_below
-        self.register_buffer("codes", normalize(torch.randn(size, dim), dim=-1))
+        self.spherical = spherical
+        self.kmeans_rounds = kmeans_rounds
+        self.register_buffer("codes", self.place(torch.randn(size, dim)))
         self.register_buffer("usage", torch.zeros(size))
 
-    def nearest(self, vectors: Tensor) -> Tensor:
-        """Find the code of unit vectors: (…, d) to (…) int64."""
-        return (vectors.float() @ self.codes.T).argmax(-1)
+    def place(self, vectors: Tensor) -> Tensor:
+        return normalize(vectors.float(), dim=-1) if self.spherical else vectors.float()
+
+    def nearest(self, placed: Tensor) -> Tensor:
+        if self.spherical:
+            return (placed.float() @ self.codes.T).argmax(-1)
+        return nearest_code(placed.float(), self.codes)
+
+    def forward(self, placed: Tensor) -> Quantised:
+        ids = self.nearest(placed)
+        codes = self.codes[ids]
+        return Quantised(straight_through(placed, codes), ids, (codes - placed).square().mean(-1))
 
     @torch.no_grad()
-    def start(self, vectors: Tensor, *, rounds: int) -> None:
-        """Put the codes where k-means finds clusters, the same on every rank: (n, d) unit vectors."""
-        drawn = torch.randperm(len(vectors), device=vectors.device)[: len(self.codes)]
-        # Fewer vectors than codes: some start on the same vector.
-        drawn = drawn[torch.arange(len(self.codes), device=vectors.device) % len(drawn)]
-        centres, counts = spherical_kmeans(vectors.float(), vectors[drawn].float(), rounds=rounds)
+    def start(self, vectors: Tensor) -> None:
+        """Put the codes where k-means finds clusters, the same on every rank; needs one vector at least."""
+        placed, rounds = self.place(vectors), self.kmeans_rounds
+        if self.spherical:
+            drawn = torch.randperm(len(placed), device=placed.device)[: self.size]
+            # Fewer vectors than codes: some start on the same vector.
+            drawn = drawn[torch.arange(self.size, device=placed.device) % len(drawn)]
+            centres, counts = spherical_kmeans(placed, placed[drawn], rounds=rounds)
+        else:
+            centres, counts = flat_kmeans(placed, self.size, rounds=rounds, seed=int(torch.randint(2**31, ())))
         self.codes.copy_(centres)
         self.usage.copy_(counts)
         copy_from_first_rank(self.codes, self.usage)
 
     @torch.no_grad()
-    def update(self, vectors: Tensor, ids: Tensor) -> None:
-        """Move each used code towards the mean of its vectors: (n, d) unit vectors and their codes (n,) int64."""
-        vectors = vectors.float()
-        counts = torch.bincount(ids, minlength=len(self.codes)).float()
-        sums = torch.zeros_like(self.codes).index_add_(0, ids, vectors)
+    def update(self, placed: Tensor, ids: Tensor) -> None:
+        """Move each used code towards the mean of its vectors."""
+        placed = placed.float()
+        counts = torch.bincount(ids, minlength=self.size).float()
+        sums = torch.zeros_like(self.codes).index_add_(0, ids, placed)
         sum_over_ranks(counts, sums)
-        moved = torch.lerp(normalize(sums, dim=-1), self.codes, self.decay)
-        self.codes.copy_(normalize(torch.where(counts[:, None] > 0, moved, self.codes), dim=-1))
+        # On the sphere the mean's direction counts alone, and dividing would only cost precision.
+        means = normalize(sums, dim=-1) if self.spherical else sums / counts.clamp(min=1.0)[:, None]
+        moved = torch.lerp(means, self.codes, self.decay)
+        self.codes.copy_(self.place(torch.where(counts[:, None] > 0, moved, self.codes)))
         self.usage.lerp_(counts, 1 - self.decay)
         if self.revive_below > 0:
-            self._revive(vectors)
+            self._revive(placed)
 
-    def _revive(self, vectors: Tensor) -> None:
+    def _revive(self, placed: Tensor) -> None:
         dead = self.usage < self.revive_below
-        drawn = vectors[torch.randint(len(vectors), (len(self.codes),), device=vectors.device)]
+        drawn = placed[torch.randint(len(placed), (self.size,), device=placed.device)]
         copy_from_first_rank(drawn)
         self.codes.copy_(torch.where(dead[:, None], drawn, self.codes))
         self.usage.masked_fill_(dead, self.revive_below)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
-from ..core.data import PatchBatch
+from ..core.data import Grid, PatchBatch
 from ..core.interfaces import Tokenizer
-from .settings import PlaceConfig
+from ..core.parts import build
+from .kmeans import Reservoir
+from .settings import PlaceConfig, ShuffledConfig
+
+MIXING = (-0x00AE502812AA7333, -0x3B314601E57A13AD)
+"""Of MurmurHash3's last step, as signed numbers: every bit that goes in turns about half of those that come out."""
 
 
 class Place(Tokenizer):
@@ -25,3 +32,83 @@ class Place(Tokenizer):
         place = torch.arange(batch.grid.patches, device=batch.patches.device)
         column, band = place // batch.grid.bands, place % batch.grid.bands
         return (column.clamp(max=self.columns - 1) * batch.grid.bands + band).expand(batch.valid.shape)
+
+
+class Shuffled(Tokenizer):
+    """Give a clip the labels of another clip of the corpus, each at its place.
+
+    Labels keep how often they come, where in the grid, and beside which others; they only tell no more what the clip
+    sounds like. Which clip lends its labels follows from the exact numbers of a clip's patches alone: it is the same in
+    every batch and run, and another for another crop.
+
+    Args:
+        patch_dim: P, numbers per patch
+        bands: patches per time column
+    """
+
+    lent: Tensor
+    columns: Tensor
+    factors: Tensor
+
+    def __init__(self, config: ShuffledConfig, patch_dim: int, bands: int) -> None:
+        super().__init__(codebook_size=1)
+        # From the same seed it labels as it would alone.
+        self.source = build(config.tokenizer, Tokenizer, seed=self.seed, patch_dim=patch_dim, bands=bands)
+        self.codebook_size, self.streams = self.source.codebook_size, self.source.streams
+        self.bands = bands
+        # Of the lending clips, the longest first: their labels, and how many columns of them there are.
+        self.register_buffer("lent", torch.zeros(config.clips, config.columns * bands, self.streams, dtype=torch.int64))
+        self.register_buffer("columns", torch.zeros(config.clips, dtype=torch.int64))
+        generator = torch.Generator().manual_seed(self.seed)
+        self.register_buffer("factors", torch.randint(-(2**62), 2**62, (patch_dim,), generator=generator) | 1)
+
+    def forward(self, batch: PatchBatch) -> Tensor:
+        lender = self._lender(batch)[:, None]  # (B, 1)
+        place = torch.arange(batch.grid.patches, device=batch.patches.device)
+        column = place // self.bands % self.columns[lender].clamp(min=1)  # (B, N)
+        ids = self.lent[lender, column * self.bands + place % self.bands]  # (B, N, G)
+        return ids[..., 0] if self.streams == 1 else ids
+
+    def _lender(self, batch: PatchBatch) -> Tensor:
+        """The number of the clip that lends to each, (B,) int64: one that is as long, or else one of the longest."""
+        wanted = torch.minimum(batch.valid.sum(1, keepdim=True) // self.bands, self.columns[:1]).clamp(min=1)
+        pool = (self.columns >= wanted).sum(1).clamp(min=1)
+        return self._digest(batch) % pool
+
+    def _digest(self, batch: PatchBatch) -> Tensor:
+        """A number that follows from the bits of all real patches, (B,) int64; sums of whole numbers have no order."""
+        bits = batch.patches.float().view(torch.int32).long() * self.factors
+        digest = bits.masked_fill(~batch.valid[..., None], 0).sum((1, 2))
+        for factor in MIXING:
+            digest = (digest ^ (digest >> 33)) * factor
+        return digest >> 31
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[PatchBatch]) -> None:
+        """Draw the clips that lend their labels, and fit the source if it is fitted."""
+        drawn: list[Tensor] = []
+        stream = self._drawing(batches, drawn)
+        if self.source.is_fitted:
+            self.source.fit(stream)
+        for _ in stream:
+            pass
+        drawn.sort(key=len, reverse=True)
+        for number, patches in enumerate(drawn):
+            clip = PatchBatch(patches[None], patches.new_ones(1, len(patches), dtype=torch.bool), self._grid(patches))
+            labels = self.source.tokenize(clip).by_stream[0, : self.lent.shape[1]]
+            self.lent[number, : len(labels)] = labels
+            self.columns[number] = len(labels) // self.bands
+
+    def _drawing(self, batches: Iterable[PatchBatch], drawn: list[Tensor]) -> Iterator[PatchBatch]:
+        """Pass batches on, and keep the real patches of some clips in `drawn`."""
+        reservoir = Reservoir(len(self.columns), seed=self.seed)
+        for batch in batches:
+            for clip, place in enumerate(reservoir.places(len(batch.valid))):
+                if place < len(drawn):
+                    drawn[place] = batch.patches[clip, batch.valid[clip]]
+                elif place < reservoir.size:
+                    drawn.append(batch.patches[clip, batch.valid[clip]])
+            yield batch
+
+    def _grid(self, patches: Tensor) -> Grid:
+        return Grid(len(patches) // self.bands, self.bands)

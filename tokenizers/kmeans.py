@@ -1,8 +1,21 @@
-"""k-means on the unit sphere."""
+"""k-means, on the unit sphere and in flat space, and a uniform sample of a stream to run it on.
+
+Notable choices: on the sphere it is our own, for it starts codebooks as the released code does; in flat space it is
+scikit-learn's, on one thread, so that the same vectors always give the same centres.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -24,3 +37,62 @@ def spherical_kmeans(samples: Tensor, start: Tensor, *, rounds: int) -> tuple[Te
         sums = torch.zeros_like(centres).index_add_(0, nearest, samples)
         centres = torch.where(counts[:, None] > 0, normalize(sums, dim=-1), centres)
     return centres, counts
+
+
+def flat_kmeans(samples: Tensor, size: int, *, rounds: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Cluster vectors by Euclidean distance, from a k-means++ start.
+
+    Args:
+        samples: (n, d)
+        size: K; where there are fewer samples, several centres lie on one of them
+        rounds: at most
+
+    Returns:
+        Centres (K, d), and the members of each cluster, (K,) int64, both on the samples' device.
+    """
+    vectors = samples.float().cpu().numpy()
+    clusters = min(size, len(vectors))
+    model = KMeans(clusters, n_init=1, max_iter=rounds, random_state=seed)
+    with warnings.catch_warnings(), threadpool_limits(1):
+        # Fewer different vectors than clusters, as in silence, are no reason to stop.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(vectors)
+    again = np.arange(size) % clusters
+    centres = torch.from_numpy(model.cluster_centers_[again])
+    counts = torch.from_numpy(np.bincount(model.labels_, minlength=clusters)[again])
+    return centres.to(samples.device), counts.to(samples.device)
+
+
+class Reservoir:
+    """A uniform sample of a stream of unknown length (Vitter, 1985, algorithm R).
+
+    Args:
+        size: places for items
+        seed: decides what is drawn, given the order of the stream
+    """
+
+    def __init__(self, size: int, *, seed: int) -> None:
+        self.size = size
+        self.seen = 0
+        self._generator = np.random.default_rng(seed)
+
+    def places(self, items: int) -> npt.NDArray[np.int64]:
+        """The place of each of the next `items`, in their order; beyond the last place it is left out."""
+        numbers = np.arange(self.seen, self.seen + items)
+        self.seen += items
+        places: npt.NDArray[np.int64] = np.where(numbers < self.size, numbers, self._generator.integers(0, numbers + 1))
+        return places
+
+
+def sampled(vectors: Iterable[Tensor], count: int, *, seed: int) -> Tensor:
+    """Draw `count` vectors uniformly from a stream, or all where there are fewer: each (n, d) to (count, d) float32."""
+    reservoir, kept = Reservoir(count, seed=seed), np.empty((0, 0), dtype=np.float32)
+    for batch in vectors:
+        here: npt.NDArray[Any] = batch.float().cpu().numpy()
+        if not kept.size:
+            kept = np.empty((count, here.shape[1]), dtype=np.float32)
+        places = reservoir.places(len(here))
+        inside = places < count
+        # Where two fall on one place, NumPy keeps the later, as it should be.
+        kept[places[inside]] = here[inside]
+    return torch.from_numpy(kept[: reservoir.seen])

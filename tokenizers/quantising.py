@@ -1,12 +1,15 @@
-"""Tokenizers that an objective can learn through: they give their codes as vectors with gradients, too."""
+"""Tokenizers that an objective can learn through: they give their codes as vectors with gradients, too.
+
+A `Quantiser` codes vectors, a `QuantisingTokenizer` patches; `distilled` puts an encoder before a quantiser.
+"""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.data import PatchBatch
 from ..core.interfaces import Tokenizer
@@ -14,13 +17,13 @@ from ..core.interfaces import Tokenizer
 
 @dataclass
 class Quantised:
-    """What a quantising tokenizer makes of a batch.
+    """What a quantiser makes of a batch.
 
     Attributes:
         vectors: (B, N, d) the code of each patch; gradients pass straight through to the encoder
-        ids: (B, N) int64
+        ids: (B, N) int64, or (B, N, G) of G codebooks
         commitment: (B, N) squared distance of each patch's vector from its code, averaged over its d numbers, with
-            gradients to the encoder
+            gradients to the encoder; zero where codes do not move
     """
 
     vectors: Tensor
@@ -43,3 +46,40 @@ class QuantisingTokenizer(Tokenizer):
 
     def start(self, batches: Iterable[PatchBatch]) -> None:
         """Start the codebook from data before the first step; nothing by default."""
+
+
+class Quantiser(nn.Module, ABC):
+    """From vectors to codes. It works in fp32, whatever made the vectors.
+
+    Attributes:
+        size: K, codes of a codebook
+        streams: G, codebooks
+        dim: d, numbers per vector
+    """
+
+    size: int
+    streams: int = 1
+    dim: int
+
+    @abstractmethod
+    def place(self, vectors: Tensor) -> Tensor:
+        """Bring vectors to where the codes lie, with gradients: (…, d) to (…, d)."""
+
+    @abstractmethod
+    def nearest(self, placed: Tensor) -> Tensor:
+        """Find the code of placed vectors: (…, d) to (…) int64, or (…, G)."""
+
+    @abstractmethod
+    def forward(self, placed: Tensor) -> Quantised:
+        """Code placed vectors with gradients; nothing is learnt."""
+
+    def update(self, placed: Tensor, ids: Tensor) -> None:
+        """Learn from placed vectors, (n, d), and their codes, (n) or (n, G); nothing by default."""
+
+    def start(self, vectors: Tensor) -> None:
+        """Fit the first vectors, (n, d) and not yet placed, before training; nothing by default."""
+
+
+def straight_through(vectors: Tensor, codes: Tensor) -> Tensor:
+    """The codes, whose gradients go to the vectors unchanged (Bengio et al., 2013)."""
+    return vectors + (codes - vectors).detach()

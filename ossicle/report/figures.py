@@ -96,14 +96,14 @@ def curves(
             thinned = thin(curve)
             look = {"color": MUTED, "linestyle": (0, (4, 3))} if name == reference else {"color": next(colours)}
             axes.plot(
-                thinned.steps, thinned.values, label=_plain(name), marker="o" if len(curve.steps) == 1 else "", **look
+                thinned.steps, thinned.values, label=plain(name), marker="o" if len(curve.steps) == 1 else "", **look
             )
         if floor is not None:
             axes.set_ylim(bottom=floor)
         _step_axis(axes)
         _legend(axes, len(lines))
 
-    return _svg(draw, PANEL, label)
+    return as_svg(draw, PANEL, label)
 
 
 def scores(question: Question, subjects: dict[str, list[ProbeScore]], width: int) -> Markup:
@@ -124,22 +124,22 @@ def scores(question: Question, subjects: dict[str, list[ProbeScore]], width: int
                 _dot(axes, score, place, strong=any(score is one for one in best))
                 views.append((place, score.view))
             place += 1.2
-        axes.set_yticks([place for place, _ in views], [_plain(view) for _, view in views])
+        axes.set_yticks([place for place, _ in views], [plain(view) for _, view in views])
         axes.set_ylim(place - 0.7, -0.6)
         axes.tick_params(axis="y", length=0, labelcolor=MUTED)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(width // 80, steps=ROUND))
-        axes.set_xlabel(_plain(f"{question.metric}, %"))
+        axes.set_xlabel(plain(f"{question.metric}, %"))
         axes.set_xlim(max(-1, axes.get_xlim()[0]), min(101, axes.get_xlim()[1]))
 
     rows = sum(len(found) + 1.2 for found in subjects.values())
     label = f"{question}: scores and their 95 % intervals"
-    return _svg(draw, (width, int(48 + 22 * rows)), label, margins=(left, 42, SCORE_MARGIN, 6))
+    return as_svg(draw, (width, int(48 + 22 * rows)), label, margins=(left, 42, SCORE_MARGIN, 6))
 
 
 def _row_title(axes: Axes, title: str, place: float, *, indent: float = 0.0) -> None:
     """Write `title` at the height `place`, `indent` widths of the axes from their left."""
-    axes.text(indent, place, _plain(title), transform=axes.get_yaxis_transform(), va="center", color=INK)
+    axes.text(indent, place, plain(title), transform=axes.get_yaxis_transform(), va="center", color=INK)
 
 
 def _dot(axes: Axes, score: ProbeScore, place: float, *, strong: bool) -> None:
@@ -166,7 +166,7 @@ def told_of_class(tokens: Sequence[TokenFigures]) -> Markup:
         _marks(axes, "chance: classes shuffled over clips", [one.label_chance for one in tokens], MUTED, "|")
         _token_rows(axes, tokens, legend=2)
 
-    return _svg(draw, _token_panel(tokens), "What a token tells of the class", margins=TOKEN_MARGINS)
+    return as_svg(draw, _token_panel(tokens), "What a token tells of the class", margins=TOKEN_MARGINS)
 
 
 def told_of_place(tokens: Sequence[TokenFigures]) -> Markup:
@@ -179,7 +179,7 @@ def told_of_place(tokens: Sequence[TokenFigures]) -> Markup:
         _token_rows(axes, tokens, legend=3)
         axes.set_xlim(-0.02, 1.02)
 
-    return _svg(draw, _token_panel(tokens), "What a token tells of its place", margins=TOKEN_MARGINS)
+    return as_svg(draw, _token_panel(tokens), "What a token tells of its place", margins=TOKEN_MARGINS)
 
 
 def _marks(axes: Axes, name: str, values: Sequence[float | None], colour: str, marker: str) -> None:
@@ -219,7 +219,7 @@ def ranked_use(usage: CodebookUsage, name: str) -> Markup:
         axes.set_ylabel("share of labels, %")
         _legend(axes, len(places))
 
-    return _svg(draw, PANEL, f"{name}: share of the labels by rank of code")
+    return as_svg(draw, PANEL, f"{name}: share of the labels by rank of code")
 
 
 def use_over_time(usage: CodebookUsage, name: str) -> Markup:
@@ -244,7 +244,7 @@ def use_over_time(usage: CodebookUsage, name: str) -> Markup:
         axes.set_ylabel("step")
         axes.set_xlabel("codes, commonest first")
 
-    return _svg(draw, PANEL, f"{name}: use of each code over training")
+    return as_svg(draw, PANEL, f"{name}: use of each code over training")
 
 
 def _shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -257,7 +257,7 @@ def _spread(length: int, points: int = MAX_POINTS) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, length - 1, min(length, points)).round().astype(np.int64))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text from a run as it stands; matplotlib takes dollars for formulas."""
     return text.replace("$", r"\$")
 
@@ -277,7 +277,7 @@ def _legend(axes: Axes, lines: int) -> None:
         )
 
 
-def _svg(
+def as_svg(
     draw: Callable[[Axes], None], size: tuple[int, int], label: str, *, margins: tuple[int, int, int, int] = MARGINS
 ) -> Markup:
     """Draw axes inside fixed margins: left, bottom, right, top. Matplotlib's own layout takes half of the time."""

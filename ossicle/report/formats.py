@@ -20,17 +20,23 @@ def interval(low: float, high: float) -> str:
 
 def points(difference: float) -> str:
     """A difference of two shares as `+3.2 points`."""
-    return f"{_signed(difference, plus='+')}{SPACE}points"
+    return f"{signed(difference)}{SPACE}points"
 
 
 def span(low: float, high: float) -> str:
     """The interval of a difference as `−0.5 to 6.0`."""
-    return f"{_signed(low)} to {_signed(high)}"
+    return f"{signed(low, plus='')} to {signed(high, plus='')}"
 
 
-def _signed(share: float, plus: str = "") -> str:
+def signed(share: float, *, plus: str = "+") -> str:
+    """A difference of two shares in points: `+3.2`."""
     tenths = round(100 * share, 1)
     return f"−{-tenths:.1f}" if tenths < 0 else f"{plus}{abs(tenths):.1f}"
+
+
+def probability(value: float) -> str:
+    """A p-value: `0.012`, `< 0.001`."""
+    return f"<{SPACE}0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def information(value: float | None) -> str:

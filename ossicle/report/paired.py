@@ -31,7 +31,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class _Predictions:
+class Predictions:
     """What a score was made from: scores and truth are (clips, classes), `clips` are rows of the corpus's manifest."""
 
     clips: npt.NDArray[np.int64]
@@ -51,8 +51,8 @@ def difference(ours: ProbeScore, theirs: ProbeScore) -> Difference | None:
     """Compare two scores clip by clip; None where the predictions behind them cannot be paired."""
     from ..tasks.scoring import bootstrap_interval, metric_name
 
-    one, other = _read(ours), _read(theirs)
-    if one is None or other is None or not _same_clips(one, other):
+    one, other = read_predictions(ours), read_predictions(theirs)
+    if one is None or other is None or not same_clips(one, other):
         return None
     if len(one.clips) < 2 or ours.metric != metric_name(multi_label=one.multi_label):
         return None
@@ -61,7 +61,8 @@ def difference(ours: ProbeScore, theirs: ProbeScore) -> Difference | None:
     return Difference(ours.value - theirs.value, low, high)
 
 
-def _read(score: ProbeScore) -> _Predictions | None:
+def read_predictions(score: ProbeScore) -> Predictions | None:
+    """What a score was made from; None if that is gone or damaged."""
     import numpy as np
 
     if score.stage is None:
@@ -70,12 +71,13 @@ def _read(score: ProbeScore) -> _Predictions | None:
     try:
         about = json.loads((folder / "scores.json").read_text("utf-8"))
         with (folder / "predictions.npz").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return _Predictions(file["clips"], file["truth"], file[f"scores/{score.view}"], about["multi_label"])
+            return Predictions(file["clips"], file["truth"], file[f"scores/{score.view}"], about["multi_label"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _same_clips(one: _Predictions, other: _Predictions) -> bool:
+def same_clips(one: Predictions, other: Predictions) -> bool:
+    """Whether two scores were made from the same clips with the same truth."""
     import numpy as np
 
     same = np.array_equal(one.clips, other.clips) and np.array_equal(one.truth, other.truth)

@@ -72,7 +72,7 @@ def view(picture: Picture) -> PictureView:
         path=picture.path,
         width=WIDTH,
         height=BAND * picture.bands,
-        spectrogram=_spectrogram(picture),
+        spectrogram=shaded(_whole_columns(picture).astype(np.float32)),
         tokens=_token_image(tokens, np.ones_like(hidden)),
         predicted=_token_image(predicted, hidden),
         grid=_grid_path(picture, cell),
@@ -97,8 +97,8 @@ def _as_grid(values: npt.NDArray[np.generic], picture: Picture) -> npt.NDArray[n
     return values.reshape(picture.columns, picture.bands).T[::-1]
 
 
-def _spectrogram(picture: Picture) -> str:
-    frames = _whole_columns(picture).astype(np.float32)
+def shaded(frames: npt.NDArray[np.float32]) -> str:
+    """A spectrogram (T, F) as an image, low frequencies at the bottom; its own range of levels fills the shades."""
     frames = np.stack([part.mean(0) for part in np.array_split(frames, min(MAX_FRAMES, len(frames)))])
     low, high = np.quantile(frames, (0.02, 0.995))
     shades = np.clip((frames - low) / max(high - low, 1e-6), 0, 1) * (SHADES - 1)

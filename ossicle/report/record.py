@@ -100,6 +100,7 @@ class TokenFigures:
         label_chance: the same with the classes shuffled over the clips
         place_information, column_information, band_information: of token and place in the grid, time column, band
         clips: clips that were looked at
+        streams: labels of a patch, each of as many codes; the other figures are the mean over them
     """
 
     corpus: str
@@ -113,7 +114,13 @@ class TokenFigures:
     column_information: float
     band_information: float
     clips: int
+    streams: int = 1
     role: Role = "iteration"
+
+    @property
+    def codes(self) -> str:
+        """How many codes there are, as tables have it: `1,024`, or `4 × 1,024` of four streams."""
+        return (f"{self.streams} × " if self.streams > 1 else "") + f"{self.codebook_size:,}"
 
 
 def titled(subject: str, role: Role) -> str:
@@ -253,7 +260,8 @@ class _Reader:
         found = self._json(f"stage `{stage.name}`", stage.folder / "tokens.json")
         if not found:
             return []
-        named = {**found, **stage.labels}
+        # Older runs know of one stream alone.
+        named = {"streams": 1, **found, **stage.labels}
         try:
             return [TokenFigures(**{one.name: named[one.name] for one in fields(TokenFigures) if one.name != "role"})]
         except KeyError as error:

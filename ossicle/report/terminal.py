@@ -149,7 +149,7 @@ def _token_table(tokens: Sequence[TokenFigures]) -> Table:
     for one in tokens:
         told = [one.label_information, one.label_chance]
         told += [one.place_information, one.column_information, one.band_information]
-        cells = [titled(one.subject, one.role), f"{one.codebook_size}", f"{one.used}", f"{one.perplexity:.1f}"]
+        cells = [titled(one.subject, one.role), one.codes, f"{one.used}", f"{one.perplexity:.1f}"]
         table.add_row(*(Text(cell) for cell in [*cells, *map(information, told)]))
     table.caption = Text(
         "class counts as far as it exceeds chance; place, column and band can be guessed without hearing", "dim"

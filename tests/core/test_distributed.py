@@ -47,6 +47,12 @@ WHOLE_METHOD = (
     "average_last: 2}]",
 )
 
+AVERAGED_TEACHER = (
+    "schedule={type: single}",
+    "pretrain.objective={type: averaged_teacher, decay: 0.5, final_decay: 0.9, decay_steps: 3, clip_loss: 1.0, "
+    "predictor: {layers: 1, heads: 2, attention: cross, dropout: 0.0, attention_dropout: 0.0}}",
+)
+
 FAILING = '''
 """A tokenizer that is fitted, which is the first process's work alone."""
 import ossicle, torch
@@ -188,6 +194,24 @@ def test_two_processes_learn_what_one_learns(home: Path, alone: Crew, parallel: 
         assert ("sdp_01.pt" in first["files"]) == (parallel == "fsdp")
         assert "rank_01.pt" in first["files"]
     assert any("tokenizer.codebook.codes" in training["tensors"] for training in trainings)
+
+
+def test_a_teacher_that_follows_the_encoder_is_the_same_in_all_processes(home: Path) -> None:
+    crews = []
+    for name, ranks in (("one teacher", 1), ("ddp", 2), ("fsdp", 2)):
+        spread = () if ranks == 1 else (f"pretrain.parallel={name}",)
+        crews.append(Crew(home / "experiment.yaml", home / f"averaged {name}", ranks, (*AVERAGED_TEACHER, *spread)))
+        assert crews[-1].run() == [0] * ranks
+    (single,) = crews[0].kept()
+    for crew in crews[1:]:
+        (first,), (second,) = crew.kept(0), crew.kept(1)
+        for name, tensor in single["tensors"].items():
+            assert np.array_equal(first["tensors"][name], second["tensors"][name])
+            assert first["tensors"][name] == pytest.approx(tensor, abs=1e-4)
+    weight = "encoder.stem.embed.weight"
+    distance = np.abs(single["tensors"][f"teacher.{weight}"] - single["tensors"][weight]).max()
+    assert distance > 1e-3
+    assert int(single["tensors"]["teacher.updates"]) == STEPS
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])

@@ -181,6 +181,23 @@ def test_broken_installed_plugins_cost_one_line_each(
     assert "Plugin fake_import 1.0 (fake_import) could have brought it, but failed to load: ModuleNotFound" in told
 
 
+def test_editing_a_package_installed_for_editing_changes_its_origin(install: Install, tmp_path: Path) -> None:
+    def origin() -> str:
+        return load_plugins().catalog.get("tokenizer", "edited").origin.describe()
+
+    install("fake_edited", plugin("edited"))
+    assert origin() == "fake_edited 1.0"
+    stated = {"url": tmp_path.as_uri(), "dir_info": {"editable": True}}
+    (tmp_path / "site" / "fake_edited-1.0.dist-info" / "direct_url.json").write_text(json.dumps(stated))
+    before = origin()
+    assert before.startswith("fake_edited 1.0 sha256:")
+    assert origin() == before
+    module = tmp_path / "site" / "fake_edited.py"
+    module.write_text(module.read_text() + "# another line\n")
+    assert origin() != before
+    assert origin().startswith("fake_edited 1.0 sha256:")
+
+
 def test_decorated_parts_of_an_installed_package_are_its_own(install: Install) -> None:
     install("fake_decorated", decorated("decorated"))
     catalog = load_plugins().catalog

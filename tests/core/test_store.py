@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,31 @@ def test_a_run_stands_for_its_last_encoder_that_is_no_control(tmp_path: Path) ->
     ]
     (tmp_path / RUN).write_text(json.dumps({"stages": stages}))
     assert find_artifact(tmp_path).path == tmp_path / "own"
+
+
+def test_one_makes_an_artifact_while_others_wait(store: Store) -> None:
+    told: list[str] = []
+
+    def make(name: str) -> None:
+        with store.making("kind", KEY, on_wait=lambda: told.append(f"{name} waits")):
+            told.append(f"{name} makes")
+
+    with store.making("kind", KEY):
+        other = threading.Thread(target=make, args=["other"])
+        other.start()
+        while not told:
+            time.sleep(0.01)
+        make_elsewhere = threading.Thread(target=make, args=["third"])
+        make_elsewhere.start()
+        while len(told) < 2:
+            time.sleep(0.01)
+        told.append("first is done")
+    other.join()
+    make_elsewhere.join()
+    assert sorted(told[:2]) == ["other waits", "third waits"]
+    assert told[2] == "first is done"
+    assert sorted(line for line in told[3:] if line.endswith("makes")) == ["other makes", "third makes"]
+    assert not list((store.root / "work").glob("*.lock"))
+    with store.making("another", KEY, on_wait=lambda: told.append("waits for another kind")):
+        make("last")
+    assert told[-1] == "last makes"

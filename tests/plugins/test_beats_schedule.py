@@ -37,6 +37,14 @@ def test_a_teacher_is_the_previous_iteration_unless_another_is_named(tiny: Path)
     assert found["control/pretrain"].inputs["tokenizer"] == "control/tokenizer"
 
 
+def test_what_learnt_without_labels_can_teach(tiny: Path) -> None:
+    first = "{pretrain: {steps: 4, objective: reconstruction}}"
+    found = stages(tiny, DISTILL, iterations(first, SECOND))
+    assert "iteration 1/tokenizer" not in found
+    assert found["iteration 2/tokenizer"].inputs["teacher"] == "iteration 1/pretrain"
+    assert [stage.labels["subject"] for stage in found.values() if stage.kind == "tokens"] == ["iteration 2"]
+
+
 def test_previous_passes_over_controls(tiny: Path) -> None:
     control = SECOND.replace("}}", "}, teacher: untrained, control: true}")
     found = stages(tiny, DISTILL, iterations(FIRST, control, SECOND))

@@ -30,6 +30,38 @@ def test_single_refuses_what_beats_refuses(tiny: Path) -> None:
         stages(tiny, "schedule={type: single, tokenizer: self_distilled}")
 
 
+def test_a_tokenizer_is_neither_needed_nor_made_where_an_objective_learns_from_no_labels(tiny: Path) -> None:
+    alone = stages(tiny, "schedule={type: single}", "pretrain.objective={type: reconstruction}")
+    assert not {"tokenizer", "tokens"} & {stage.kind for stage in alone.values()}
+    assert alone["iteration 1/pretrain"].inputs == {"survey": "tones/survey"}
+    # The same in one place of an experiment that has a tokenizer, and even where its tokenizer would need training.
+    untouched = "schedule={type: single, tokenizer: %s, teacher: untrained, distill: {steps: 2, log_every: 1}}"
+    for kept in ((), (untouched % "{type: self_distilled, codebook_size: 16}",)):
+        assert stages(tiny, *kept, "pretrain.objective={type: reconstruction}") == alone
+
+
+def test_labels_need_a_tokenizer(tiny: Path) -> None:
+    told = "iteration 1: objective `masked_prediction` learns from a tokenizer's labels, but there is no tokenizer: add"
+    with pytest.raises(ConfigError, match=told):
+        stages(tiny, "schedule={type: single}")
+    with pytest.raises(ConfigError, match="a teacher teaches a tokenizer, and there is none; leave `teacher` out"):
+        stages(tiny, "schedule={type: single, teacher: untrained}", "pretrain.objective={type: reconstruction}")
+
+
+def test_what_an_encoder_sees_is_varied_by_one_path_each(tiny: Path) -> None:
+    usual = stages(tiny)["iteration 1/pretrain"]
+    for override in (
+        "encoder.positions=squeezed",
+        "pretrain.objective.masking=inverse_block",
+        "pretrain.objective.masking={type: time, columns: 2}",
+        "pretrain.objective.mask_ratio=0.5",
+        "pretrain.objective.predictor.attention=cross",
+    ):
+        varied = stages(tiny, override)["iteration 1/pretrain"]
+        assert varied.settings != usual.settings
+        assert varied.inputs == usual.inputs
+
+
 def test_scratch_trains_nothing(tiny: Path) -> None:
     found = stages(tiny, "schedule=scratch")
     assert {stage.kind for stage in found.values()} == {"survey", "encoder", "features", "evaluate"}

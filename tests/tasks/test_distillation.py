@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from ossicle.core.config import PartChoice
 from ossicle.core.data import Grid, PatchBatch
@@ -32,7 +34,7 @@ def make(kind: str, name: str, expected: Any, config: dict[str, Any], *, seed: i
 
 
 def objective(*, classes: int | None = None, tokenizer: str = "self_distilled", **options: Any) -> Distillation:
-    sizes = {"codebook_size": 16, "codebook_dim": 6}
+    sizes = {"levels": [4, 3]} if tokenizer == "fsq_distilled" else {"codebook_size": 16, "codebook_dim": 6}
     head = None if classes is None else make("head", "linear", Head, {}, width=32, classes=classes)
     return Distillation(
         DistillationConfig.model_validate_json(DistillationConfig(estimator=ESTIMATOR, **options).model_dump_json()),
@@ -78,8 +80,9 @@ def test_the_teacher_stays_as_it_is_and_outside_the_module() -> None:
     assert not {id(parameter) for parameter in teacher.parameters()} & {id(p) for p in made.parameters()}
 
 
-def test_a_tokenizer_learns_to_explain_its_teacher() -> None:
-    made = objective().train()
+@pytest.mark.parametrize("tokenizer", ["self_distilled", "residual_distilled", "fsq_distilled"])
+def test_a_tokenizer_learns_to_explain_its_teacher(tokenizer: str) -> None:
+    made = objective(tokenizer=tokenizer).train()
     batches = [clips(6, 6, seed=seed) for seed in range(4)]
     torch.manual_seed(0)
     made.prepare(batches)
@@ -128,11 +131,41 @@ def test_what_all_of_a_teachers_vectors_share_is_taken_out(classes: int | None) 
     assert (plain.target_std == 1).all()
 
 
+@pytest.mark.parametrize("standardise", [True, False])
+def test_principal_components_vary_alike_and_apart(standardise: bool) -> None:
+    made = objective(principal_components=3, standardise=standardise).requires_grad_(False)
+    batches = [clips(6, 4, 6, 4, 6, seed=seed) for seed in range(3)]
+    made.prepare(batches)
+    targets = torch.cat([made.target(batch)[batch.valid] for batch in batches])
+    torch.testing.assert_close(targets.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.cov(targets.T, correction=0), torch.eye(3), atol=1e-3, rtol=0)
+    taught = torch.cat([made._teach(batch)[batch.valid] for batch in batches]).double().numpy()
+    if standardise:
+        taught /= taught.std(0)
+    of_a_library = PCA(3, whiten=True, svd_solver="full").fit_transform(taught)
+    agreement = np.abs((of_a_library * targets.numpy()).mean(0))
+    np.testing.assert_allclose(agreement, 1.0, atol=2e-3)
+
+
 def test_what_cannot_be_distilled_is_refused() -> None:
+    with pytest.raises(PluginError, match="`principal_components` is 1000, but the teacher's vectors have 32 numbers"):
+        objective(principal_components=1000)
     with pytest.raises(PluginError, match="`target: logits` needs a teacher with a classifier"):
         objective(target="logits")
     with pytest.raises(PluginError, match="trains a QuantisingTokenizer, but `RandomProjection` is none"):
         objective(tokenizer="random_projection")
+
+
+def test_each_stream_of_labels_is_counted_by_itself() -> None:
+    made, batch = objective(tokenizer="residual_distilled").eval(), clips(3, 5)
+    output = made(batch)
+    assert made.histogram_sizes == {"labels": 4 * 16}
+    ids = made.tokenizer.tokenize(batch).ids[batch.valid]  # (32, 4)
+    slow = torch.stack([torch.bincount(stream, minlength=16) for stream in ids.T])
+    assert torch.equal(output.histograms["labels"].view(4, 16), slow)
+    used = [int((stream > 0).sum()) for stream in slow]
+    assert made.summarise(output.histograms)["labels_used"] == sum(used) / 4
+    assert made.arrays(batch)["tokens"].shape == batch.valid.shape
 
 
 def test_a_collapsed_codebook_warns() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ossicle.core.corpus import Manifest
-from ossicle.tasks.token_statistics import TokenStatistics, token_statistics
+from ossicle.tasks.token_statistics import TokenStatistics, mean_statistics, token_statistics
 
 BANDS, COLUMNS, CLIPS = 4, 6, 60
 
@@ -66,3 +66,17 @@ def test_several_labels_a_clip_give_no_figure() -> None:
     found = figures([np.zeros(BANDS, dtype=np.int64)] * CLIPS, multi_label=True)
     assert found.label_information is None
     assert found.label_chance is None
+
+
+def test_several_streams_have_the_mean_of_their_figures() -> None:
+    place = figures([np.arange(COLUMNS * BANDS)] * CLIPS)
+    label = figures([np.full(COLUMNS * BANDS, number % 3) for number in range(CLIPS)])
+    both = mean_statistics([place, label])
+    assert (both.streams, both.codebook_size, both.clips) == (2, 64, CLIPS)
+    assert both.used == round((24 + 3) / 2)
+    assert both.place_information == pytest.approx(0.5)
+    assert both.label_information == pytest.approx(0.5)
+    assert both.perplexity == pytest.approx((24 + 3) / 2)
+    assert mean_statistics([label]) == label
+    unlabelled = figures([np.zeros(BANDS, dtype=np.int64)] * CLIPS, multi_label=True)
+    assert mean_statistics([unlabelled] * 2).label_information is None

@@ -64,11 +64,11 @@ def test_codes_start_in_the_middle_of_clusters() -> None:
     found, counts = spherical_kmeans(samples, start, rounds=5)
     assert ((found @ centres.T).max(1).values > 0.99).all()
     assert counts.tolist() == [50, 50, 50, 50]
-    codebook.start(samples, rounds=10)
+    codebook.start(samples)
     assert torch.allclose(codebook.codes.norm(dim=1), torch.ones(4), atol=1e-5)
 
 
 def test_more_codes_than_vectors_is_no_error() -> None:
     codebook = EmaCodebook(32, 4)
-    codebook.start(unit(5, 4), rounds=3)
+    codebook.start(unit(5, 4))
     assert torch.isfinite(codebook.codes).all()

@@ -15,7 +15,8 @@ from torch import Tensor
 from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.errors import PluginError
 from ossicle.core.interfaces import Tokenizer, building_with
-from ossicle.tokenizers.random_projection import RandomProjection, nearest_code
+from ossicle.tokenizers.nearest import nearest_code
+from ossicle.tokenizers.random_projection import RandomProjection
 from ossicle.tokenizers.settings import RandomProjectionConfig
 
 PATCH_DIM = 64
@@ -152,6 +153,19 @@ def test_silence_gets_a_label_too() -> None:
         assert ids.unique().numel() == 1
 
 
+def test_several_codebooks_label_as_each_would_alone() -> None:
+    made, patches = tokenizer(codebooks=3, normalize="l2"), random_patches(2, 30)
+    ids = made.tokenize(batch(patches)).ids
+    assert ids.shape == (2, 30, 3)
+    for stream in range(3):
+        alone = tokenizer(normalize="l2")
+        alone.projection.copy_(made.projection[:, 16 * stream : 16 * (stream + 1)])
+        alone.codebook.copy_(made.codebook[128 * stream : 128 * (stream + 1)])
+        assert torch.equal(alone.tokenize(batch(patches)).ids, ids[..., stream])
+    same = (ids[..., 0] == ids[..., 1]).float().mean()
+    assert same < 0.1, "the codebooks and their projections are different ones"
+
+
 class Odd(Tokenizer):
     """Gives back what it is told to."""
 
@@ -178,6 +192,23 @@ def test_a_tokenizer_is_held_to_its_word(answer: object, told: str) -> None:
         Odd(answer).tokenize(batch(torch.zeros(1, 3, 2)))
 
 
-def test_a_codebook_needs_a_code() -> None:
+def test_a_tokenizer_of_several_streams_is_held_to_them() -> None:
+    odd = Odd(torch.zeros(1, 3, dtype=torch.int64))
+    odd.streams = 2
+    with pytest.raises(PluginError, match=r"must give \(1, 3, 2\) int64 labels, but gave \(1, 3\) torch.int64"):
+        odd.tokenize(batch(torch.zeros(1, 3, 2)))
+    odd.answer = torch.tensor([[[0, 1], [2, 3], [3, 0]]])
+    found = odd.tokenize(batch(torch.zeros(1, 3, 2)))
+    assert torch.equal(found.by_stream, found.ids)
+
+
+def test_one_label_a_patch_is_one_stream() -> None:
+    found = Odd(torch.tensor([[3, 1, 2]])).tokenize(batch(torch.zeros(1, 3, 2)))
+    assert found.by_stream.tolist() == [[[3], [1], [2]]]
+
+
+def test_a_codebook_needs_a_code_and_a_tokenizer_a_stream() -> None:
     with pytest.raises(PluginError, match="`codebook_size` must be at least 1, but is 0"):
         Tokenizer.__init__(Odd.__new__(Odd), 0)
+    with pytest.raises(PluginError, match="`streams` must be at least 1, but is 0"):
+        Tokenizer.__init__(Odd.__new__(Odd), 4, streams=0)

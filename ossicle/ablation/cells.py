@@ -1,0 +1,129 @@
+"""The cells of an ablation held against their parts and corpora, and what of them is made already. Needs no torch.
+
+Notable choices: what is wrong with all cells alike is told once; stages are counted by their content keys, so that what
+several cells share counts as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ..checking import CheckedExperiment, check
+from ..core.config import PartChoice
+from ..core.display import Silent
+from ..core.errors import ConfigError, CorpusError, Problem
+from ..core.loading import Plugins, load_plugins
+from ..core.running import Corpora
+from ..core.stages import Stage, training_of
+from ..core.store import Store
+from ..core.validation import in_reading_order
+from ..core.wording import choices
+from ..locating import KnownCorpora, LocatedStage, located
+from .study import Cell, Study
+
+
+@dataclass(frozen=True)
+class CheckedCell:
+    """A cell in which nothing was found wrong.
+
+    Attributes:
+        stages: inputs first, each with its content key and what an earlier run made
+    """
+
+    cell: Cell
+    checked: CheckedExperiment = field(repr=False)
+    stages: Sequence[LocatedStage] = field(repr=False)
+
+    @cached_property
+    def by_key(self) -> Mapping[str, Stage]:
+        """The stages by their content keys, each once."""
+        return {str(one.key): one.stage for one in self.stages}
+
+    def to_make(self, store: Store) -> list[str]:
+        """The keys of the stages that are not made."""
+        return [key for key, stage in self.by_key.items() if store.find(stage.kind, key) is None]
+
+    def trainings(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys whose stages are trained, and so take long."""
+        return {key for key in keys if key in self.by_key and training_of(self.by_key[key]) is not None}
+
+
+def check_cells(study: Study, store: Store, *, prepare: bool) -> list[CheckedCell]:
+    """Hold every cell against its parts and corpora, and look up what is made.
+
+    Args:
+        prepare: whether corpora that are made on first use may be made now
+
+    Raises:
+        ConfigError: with every problem found, each at its place in the file
+    """
+    corpora = Corpora(Silent()) if prepare else _AssumedCorpora()
+    loaded: dict[tuple[Path, ...], Plugins] = {}
+
+    def load(files: Sequence[Path]) -> Plugins:
+        """Load the plugins once for all cells that name the same files."""
+        return loaded.get(tuple(files)) or loaded.setdefault(tuple(files), load_plugins(files))
+
+    found: dict[Problem, list[Cell]] = {}
+    checked: list[tuple[Cell, CheckedExperiment]] = []
+    for cell in study.cells:
+        try:
+            checked.append((cell, check(cell.document, [], corpora, prepare=prepare, load=load)))
+            problems = list(_misjudged(study, checked[-1][1]))
+        except ConfigError as error:
+            problems = error.problems
+        for problem in problems:
+            found.setdefault(problem, []).append(cell)
+    if found:
+        problems = [_told(problem, cells, study) for problem, cells in found.items()]
+        raise ConfigError(in_reading_order(problems, study.document.source))
+    return [CheckedCell(cell, one, list(located(one.stages, store, corpora))) for cell, one in checked]
+
+
+def _told(problem: Problem, cells: Sequence[Cell], study: Study) -> Problem:
+    """A problem with the variants that have it, unless all do."""
+    names = list(dict.fromkeys(cell.variant.name for cell in cells))
+    if len(names) == len(study.variants):
+        return problem
+    word = "variant" if len(names) == 1 else "variants"
+    return Problem(problem.where, f"{problem.message} ({word} {', '.join(f'`{name}`' for name in names)})")
+
+
+def _misjudged(study: Study, checked: CheckedExperiment) -> Iterator[Problem]:
+    """Metrics and encoders of the comparison that an experiment does not have."""
+    compare = study.config.compare
+    judged = [stage.labels for stage in checked.stages if stage.kind == "evaluate"]
+    questions = list(dict.fromkeys(f"{labels['task']}/{labels['corpus']}" for labels in judged))
+    places = [study.document.place(("compare", "metric"))]
+    places += [study.document.place(("compare", "secondary", number)) for number in range(len(compare.secondary))]
+    for place, metric in zip(places, compare.metrics, strict=True):
+        question, _, measure = metric.rpartition("/")
+        if question not in questions:
+            allowed = [f"{name}/{measure}" for name in questions]
+            yield Problem(place.value, f"no task gives `{metric}`. {choices(metric, allowed)}")
+    subjects = list(dict.fromkeys(labels["subject"] for labels in judged))
+    if compare.encoder is not None and compare.encoder not in subjects:
+        where = study.document.place(("compare", "encoder")).value
+        yield Problem(where, f"no encoder `{compare.encoder}` is judged. {choices(compare.encoder, subjects)}")
+
+
+class _AssumedCorpora(KnownCorpora):
+    """As those known, but cells of one study share what they would make of an unknown corpus, too."""
+
+    def fingerprint(self, choice: PartChoice) -> str:
+        try:
+            return super().fingerprint(choice)
+        except CorpusError:
+            return f"unknown {choice.plain()}"
+
+
+def shared(cells: Sequence[CheckedCell]) -> Mapping[str, int]:
+    """The key of every stage to the number of cells that need it."""
+    counts: dict[str, int] = {}
+    for cell in cells:
+        for key in cell.by_key:
+            counts[key] = counts.get(key, 0) + 1
+    return counts

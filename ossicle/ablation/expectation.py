@@ -1,0 +1,115 @@
+"""How long what is left of an ablation will take: from what stages like it took, or from a few measured steps.
+
+Notable choices: a training is taken to last in proportion to the audio that it hears, any other stage as long as those
+of its kind; those of the same ablation are asked first, then all of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..core.errors import ArtifactError
+from ..core.stages import Stage, training_of
+from ..core.store import CARD, Artifact, Store
+from .cells import CheckedCell
+
+Kind: TypeAlias = tuple[str, bool]
+"""Of stages that last alike: the kind of artifact, and whether it is trained."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What is known of the time that is left.
+
+    Attributes:
+        seconds: content key of every stage that is still to be made to its expected time; None where nothing is known
+    """
+
+    seconds: Mapping[str, float | None]
+
+    @property
+    def known(self) -> float:
+        """Expected seconds of the stages of which something is known."""
+        return sum(seconds for seconds in self.seconds.values() if seconds is not None)
+
+    @property
+    def unknown(self) -> int:
+        """Stages of which nothing is known."""
+        return sum(seconds is None for seconds in self.seconds.values())
+
+
+def expectation(
+    cells: Sequence[CheckedCell], store: Store, measured: Mapping[tuple[str, str], float] | None = None
+) -> Expectation:
+    """Tell how long the stages that are not made will take.
+
+    Args:
+        measured: variant and name of a stage to the seconds that its training takes; see `measure`
+    """
+    own = _Rates(card for cell in cells for one in cell.stages if one.artifact for card in _cards([one.artifact]))
+    others = _Rates(_cards(Artifact(path.parent) for path in sorted(store.root.glob(f"*/{CARD}"))))
+    seconds: dict[str, float | None] = {}
+    for cell in cells:
+        for key in cell.to_make(store):
+            stage = cell.by_key[key]
+            told = (measured or {}).get((cell.cell.variant.name, stage.name))
+            seconds[key] = told or own.seconds(stage) or others.seconds(stage)
+    return Expectation(seconds)
+
+
+def measure(
+    cells: Sequence[CheckedCell], store: Store, on_stage: Callable[[str], None]
+) -> Mapping[tuple[str, str], float]:
+    """Take a few optimiser steps of every training that is not made, once for those that cost the same."""
+    from ..planning import Calibration, plan
+
+    taken: dict[str, Calibration] = {}
+    found: dict[tuple[str, str], float] = {}
+    for variant in dict.fromkeys(cell.cell.variant.name for cell in cells):
+        own = [cell for cell in cells if cell.cell.variant.name == variant]
+        most = max(own, key=lambda cell: len(cell.to_make(store)))
+        planned = plan(most.cell.document, store=store.root, calibrate=True, taken=taken, on_stage=on_stage)
+        for stage in planned.stages:
+            if stage.training is not None and stage.training.seconds is not None:
+                found[variant, stage.stage.name] = stage.training.seconds
+    return found
+
+
+class _Rates:
+    """Seconds a unit of work, by kind of stage."""
+
+    def __init__(self, cards: Iterable[Mapping[str, Any]]) -> None:
+        self._totals: dict[Kind, tuple[float, float]] = {}
+        for card in {str(card["key"]): card for card in cards}.values():
+            audio = _heard(card)
+            kind = card["kind"], audio is not None
+            seconds, work = self._totals.get(kind, (0.0, 0.0))
+            self._totals[kind] = seconds + float(card["seconds"]), work + (audio or 1.0)
+
+    def seconds(self, stage: Stage) -> float | None:
+        """What a stage may take; None if there is none like it."""
+        training = training_of(stage)
+        kind = stage.kind, training is not None
+        if kind not in self._totals:
+            return None
+        seconds, work = self._totals[kind]
+        return seconds / work * (training.steps * training.batch_seconds if training else 1.0)
+
+
+def _cards(artifacts: Iterable[Artifact]) -> Iterator[Mapping[str, Any]]:
+    for artifact in artifacts:
+        try:
+            card = artifact.card
+        except ArtifactError:
+            continue
+        if {"kind", "key", "seconds"} <= card.keys():
+            yield card
+
+
+def _heard(card: Mapping[str, Any]) -> float | None:
+    """Seconds of audio that a training heard; None of a stage that trains nothing."""
+    settings = [value for value in card.get("config", {}).values() if isinstance(value, dict)]
+    trained = next((value for value in settings if {"steps", "batch_seconds"} <= value.keys()), None)
+    return None if trained is None else float(trained["steps"]) * float(trained["batch_seconds"])

@@ -1,0 +1,346 @@
+"""What scores of several seeds on the same test clips allow to say of variants. Works on arrays, reads no files.
+
+Notable choices: a score moves with the clips it was taken on and with the seed it was trained with, and both must be in
+an error bar. Clips are many, so they are drawn anew (bootstrap) or have their predictions swapped between two variants
+(paired permutation), jointly for all runs. Seeds are few: three of them, drawn anew, never leave their own range, and
+their eight sign flips cannot give a p-value below 0.25. So what a seed adds enters as Student's t around each draw,
+Behrens and Fisher's way to add two sources of error with their own degrees of freedom (Fisher, 1935). Its spread
+comes from an analysis of variance of all runs, variants by seeds, with what is due to clips alone taken off, as every
+variant's seeds tell how much seeds matter; a variant whose own seeds scatter more is held to that. Where a variant
+scatters thrice as much as all others the 5 % of false alarms become about 10 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import permutation_test, rankdata, t
+
+from ..tasks.scoring import (
+    Scores,
+    Statistic,
+    Truth,
+    accuracy_of_draws,
+    mean_average_precision_of_draws,
+    unweighted_average_recall_of_draws,
+)
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """A figure on drawn clips, and what makes two models' scores comparable without changing the figure of either."""
+
+    of_draws: Callable[[Truth, Scores], Statistic]
+    comparable: Callable[[Scores], Scores]
+
+
+def _ranks(scores: Scores) -> Scores:
+    return np.asarray(rankdata(scores, axis=0), dtype=np.float64)
+
+
+_AS_THEY_ARE: Callable[[Scores], Scores] = np.asarray
+MEASURES: Mapping[str, _Measure] = {
+    "accuracy": _Measure(accuracy_of_draws, _AS_THEY_ARE),
+    "UAR": _Measure(unweighted_average_recall_of_draws, _AS_THEY_ARE),
+    "mAP": _Measure(mean_average_precision_of_draws, _ranks),
+}
+"""The measures whose errors can be told."""
+
+LEVEL = 0.05
+POWER = 0.8
+DRAWS = 999
+ROUNDING = 1e-9
+_AT_ONCE = 2**21
+_EVENLY = (np.arange(499) + 0.5) / 499
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one trained model predicts for the test clips, which are the same for all runs that are compared.
+
+    Attributes:
+        truth: (clips, classes) bool
+        scores: (clips, classes), higher is likelier
+    """
+
+    variant: str
+    seed: int
+    truth: Truth
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A variant's mean over its seeds, in shares, with its 95 % interval over seeds and clips.
+
+    Attributes:
+        of_seeds: seed to the figure of that run
+        seeds_known: whether the interval knows what a seed moves; it is one over clips alone where no variant has two
+    """
+
+    variant: str
+    value: float
+    low: float
+    high: float
+    of_seeds: Mapping[int, float]
+    seeds_known: bool
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How far one variant lies above another on the same clips with the same seeds, in shares.
+
+    Attributes:
+        low, high: 95 % interval over seeds and clips
+        p: two-sided, of a difference as large by clips and seeds alone; over clips alone without `seeds_known`
+        improvement: probability that a run of the first scores above a run of the second on clips drawn anew, ties
+            counting half (Agarwal et al., 2021, arXiv 2108.13264)
+        seeds: those that both were run with
+        seeds_known: whether all this knows what a seed moves
+        clip_errors, seed_errors: what either adds to the difference, each value as likely as the next
+    """
+
+    variant: str
+    other: str
+    value: float
+    low: float
+    high: float
+    p: float
+    improvement: float
+    seeds: Sequence[int]
+    seeds_known: bool
+    clip_errors: Floats = field(repr=False)
+    seed_errors: Floats = field(repr=False)
+
+    def detectable(self, tests: int = 1) -> float:
+        """The smallest difference that such a design finds with a probability of 0.8, in shares.
+
+        Args:
+            tests: differences that are tested together, and share the level of 0.05
+        """
+        if not self.seeds_known:
+            return float("nan")
+        errors = _sums(self.clip_errors, self.seed_errors)
+        return float(np.quantile(np.abs(errors), 1 - LEVEL / tests) + np.quantile(errors, POWER))
+
+
+@dataclass(frozen=True)
+class _SeedNoise:
+    """Variance of what a seed adds to a run's score, and the degrees of freedom behind it; none where none is known."""
+
+    variance: float
+    freedom: float
+
+    @property
+    def known(self) -> bool:
+        """Whether any variant was run with a second seed to learn it from."""
+        return self.freedom > 0
+
+    def scale(self, own: float, seeds: int, *, runs: int) -> float:
+        """Standard error from seeds of a mean over `seeds`, or of the difference of two (`runs`) such means.
+
+        Args:
+            own: the variance that the seeds at hand show
+        """
+        if not self.known:
+            return 0.0
+        return float(np.sqrt(runs * max(self.variance, own) / seeds))
+
+    def values(self, scale: float) -> Floats:
+        """Evenly spaced quantiles of what seeds add: `scale` times Student's t."""
+        return np.asarray(scale * t.ppf(_EVENLY, self.freedom)) if scale > 0 else np.zeros(1)
+
+
+class Sample:
+    """The runs of several variants, judged by one measure on the same test clips.
+
+    Args:
+        runs: no two of the same variant and seed
+        measure: a key of `MEASURES`
+        draws: how often clips are drawn, and predictions swapped
+        seed: drives the draws
+    """
+
+    def __init__(self, runs: Sequence[Run], measure: str, *, draws: int = DRAWS, seed: int = 0) -> None:
+        self.clips = len(runs[0].truth)
+        self.variants = list(dict.fromkeys(run.variant for run in runs))
+        self._runs = {(run.variant, run.seed): run for run in runs}
+        self._measure = MEASURES[measure]
+        self._draws, self._seed = draws, seed
+        statistics = [self._measure.of_draws(run.truth, run.scores) for run in runs]
+        figures = [[statistic(rows) for statistic in statistics] for rows in self._drawn()]
+        self._figures = dict(zip(self._runs, np.concatenate(figures, axis=1), strict=True))
+
+    def _drawn(self) -> Iterator[Rows]:
+        """The clips as they are, then those of each draw, some draws at a time."""
+        generator = np.random.default_rng(self._seed)
+        yield np.arange(self.clips)[None]
+        at_once = max(1, _AT_ONCE // self.clips)
+        for start in range(0, self._draws, at_once):
+            yield generator.integers(self.clips, size=(min(at_once, self._draws - start), self.clips))
+
+    def seeds(self, variant: str) -> list[int]:
+        """The seeds that a variant was run with."""
+        return [seed for name, seed in self._runs if name == variant]
+
+    def _of(self, variant: str, seeds: Sequence[int]) -> Floats:
+        """(1 + draws, seeds): the figure of each run on the clips as they are, then on each draw of them."""
+        return np.stack([self._figures[variant, seed] for seed in seeds], axis=1)
+
+    def estimate(self, variant: str) -> Estimate:
+        """Give the mean over a variant's seeds."""
+        seeds = self.seeds(variant)
+        figures = self._of(variant, seeds)
+        noise = self._noise_of_means
+        means = figures.mean(axis=1)
+        low, high = _interval(means[1:], noise.values(noise.scale(_variance(figures), len(seeds), runs=1)))
+        of_seeds = dict(zip(seeds, map(float, figures[0]), strict=True))
+        return Estimate(variant, float(means[0]), low, high, of_seeds, noise.known)
+
+    def contrast(self, variant: str, other: str) -> Contrast | None:
+        """Compare two variants over the seeds that both were run with; None if they share none."""
+        seeds = [seed for seed in self.seeds(variant) if seed in self.seeds(other)]
+        if not seeds:
+            return None
+        ours, theirs = self._of(variant, seeds), self._of(other, seeds)
+        apart = ours - theirs
+        noise = self._noise
+        scale = noise.scale(_variance(apart) / 2, len(seeds), runs=2)
+        value, draws = float(apart[0].mean()), apart[1:].mean(axis=1)
+        seed_errors = noise.values(scale)
+        low, high = _interval(draws, seed_errors)
+        wins = np.sign(ours[1:, :, None] - theirs[1:, None, :])
+        return Contrast(
+            variant,
+            other,
+            value,
+            low,
+            high,
+            p=self._p_value(variant, other, seeds, value, scale),
+            improvement=float((1 + wins.mean()) / 2),
+            seeds=seeds,
+            seeds_known=noise.known,
+            clip_errors=draws - value,
+            seed_errors=seed_errors,
+        )
+
+    def _p_value(self, variant: str, other: str, seeds: Sequence[int], value: float, scale: float) -> float:
+        """Probability of a difference as large if clips and seeds alone made it."""
+        null = np.abs(value) - self._swapped(variant, other, seeds)
+        mirrored = 2 * np.abs(value) - null
+        if scale > 0:
+            freedom = self._noise.freedom
+            return float((t.sf(null / scale, freedom) + t.sf(mirrored / scale, freedom)).mean())
+        as_large = np.minimum(null, mirrored) <= ROUNDING
+        return float((1 + as_large.sum()) / (1 + len(null)))
+
+    def _swapped(self, variant: str, other: str, seeds: Sequence[int]) -> Floats:
+        """(swaps,) the differences when predictions of random clips are swapped between the two, for all seeds alike.
+
+        Ranks stand for scores, lest two models that score on different scales be mixed.
+        """
+        statistics = []
+        for seed in seeds:
+            pair = [self._runs[variant, seed], self._runs[other, seed]]
+            truth = np.concatenate([run.truth for run in pair])
+            scores = np.concatenate([self._measure.comparable(run.scores) for run in pair])
+            statistics.append(self._measure.of_draws(truth, scores))
+
+        def apart(ours: Rows, theirs: Rows, axis: int) -> Floats:
+            one, other = (rows.reshape(-1, self.clips) for rows in (ours, theirs))
+            found = np.mean([statistic(one) - statistic(other) for statistic in statistics], axis=0)
+            return np.asarray(found).reshape(ours.shape[:-1])
+
+        numbers = np.arange(self.clips)
+        found = permutation_test(
+            (numbers, numbers + self.clips),
+            apart,
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=self._draws,
+            batch=max(1, _AT_ONCE // self.clips),
+            axis=-1,
+            rng=np.random.default_rng(self._seed),
+        )
+        return np.asarray(found.null_distribution, dtype=np.float64)
+
+    @cached_property
+    def _table(self) -> Floats:
+        """(runs, 1 + draws): figures, then what drawing other clips adds to them."""
+        table = np.stack(list(self._figures.values()))
+        return np.concatenate([table[:, :1], table[:, 1:] - table[:, :1]], axis=1)
+
+    @cached_property
+    def _noise(self) -> _SeedNoise:
+        """What a seed adds to one variant and not to another, from the residuals of variants by seeds."""
+        squares, freedom = _residual(self._table, self._columns("variant"), self._columns("seed"))
+        return _SeedNoise(_without_clips(squares / freedom), freedom) if freedom else _SeedNoise(0.0, 0)
+
+    @cached_property
+    def _noise_of_means(self) -> _SeedNoise:
+        """What a seed adds to a variant, from the scatter of each variant's seeds.
+
+        What seeds do to all variants alike is known from as many seeds as there are, whatever the number of variants;
+        the degrees of freedom of the two together are Satterthwaite's (1946).
+        """
+        squares, freedom = _residual(self._table, self._columns("variant"))
+        if not freedom:
+            return _SeedNoise(0.0, 0)
+        rest, rest_freedom = _residual(self._table, self._columns("variant"), self._columns("seed"))
+        shared, shared_freedom = squares[0] - rest[0], freedom - rest_freedom
+        parts = [(shared, shared_freedom), (rest[0], rest_freedom)]
+        spread = sum(part**2 / free for part, free in parts if free)
+        return _SeedNoise(_without_clips(squares / freedom), float(squares[0] ** 2 / spread) if spread else freedom)
+
+    def _columns(self, of: str) -> npt.NDArray[np.bool_]:
+        names = [getattr(run, of) for run in self._runs.values()]
+        return np.array([[name == one for one in dict.fromkeys(names)] for name in names])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for being several (Holm, 1979), in the order given.
+
+    >>> holm([0.01, 0.04, 0.03, 0.005])
+    [0.03, 0.06, 0.06, 0.02]
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return [float(p) for p in corrected]
+
+
+def _residual(table: Floats, *columns: npt.NDArray[np.bool_]) -> tuple[Floats, int]:
+    """Sum of squares that additive effects leave of each column of (runs, …), and its degrees of freedom."""
+    design = np.concatenate(columns, axis=1).astype(np.float64)
+    effects, _, rank, _ = np.linalg.lstsq(design, table, rcond=None)
+    return np.square(table - design @ effects).sum(axis=0), len(design) - int(rank)
+
+
+def _without_clips(mean_squares: Floats) -> float:
+    """The first mean square less what drawing other clips makes of it on average."""
+    return max(0.0, float(mean_squares[0] - mean_squares[1:].mean()))
+
+
+def _variance(figures: Floats) -> float:
+    """Variance over seeds of (1 + draws, seeds) figures, less what is due to clips; 0 for one seed."""
+    if figures.shape[1] < 2:
+        return 0.0
+    moved = np.concatenate([figures[:1], figures[1:] - figures[:1]])
+    return _without_clips(moved.var(axis=1, ddof=1))
+
+
+def _interval(draws: Floats, added: Floats) -> tuple[float, float]:
+    low, high = np.quantile(_sums(draws, added), (LEVEL / 2, 1 - LEVEL / 2))
+    return float(low), float(high)
+
+
+def _sums(draws: Floats, added: Floats) -> Floats:
+    return (draws[:, None] + added).ravel()

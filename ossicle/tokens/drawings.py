@@ -1,0 +1,120 @@
+"""Plots of a report card: a line for each tokenizer, in one colour and with one marker throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator
+
+from ..report.figures import MUTED, PANEL, ROUND, Plot, as_svg
+from .card import Card
+from .holdings import StreamFigures
+from .stability import Kept
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = 8
+MARKERS = "osD^vPX*"
+MARGINS = (56, 42, 12, 12)
+_STAND_INS = [f"#0000f{number}" for number in range(1, COLOURS + 1)]
+
+CAPTIONS = {
+    "noise": "White noise; the number is how far the clip's power lies above it.",
+    "reverberation": "A diffuse tail as loud as the direct sound; the number is the time in which it falls by 60 dB.",
+    "gain": "The whole clip made quieter.",
+    "low-pass": "What lies above the number is cut, so tokens of those bands are bound to change.",
+    "delay": "The clip begins later, so that patches cut it elsewhere.",
+}
+
+
+def use_by_rank(cards: Sequence[Card]) -> Plot:
+    """Share of the tokens against rank of code."""
+
+    def draw(axes: Axes) -> None:
+        for place, card in enumerate(cards):
+            for stream in card.holdings.streams:
+                shares = [100 * share for share in stream.shares]
+                axes.plot(range(1, len(shares) + 1), shares, **_look(place, marker="o" if len(shares) == 1 else ""))
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("codes, commonest first")
+        axes.set_ylabel("share of tokens, %")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=ROUND))
+
+    caption = "A level line is an even codebook; a steep one leans on few codes."
+    return Plot("Share by rank", _svg(draw, "Share of the tokens by rank of code"), caption)
+
+
+def entropies(cards: Sequence[Card]) -> list[Plot]:
+    """Entropy of the labels in each time column and in each frequency band."""
+    column = _entropy(cards, lambda one: one.column_entropy, "time column")
+    band = _entropy(cards, lambda one: one.band_entropy, "band, lowest first")
+    caption = "Where a line sinks, labels are poorer: few of them, or one that dominates, such as that of silence."
+    return [
+        Plot("Entropy in each time column", column, caption + " Only columns that half of the clips reach."),
+        Plot("Entropy in each frequency band", band, "A band that lies low has little to tell apart."),
+    ]
+
+
+def _entropy(cards: Sequence[Card], figures: Callable[[StreamFigures], list[float]], label: str) -> Markup:
+    def draw(axes: Axes) -> None:
+        for place, card in enumerate(cards):
+            each = [figures(stream) for stream in card.holdings.streams]
+            means = [sum(values) / len(values) for values in zip(*each, strict=True)]
+            axes.plot(range(1, len(means) + 1), means, **_look(place))
+        axes.set_xlabel(label)
+        axes.set_ylabel("bits")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=ROUND))
+
+    return _svg(draw, f"Entropy of the labels by {label}")
+
+
+def kept_under(cards: Sequence[Card]) -> list[Plot]:
+    """For every kind of change the share of tokens kept, at each strength, with what place alone would keep."""
+    families = dict.fromkeys(kept.family for card in cards for kept in card.kept)
+    return [Plot(family.capitalize(), _kept(cards, family), CAPTIONS.get(family, "")) for family in families]
+
+
+def _kept(cards: Sequence[Card], family: str) -> Markup:
+    found = [[kept for kept in card.kept if kept.family == family] for card in cards]
+    strengths = list(dict.fromkeys(kept.strength for one in found for kept in one))
+    unit = next(kept.unit for one in found for kept in one)
+
+    def draw(axes: Axes) -> None:
+        for place, one in enumerate(found):
+            _line(axes, place, one, strengths)
+        axes.set_ylim(0, 102)
+        axes.set_xlim(-0.3, len(strengths) - 0.7)
+        axes.set_xticks(range(len(strengths)), [f"{strength:g} {unit}".replace("-", "−") for strength in strengths])
+        axes.set_ylabel("tokens kept, %")
+
+    return _svg(draw, f"Tokens kept under {family}")
+
+
+def _line(axes: Axes, place: int, found: Sequence[Kept], strengths: Sequence[float]) -> None:
+    where = [strengths.index(kept.strength) for kept in found]
+    look = _look(place)
+    axes.plot(where, [100 * kept.chance_at_place for kept in found], **{**look, "marker": "", "linestyle": (0, (2, 3))})
+    axes.plot(where, [100 * kept.kept for kept in found], **look)
+    for spot, kept in zip(where, found, strict=True):
+        axes.plot([spot, spot], [100 * kept.low, 100 * kept.high], color=look["color"], linewidth=3, alpha=0.4)
+
+
+def _look(place: int, *, marker: str | None = None) -> dict[str, Any]:
+    marker = MARKERS[place % COLOURS] if marker is None else marker
+    return {"color": _STAND_INS[place % COLOURS], "marker": marker, "markersize": 5}
+
+
+def _svg(draw: Callable[[Axes], None], label: str) -> Markup:
+    def drawn(axes: Axes) -> None:
+        draw(axes)
+        axes.tick_params(labelcolor=MUTED)
+
+    svg = str(as_svg(drawn, PANEL, label, margins=MARGINS))
+    for number, colour in enumerate(_STAND_INS, 1):
+        svg = svg.replace(colour, f"var(--tk{number})")
+    return Markup(svg)

@@ -1,0 +1,273 @@
+"""Listen to a token: for chosen codes the sounds that carry them.
+
+Notable choices: half of the examples are the most typical ones (patches nearest to the mean of all that carry the
+code) and the rest are drawn at random, because typical ones alone flatter; every example is another clip. The codes are
+chosen by use and by what they tell of the class, unless they are named. Sound is kept short, at 24 kHz and as MP3,
+which every browser plays; where libsndfile was built without MP3, FLAC takes its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+import torch
+
+from ..core.errors import OssicleError
+from ..core.interfaces import FrontEnd
+from .clips import DrawnClips, Wave
+from .labelling import Ids, Labels, patch_batches
+from .sources import Subject
+
+SECONDS = 2.0
+SAMPLE_RATE = 24_000
+PEAK = 0.7
+TYPICAL, RANDOM = 2, 2
+FEWEST_CLIPS = 3
+STREAM = 0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A place where a code occurs, and the sound around it.
+
+    Attributes:
+        clip: the clip's number among those drawn
+        path: its file, relative to the corpus
+        label: its class; empty where it has none
+        typical: whether it was chosen as typical, and not at random
+        column, band: the place in the clip's grid
+        start, end: the excerpt in seconds from the beginning of the clip
+        sound: the excerpt as a data URI
+        frames: (T, F) the excerpt's spectrogram
+        columns: time columns in the excerpt
+        marked: every place in the excerpt that carries the code, as (column, band), this one first
+    """
+
+    clip: int
+    path: str
+    label: str
+    typical: bool
+    column: int
+    band: int
+    start: float
+    end: float
+    sound: str = field(repr=False)
+    frames: npt.NDArray[np.float32] = field(repr=False)
+    columns: int
+    marked: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A code, what it is found in, and examples of it.
+
+    Attributes:
+        why: why it was chosen
+        share: share of all tokens that carry it
+        clips: how many of the drawn clips it occurs in
+        classes: the commonest classes of the clips of its tokens, each with the share of its tokens and of all tokens
+        band_hz: the band in which it is commonest, and the share of its tokens there
+    """
+
+    number: int
+    why: str
+    share: float
+    clips: int
+    classes: list[tuple[str, float, float]]
+    band_hz: tuple[float, float, float]
+    examples: list[Example]
+
+
+def listen(
+    subject: Subject, labels: Labels, clips: DrawnClips, *, number: int, codes: Sequence[int] = (), seed: int
+) -> list[Code]:
+    """Find examples of codes of a tokenizer's first stream.
+
+    Args:
+        number: how many codes to choose, where none are named
+        codes: the codes to listen to
+
+    Raises:
+        OssicleError: if a code is named that is not in the codebook
+    """
+    wrong = [code for code in codes if not 0 <= code < labels.codebook_size]
+    if wrong:
+        raise OssicleError(f"there is no code {wrong[0]}: `{subject.name}` has codes 0 to {labels.codebook_size - 1}")
+    ids = labels.joined(STREAM)
+    named = [(code, "Asked for") for code in codes if (ids == code).any()]
+    chosen = named if codes else choose(labels, clips.classes, number)
+    places = _examples(subject.part.front_end, labels, clips, [code for code, _ in chosen], seed)
+    return [_code(subject.part.front_end, labels, clips, code, why, places[code]) for code, why in chosen]
+
+
+def choose(labels: Labels, classes: Ids | None, number: int) -> list[tuple[int, str]]:
+    """Choose codes worth listening to, each with the reason: common ones, and those that tell most of the class.
+
+    Without classes the others lie evenly spread over the ranks of use. Codes of fewer than `FEWEST_CLIPS` clips are
+    passed over.
+    """
+    ids = labels.joined(STREAM)
+    pairs = np.unique(np.stack([ids, labels.clips]), axis=1)
+    counts = np.bincount(ids)
+    eligible = np.flatnonzero(np.bincount(pairs[0], minlength=len(counts)) >= FEWEST_CLIPS)
+    by_use = eligible[np.argsort(-counts[eligible], kind="stable")].tolist()
+    common = by_use[: (number + 1) // 2]
+    rest = [code for code in by_use if code not in common]
+    reasons = {code: f"Number {rank} by use" for rank, code in enumerate(by_use, 1)}
+    if classes is None:
+        others = [rest[place] for place in np.linspace(0, len(rest) - 1, min(len(rest), number // 2)).astype(int)]
+    else:
+        told = told_of_class(ids, np.repeat(classes, labels.lengths))
+        others = sorted(rest, key=lambda code: -told[code])[: number // 2]
+        reasons |= dict.fromkeys(others, "Among those that tell most of the class")
+    return [(code, reasons[code]) for code in [*common, *others]]
+
+
+def told_of_class(ids: Ids, classes: Ids) -> npt.NDArray[np.float64]:
+    """(codes,) what each code adds to the mutual information of token and class, in nats."""
+    table = np.zeros((ids.max() + 1, classes.max() + 1))
+    np.add.at(table, (ids, classes), 1)
+    joint = table / table.sum()
+    apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    ratio = np.divide(joint, apart, out=np.ones_like(joint), where=joint > 0)
+    told: npt.NDArray[np.float64] = (joint * np.log(ratio)).sum(1)
+    return told
+
+
+def _examples(
+    front_end: FrontEnd, labels: Labels, clips: DrawnClips, codes: Sequence[int], seed: int
+) -> dict[int, list[tuple[int, int, bool]]]:
+    """For each code the clip and place of its examples, and whether they are typical."""
+    stream = labels.stream(STREAM)
+    patches = _patches_of(front_end, stream, clips.waves[front_end.sample_rate], codes)
+    found = {}
+    for code in codes:
+        clip, place, vectors = patches[code]
+        distance = np.square(vectors - vectors.mean(0)).sum(1)
+        nearest = _distinct(np.argsort(distance, kind="stable"), clip, TYPICAL, taken=set())
+        taken = {int(clip[row]) for row in nearest}
+        drawn = np.random.default_rng((seed, code)).permutation(len(clip))
+        further = _distinct(drawn, clip, RANDOM, taken=taken)
+        found[code] = [(int(clip[row]), int(place[row]), row in nearest) for row in [*nearest, *further]]
+    return found
+
+
+def _patches_of(
+    front_end: FrontEnd, stream: Sequence[Ids], waves: Sequence[Wave], codes: Sequence[int]
+) -> dict[int, tuple[Ids, Ids, npt.NDArray[np.float32]]]:
+    """For each code the clips and places where it occurs and the patches there, (n, P)."""
+    kept: dict[int, list[tuple[int, Ids, npt.NDArray[np.float32]]]] = {code: [] for code in codes}
+    for numbers, batch in patch_batches(front_end, waves):
+        for clip, patches, valid in zip(numbers, batch.patches.cpu(), batch.valid.cpu(), strict=True):
+            real = patches[valid]
+            for code in codes:
+                places = np.flatnonzero(stream[clip] == code)
+                if places.size:
+                    kept[code].append((clip, places, real[torch.from_numpy(places)].float().numpy()))
+    found = {}
+    for code, parts in kept.items():
+        parts.sort(key=lambda part: part[0])
+        clips = np.concatenate([np.full(len(places), clip, dtype=np.int64) for clip, places, _ in parts])
+        found[code] = clips, np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts])
+    return found
+
+
+def _distinct(order: Ids, clips: Ids, number: int, *, taken: set[int]) -> list[int]:
+    """The first rows in an order whose clips are all different, and none of those taken."""
+    rows: list[int] = []
+    seen = set(taken)
+    for row in order.tolist():
+        if len(rows) == number:
+            break
+        if int(clips[row]) not in seen:
+            seen.add(int(clips[row]))
+            rows.append(row)
+    return rows
+
+
+def _code(
+    front_end: FrontEnd,
+    labels: Labels,
+    clips: DrawnClips,
+    code: int,
+    why: str,
+    places: Sequence[tuple[int, int, bool]],
+) -> Code:
+    ids = labels.joined(STREAM)
+    carried = ids == code
+    bands = np.bincount(labels.places[carried] % labels.bands)
+    low, high = front_end.band_edges()[int(bands.argmax())].tolist()
+    return Code(
+        number=code,
+        why=why,
+        share=float(carried.mean()),
+        clips=len(np.unique(labels.clips[carried])),
+        classes=_classes(labels, clips, carried),
+        band_hz=(low, high, float(bands.max() / bands.sum())),
+        examples=[_example(front_end, labels, clips, code, *place) for place in places],
+    )
+
+
+def _classes(labels: Labels, clips: DrawnClips, carried: npt.NDArray[np.bool_]) -> list[tuple[str, float, float]]:
+    if clips.classes is None:
+        return []
+    classes = np.repeat(clips.classes, labels.lengths)
+    names = clips.manifest.label_names
+    here, anywhere = (np.bincount(found, minlength=len(names)) / len(found) for found in (classes[carried], classes))
+    order = np.argsort(-here, kind="stable")[:3]
+    return [(names[one], float(here[one]), float(anywhere[one])) for one in order.tolist() if here[one]]
+
+
+def _example(
+    front_end: FrontEnd, labels: Labels, clips: DrawnClips, code: int, clip: int, place: int, typical: bool
+) -> Example:
+    wave, rate = clips.waves[front_end.sample_rate][clip], front_end.sample_rate
+    ids = labels.stream(STREAM)[clip]
+    column, band = divmod(place, labels.bands)
+    all_columns = -(-len(ids) // labels.bands)
+    times = front_end.column_times(all_columns).numpy()
+    first, last = _window(times, column)
+    start, end = float(times[first, 0]), min(float(times[last, 1]), len(wave) / rate)
+    excerpt = wave[round(start * rate) : max(round(end * rate), round(start * rate) + 1)]
+    inside = [divmod(int(one), labels.bands) for one in np.flatnonzero(ids == code)]
+    marked = [(one - first, row) for one, row in inside if first <= one <= last and (one, row) != (column, band)]
+    manifest = clips.manifest
+    return Example(
+        clip=clip,
+        path=str(manifest.paths[clip]),
+        label=" + ".join(manifest.label_names[number] for number in manifest.labels[clip]),
+        typical=typical,
+        column=column,
+        band=band,
+        start=start,
+        end=end,
+        sound=playable(excerpt, rate),
+        frames=front_end.spectrogram(torch.from_numpy(excerpt.copy())).numpy(),
+        columns=last - first + 1,
+        marked=[(column - first, band), *marked],
+    )
+
+
+def _window(times: npt.NDArray[np.float64], column: int) -> tuple[int, int]:
+    """The first and last of the columns that are played: `SECONDS` around one, as far as the clip goes."""
+    width = times[1, 0] - times[0, 0] if len(times) > 1 else times[0, 1] - times[0, 0]
+    most = max(1, int(SECONDS / width))
+    first = max(0, min(column - most // 2, len(times) - most))
+    return first, min(len(times), first + most) - 1
+
+
+def playable(wave: Wave, sample_rate: int) -> str:
+    """A sound as a data URI that a browser plays; its peak is raised or lowered to the same level for all."""
+    loud = wave * (PEAK / max(float(np.abs(wave).max()), 1e-6))
+    resampled = soxr.resample(loud, sample_rate, SAMPLE_RATE)
+    kind = "mpeg" if "MP3" in soundfile.available_formats() else "flac"
+    data = io.BytesIO()
+    soundfile.write(data, resampled, SAMPLE_RATE, format="MP3" if kind == "mpeg" else "FLAC")
+    return f"data:audio/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -1,0 +1,24 @@
+"""Tokenizers besides those of BEATs, and the controls that a study of tokenizers should carry. Needs no torch."""
+
+from __future__ import annotations
+
+from ossicle.core.catalog import Catalog
+from ossicle.core.hooks import hookimpl
+from ossicle.tokenizers.settings import (
+    FsqDistilledConfig,
+    KMeansConfig,
+    PlaceConfig,
+    ResidualDistilledConfig,
+    ShuffledConfig,
+)
+
+
+@hookimpl
+def ossicle_register(catalog: Catalog) -> None:
+    """Offer k-means in HuBERT's way, other quantisers behind BEATs' distillation, and controls."""
+    room = "ossicle.tokenizers"
+    catalog.add("tokenizer", "kmeans", f"{room}.hubert:KMeans", config=KMeansConfig)
+    catalog.add("tokenizer", "fsq_distilled", f"{room}.finite_scalar:FsqDistilled", config=FsqDistilledConfig)
+    catalog.add("tokenizer", "residual_distilled", f"{room}.residual:ResidualDistilled", config=ResidualDistilledConfig)
+    catalog.add("tokenizer", "place", f"{room}.controls:Place", config=PlaceConfig)
+    catalog.add("tokenizer", "shuffled", f"{room}.controls:Shuffled", config=ShuffledConfig)

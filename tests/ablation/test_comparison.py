@@ -1,0 +1,199 @@
+"""Verdicts on an ablation's folder, and the tables that tell them."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from ossicle.ablation.comparison import compare
+from ossicle.ablation.outcomes import Ablation
+from ossicle.ablation.verdict_tables import print_comparison, verdict_markdown
+from ossicle.core.errors import ArtifactError
+
+FakeStudy = Any
+
+
+def words(folder: Path) -> dict[str, str]:
+    return {one.variant: one.word for one in compare(folder).decisive.verdicts}
+
+
+@pytest.fixture(scope="module")
+def found(study: Path) -> Any:
+    """The comparison of the full study."""
+    return compare(study)
+
+
+def test_words_follow_what_was_put_in(found: Any) -> None:
+    said = {one.variant: one.word for one in found.decisive.verdicts}
+    assert said["self-distilled"] == "better"
+    assert said["collapsed"] == "worse"
+    assert said["k-means"] == said["labels of the place alone"] == "cannot tell"
+    assert found.decisive.verdict("random projection") is None
+
+
+def test_figures_are_means_over_the_seeds_that_are_done(found: Any) -> None:
+    by_name = {one.variant: one for one in found.decisive.estimates}
+    assert list(by_name["k-means"].of_seeds) == [0, 1]
+    ours, theirs = by_name["self-distilled"], by_name["random projection"]
+    assert ours.value == pytest.approx(np.mean(list(ours.of_seeds.values())))
+    contrast = found.decisive.verdict("self-distilled").contrast
+    assert contrast.value == pytest.approx(ours.value - theirs.value)
+    assert contrast.low > 0.1
+
+
+def test_a_failed_cell_is_named_and_the_rest_compared(found: Any) -> None:
+    assert "not done, and so not compared: k-means, seed 2" in found.problems
+
+
+def test_the_headline_says_what_was_found(found: Any) -> None:
+    assert found.headline.startswith("Better than random projection in linear_probe on tones: self-distilled (+")
+    assert "Worse: collapsed (−" in found.headline
+    assert "Cannot tell: k-means." in found.headline
+    assert "would have been found four times in five" in found.headline
+    assert "labels of the place" not in found.headline
+
+
+def test_every_metric_is_compared(found: Any) -> None:
+    assert [one.metric for one in found.found] == [
+        "linear_probe/tones/accuracy",
+        "knn_probe/tones/accuracy",
+        "linear_probe/tones/UAR",
+    ]
+    assert found.found[2].clips == 300
+
+
+def test_a_gain_that_a_control_reaches_is_none(fake_study: Callable[..., FakeStudy], made: Any) -> None:
+    study = fake_study().add(made("random projection", 0.4)).add(made("mine", 0.6))
+    folder = study.add(made("shuffled labels", 0.6, control=True)).write()
+    comparison = compare(folder)
+    verdict = comparison.decisive.verdict("mine")
+    assert verdict is not None
+    assert (verdict.word, list(verdict.reached_by)) == ("no gain", ["shuffled labels"])
+    assert "Mine gains nothing by what was varied, for shuffled labels gains as much." in comparison.headline
+    assert "No variant is shown to be better" in comparison.headline
+
+
+def test_a_gain_beyond_the_controls_counts(fake_study: Callable[..., FakeStudy], made: Any) -> None:
+    study = fake_study().add(made("random projection", 0.4)).add(made("mine", 0.75))
+    assert words(study.add(made("shuffled labels", 0.5, control=True)).write())["mine"] == "better"
+
+
+def test_without_a_control_the_cause_is_open(fake_study: Callable[..., FakeStudy], made: Any) -> None:
+    folder = fake_study().add(made("random projection", 0.4)).add(made("mine", 0.7)).write()
+    assert compare(folder).headline.endswith("Without a control it is open what a gain comes from.")
+
+
+def test_one_seed_cannot_tell(fake_study: Callable[..., FakeStudy], made: Any) -> None:
+    folder = fake_study(seeds=(0,)).add(made("random projection", 0.4)).add(made("mine", 0.8)).write()
+    comparison = compare(folder)
+    assert words(folder) == {"mine": "cannot tell"}
+    assert comparison.headline.endswith("One seed cannot tell a gain from luck: add seeds.")
+    assert "intervals over clips alone" in comparison.decisive.basis
+
+
+def test_seeds_that_scatter_hide_a_difference_that_steady_ones_show(
+    fake_study: Callable[..., FakeStudy], made: Any, tmp_path: Path
+) -> None:
+    steady = fake_study().add(made("random projection", 0.5, seed_sd=0)).add(made("mine", 0.6, seed_sd=0)).write()
+    assert words(steady) == {"mine": "better"}
+    shutil.move(steady, tmp_path / "steady")
+    wild = fake_study().add(made("random projection", 0.5, seed_sd=0.1)).add(made("mine", 0.6, seed_sd=0.1)).write()
+    assert words(wild) == {"mine": "cannot tell"}
+
+
+def test_predictions_that_are_gone_leave_a_cell_out(study: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(study, tmp_path / "copy"))
+    for path in folder.glob("cells/collapsed-seed*/artifacts/evaluate-*/predictions.npz"):
+        path.unlink()
+    comparison = compare(folder)
+    assert comparison.decisive.verdict("collapsed") is None
+    gone = "collapsed, seed 0: left out of linear_probe/tones/accuracy, for its predictions are gone"
+    assert gone in comparison.problems
+
+
+def test_cells_on_other_clips_are_left_out(study: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(study, tmp_path / "copy"))
+    for path in folder.glob("cells/self-distilled-seed1/artifacts/evaluate-*/predictions.npz"):
+        with np.load(path) as file:
+            arrays = dict(file)
+        np.savez(path, **{**arrays, "clips": arrays["clips"] + 1})
+    comparison = compare(folder)
+    assert any("self-distilled, seed 1: left out" in text and "other clips" in text for text in comparison.problems)
+
+
+def test_a_baseline_that_failed_leaves_nothing_to_hold_against(fake_study: Callable[..., FakeStudy], made: Any) -> None:
+    failing = {seed: "Interrupted" for seed in (0, 1, 2)}
+    folder = fake_study().add(made("random projection", 0.4), failing=failing).add(made("mine", 0.6)).write()
+    comparison = compare(folder)
+    assert words(folder) == {"mine": "cannot tell"}
+    assert "mine | " in verdict_markdown(comparison)
+
+
+def edited(study: Path, folder: Path, **changes: Any) -> Path:
+    about = json.loads((study / "ablation.json").read_text())
+    folder.mkdir()
+    (folder / "cells").symlink_to(study / "cells")
+    (folder / "ablation.json").write_text(json.dumps(about | changes))
+    return folder
+
+
+def test_the_encoder_that_is_asked_for_is_judged(study: Path, tmp_path: Path) -> None:
+    ablation = Ablation.read(edited(study, tmp_path / "edited", encoder="untrained"))
+    assert {cell.subject for cell in ablation.cells if cell.record} == {"untrained"}
+    assert {cell.subject for cell in Ablation.read(study).cells if cell.record} == {"iteration 1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "linear_probe/tones/mAUC"}, "no error can be told for `mAUC`"),
+        ({"metric": "linear_probe/birds/accuracy"}, "can be judged by linear_probe/birds/accuracy"),
+        ({"encoder": "iteration 9"}, "no encoder called `iteration 9` was judged"),
+        ({"baseline": "none"}, "is not as expected"),
+        ({"cells": [{}]}, "is not as expected"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(study: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        compare(edited(study, tmp_path / "edited", **changes))
+
+
+def test_costs_are_those_of_what_an_encoder_needed(study: Path) -> None:
+    cell = Ablation.read(study).of("self-distilled")[0]
+    cost = cell.cost()
+    assert cost is not None
+    assert cell.record is not None
+    stages = {stage.name: stage for stage in cell.record.stages}
+    needed = ("iteration 1/tokenizer", "iteration 1/pretrain")
+    assert cost.seconds == pytest.approx(sum(stages[name].card["seconds"] for name in needed))
+    assert cost.parameters == stages["iteration 1/pretrain"].card["metrics"]["parameters"] > 0
+    assert cost.audio_hours == stages["iteration 1/pretrain"].card["metrics"]["audio_hours"] > 0
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_table_fits(found: Any, width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_comparison(console, found)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    row = next(line for line in lines if "self-distilled" in line)
+    assert "better" in row
+    assert ("100 %" in row.replace("\N{NO-BREAK SPACE}", " ")) == (width == 120)
+
+
+def test_the_markdown_table(found: Any) -> None:
+    lines = verdict_markdown(found).splitlines()
+    assert lines[0] == "| linear_probe on tones | accuracy | against random projection | p | verdict |"
+    assert lines[2].startswith("| random projection |")
+    assert lines[2].endswith("|  |  | baseline |")
+    assert any(line.startswith("| labels of the place alone (control) |") for line in lines)
+    assert all(line.count("|") == 6 for line in lines[:7])
+    assert lines[-1].startswith("Means in per cent, differences in points: 2 to 3 seeds and 300 test clips")

@@ -1,0 +1,67 @@
+"""Cross-attention: queries see the memory, each other never, and places decide."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ossicle.core.interfaces import building_with
+from ossicle.encoders.cross_attention import CrossAttentionStack
+from ossicle.encoders.layers import TransformerStack
+from ossicle.encoders.settings import StackConfig
+
+WIDTH = 16
+
+
+def config(norm: str, **options: bool) -> StackConfig:
+    return StackConfig(
+        layers=2, width=WIDTH, feed_forward=32, heads=2, dropout=0.0, attention_dropout=0.0, norm=norm,
+        deep_norm=norm == "post", layer_drop=0.0, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_a_query_is_computed_as_if_it_were_alone_and_padding_changes_nothing(norm: str) -> None:
+    torch.manual_seed(0)
+    stack = CrossAttentionStack(config(norm)).eval()
+    queries, memory = torch.randn(1, 5, WIDTH), torch.randn(1, 4, WIDTH)
+    places, memory_places = torch.tensor([[1, 3, 9, 0, 7]]), torch.tensor([[2, 4, 0, 0]])
+    valid = torch.tensor([[True, True, False, False]])
+    whole = stack(queries, memory, valid=valid, places=places, memory_places=memory_places)
+    for number in range(5):
+        one = slice(number, number + 1)
+        alone = stack(
+            queries[:, one],
+            memory[:, :2],
+            valid=valid[:, :2],
+            places=places[:, one],
+            memory_places=memory_places[:, :2],
+        )
+        torch.testing.assert_close(alone, whole[:, one])
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_a_sequence_that_looks_at_itself_once_is_self_attention(norm: str) -> None:
+    """With one layer and a memory that equals what the layer sees, both stacks do the same."""
+    one = config(norm).model_copy(update={"layers": 1})
+    with building_with(0):
+        self_attention = TransformerStack(one).eval()
+    cross = CrossAttentionStack(one).eval()
+    cross.load_state_dict(self_attention.state_dict(), strict=False)
+    sequence = torch.randn(2, 6, WIDTH)
+    valid = torch.arange(6) < torch.tensor([[6], [4]])
+    places = torch.stack([torch.randperm(20)[:6] for _ in range(2)])
+    expected, _ = self_attention(sequence, valid=valid, positions=places)
+    found = cross(sequence, sequence, valid=valid, places=places, memory_places=places)
+    torch.testing.assert_close(found, expected)
+
+
+def test_places_are_told_apart_by_their_distance_alone() -> None:
+    torch.manual_seed(0)
+    stack = CrossAttentionStack(config("pre")).eval()
+    queries, memory = torch.randn(1, 1, WIDTH).expand(1, 2, -1), torch.randn(1, 3, WIDTH)
+    where = {"valid": torch.ones(1, 3, dtype=torch.bool), "memory_places": torch.tensor([[2, 5, 6]])}
+    near = stack(queries, memory, places=torch.tensor([[3, 8]]), **where)
+    assert not torch.allclose(near[:, 0], near[:, 1])
+    where["memory_places"] = where["memory_places"] + 10
+    torch.testing.assert_close(stack(queries, memory, places=torch.tensor([[13, 18]]), **where), near)

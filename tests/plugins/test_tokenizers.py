@@ -1,0 +1,107 @@
+"""Every tokenizer in an experiment: composed by both schedules, planned, trained or fitted, measured and read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import ossicle
+from ossicle.checking import check
+from ossicle.core.display import Silent
+from ossicle.core.errors import ConfigError
+from ossicle.core.running import Corpora
+from ossicle.core.stages import Stage
+from ossicle.exporting import tokenize_files
+from ossicle.planning import plan
+from ossicle.report.record import RunRecord
+from ossicle.running import run
+
+PROJECTION = "{type: random_projection, codebook_size: 16, codebook_dim: 4}"
+DISTILL = (
+    "distill: {steps: 2, log_every: 1, checkpoint_every: 2, batch_seconds: 4, "
+    "objective: {type: distillation, estimator: {layers: 1, heads: 2}}}"
+)
+TOKENIZERS = {
+    "best-rq": PROJECTION.replace("}", ", normalize: l2, codebooks: 3}"),
+    "k-means": "{type: kmeans, codebook_size: 8}",
+    "hubert": "{type: kmeans, codebook_size: 8, layer: 1}",
+    "fsq": "{type: fsq_distilled, levels: [4, 3]}",
+    "residual": "{type: residual_distilled, codebook_size: 8, codebook_dim: 4, codebooks: 2}",
+    "place": "{type: place, columns: 8}",
+    "shuffled": f"{{type: shuffled, tokenizer: {PROJECTION}}}",
+}
+TAUGHT = {"hubert", "fsq", "residual"}
+
+
+def stages(tiny: Path, *overrides: str) -> dict[str, Stage]:
+    checked = check(tiny, overrides, Corpora(Silent()), prepare=True)
+    return {stage.name: stage for stage in checked.stages}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_one_alone(tiny: Path, name: str) -> None:
+    taught = ", teacher: untrained" if name in TAUGHT else ""
+    found = stages(tiny, f"schedule={{type: single, tokenizer: {TOKENIZERS[name]}{taught}, {DISTILL}}}")
+    inputs = found["iteration 1/tokenizer"].inputs
+    assert inputs.get("teacher") == ("untrained" if name in TAUGHT else None)
+
+
+@pytest.mark.parametrize("name", sorted(TAUGHT))
+def test_one_that_is_taught_needs_a_teacher(tiny: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="there is no previous encoder to teach tokenizer"):
+        stages(tiny, f"schedule={{type: single, tokenizer: {TOKENIZERS[name]}, {DISTILL}}}")
+
+
+def test_k_means_of_patches_has_no_use_for_a_teacher(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match="tokenizer `kmeans` learns from no teacher; leave `teacher` out"):
+        stages(tiny, "schedule={type: single, tokenizer: kmeans, teacher: untrained}")
+
+
+def test_all_in_turn(tiny: Path, tones: Path, tmp_path: Path) -> None:
+    turns = ", ".join(f"{{name: {name}, tokenizer: {tokenizer}}}" for name, tokenizer in TOKENIZERS.items())
+    overrides = [
+        f"schedule={{type: beats, {DISTILL}, iterations: [{turns}]}}",
+        *("pretrain.steps=2", "pretrain.log_every=1", "evaluate=[]"),
+    ]
+    planned = {one.stage.name: one for one in plan(tiny, overrides=overrides).stages}
+    assert not [one.unknown for one in planned.values() if one.unknown]
+    weighed = {name: planned[f"{name}/pretrain"].training for name in TOKENIZERS}
+    assert all(weighed.values())
+
+    folder = run(tiny, overrides=overrides, out=tmp_path / "runs")
+    record = RunRecord.read(folder)
+    codes = {one.subject: one.codes for one in record.tokens}
+    assert not record.problems
+    assert codes == {
+        "best-rq": "3 × 16",
+        "k-means": "8",
+        "hubert": "8",
+        "fsq": "12",
+        "residual": "2 × 8",
+        "place": "16",
+        "shuffled": "16",
+    }
+    assert all(one.used > 1 for one in record.tokens)
+    measured = {one.name: one for one in record.stages if one.kind == "tokens"}["tokens/tones/best-rq"]
+    by_stream = json.loads((measured.folder / "tokens.json").read_text())["by_stream"]
+    assert len({one["perplexity"] for one in by_stream}) == 3, "each codebook is another"
+    made = {one.name: one.folder for one in record.stages}
+    assert ossicle.load(made["hubert/tokenizer"]).tokenizer is not None
+    written(made["residual/tokenizer"], tones, tmp_path)
+
+
+def written(tokenizer: Path, tones: Path, tmp_path: Path) -> None:
+    """Several labels a patch are a list in a table, and one more axis of an array."""
+    import numpy as np
+    import pyarrow.parquet
+
+    audio = [tones / "test" / "low" / "0.wav"]
+    tokenize_files(tokenizer, audio, tmp_path / "tokens.npz")
+    tokenize_files(tokenizer, audio, tmp_path / "tokens.parquet")
+    with np.load(tmp_path / "tokens.npz", allow_pickle=False) as arrays:
+        tokens, starts = arrays["token"], arrays["start"]
+    table = pyarrow.parquet.read_table(tmp_path / "tokens.parquet")
+    assert tokens.shape == (len(starts), 2)
+    assert table["token"].to_pylist() == tokens.tolist()

@@ -1,0 +1,88 @@
+"""What all distilled tokenizers share: an encoder and a projection before a quantiser (BEATs, section 3.2.2).
+
+Notable choices: the quantiser works in fp32 whatever the precision of the encoder, and learns from real patches alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..core.config import PartChoice
+from ..core.data import PatchBatch
+from ..core.interfaces import Encoder
+from ..core.parts import build, choice_of
+from .quantising import Quantised, Quantiser, QuantisingTokenizer
+from .settings import DistilledConfig
+
+
+class Distilled(QuantisingTokenizer):
+    """Label a patch by the code of its encoded and projected vector.
+
+    Args:
+        patch_dim: P, numbers per patch
+        bands: patches per time column
+        encoder_choice: the encoder to use where the configuration names none
+        codebook_size, streams: as in `Tokenizer`
+        code_dim: d, numbers per code
+
+    Attributes:
+        codebook: codes the vectors; whoever derives from this class sets it
+    """
+
+    codebook: Quantiser
+
+    def __init__(
+        self,
+        config: DistilledConfig,
+        patch_dim: int,
+        bands: int,
+        encoder_choice: PartChoice,
+        *,
+        codebook_size: int,
+        code_dim: int,
+        streams: int = 1,
+    ) -> None:
+        super().__init__(codebook_size, streams)
+        self.config = config
+        self.code_dim = code_dim
+        # Another seed than that of the encoder which this tokenizer is to teach.
+        self.encoder = build(
+            config.encoder or encoder_choice, Encoder, seed=self.seed + 1, patch_dim=patch_dim, bands=bands
+        )
+        if config.encoder is not None:
+            self.config = config.model_copy(update={"encoder": choice_of(self.encoder)})
+        width = self.encoder.width
+        self.project = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, code_dim))
+
+    def forward(self, batch: PatchBatch) -> Tensor:
+        return self.codebook.nearest(self.encode(batch))
+
+    def encode(self, batch: PatchBatch) -> Tensor:
+        """Give the vector of each patch where the codes lie, before it is coded: (B, N, d) float32."""
+        return self.codebook.place(self._project(batch))
+
+    def _project(self, batch: PatchBatch) -> Tensor:
+        projected: Tensor = self.project(self.encoder(batch).sequence)
+        return projected.float()
+
+    def quantise(self, batch: PatchBatch) -> Quantised:
+        vectors = self.encode(batch)
+        with torch.autocast(vectors.device.type, enabled=False):
+            quantised: Quantised = self.codebook(vectors)
+            if self.training:
+                self.codebook.update(vectors[batch.valid].detach(), quantised.ids[batch.valid])
+        return quantised
+
+    @torch.no_grad()
+    def start(self, batches: Iterable[PatchBatch]) -> None:
+        """Fit the codebook to the first vectors."""
+        wanted = self.config.start_vectors
+        found: list[Tensor] = []
+        for batch in batches:
+            found.append(self._project(batch)[batch.valid])
+            if sum(map(len, found)) >= wanted:
+                break
+        self.codebook.start(torch.cat(found)[:wanted])

@@ -1,0 +1,93 @@
+"""Finite scalar quantisation: a code is a point of a fixed grid (arXiv 2309.15505, section 3).
+
+Notable choices: where a number has evenly many levels, the paper's listing shifts the bound by a tangent; ours is the
+inverse hyperbolic tangent that takes zero to zero. Before training, each number is taken to zero mean and unit variance
+over the first vectors, or all would begin at one code. Codes neither move nor are committed to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..core.config import PartChoice
+from ..core.distributed import copy_from_first_rank
+from .distilled import Distilled
+from .quantising import Quantised, Quantiser, straight_through
+from .settings import FsqDistilledConfig
+
+MARGIN = 1e-3
+"""By which share the bound stays within its outermost levels."""
+
+
+class FiniteScalar(Quantiser):
+    """Round each of d numbers to one of a few levels; a code is a combination of levels.
+
+    Args:
+        levels: of each number, 3 or more
+    """
+
+    levels: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.size, self.dim = math.prod(levels), len(levels)
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("mean", torch.zeros(self.dim))
+        self.register_buffer("std", torch.ones(self.dim))
+
+    @property
+    def _half(self) -> Tensor:
+        """Levels below zero, by which codes are scaled into [-1, 1]."""
+        return self.levels // 2
+
+    @property
+    def _weights(self) -> Tensor:
+        """What a step of each number adds to a code's number."""
+        return torch.cumprod(self.levels, 0) // self.levels
+
+    def place(self, vectors: Tensor) -> Tensor:
+        """Bound each number so that it rounds to one of its levels, and scale it into [-1, 1]."""
+        reach = (self.levels - 1) * (1 - MARGIN) / 2
+        offset = 0.5 * (self.levels % 2 == 0)
+        standard = (vectors.float() - self.mean) / self.std
+        bounded = torch.tanh(standard + torch.atanh(offset / reach)) * reach - offset
+        return bounded / self._half
+
+    @torch.no_grad()
+    def start(self, vectors: Tensor) -> None:
+        """Standardise every number over these vectors, the same on every rank."""
+        self.mean.copy_(vectors.mean(0))
+        self.std.copy_(vectors.std(0, correction=0).clamp_min(1e-5))
+        copy_from_first_rank(self.mean, self.std)
+
+    def nearest(self, placed: Tensor) -> Tensor:
+        digits = (self._rounded(placed) + self._half).long()
+        # What is no number has a code as well, as it has where the nearest code is sought.
+        digits = torch.minimum(digits.clamp(min=0), self.levels - 1)
+        return (digits * self._weights).sum(-1)
+
+    def forward(self, placed: Tensor) -> Quantised:
+        codes = self._rounded(placed) / self._half
+        return Quantised(straight_through(placed, codes), self.nearest(placed), torch.zeros_like(placed[..., 0]))
+
+    def _rounded(self, placed: Tensor) -> Tensor:
+        return (placed * self._half).round()
+
+
+class FsqDistilled(Distilled):
+    """Label a patch by the point of a grid to which its encoded and projected vector is rounded.
+
+    Args:
+        patch_dim, bands, encoder_choice: as in `Distilled`
+    """
+
+    def __init__(self, config: FsqDistilledConfig, patch_dim: int, bands: int, encoder_choice: PartChoice) -> None:
+        size, dim = math.prod(config.levels), len(config.levels)
+        super().__init__(config, patch_dim, bands, encoder_choice, codebook_size=size, code_dim=dim)
+        self.codebook = FiniteScalar(config.levels)

@@ -1,0 +1,103 @@
+"""Residual quantisation: each codebook codes what those before it leave over (SoundStream, arXiv 2107.03312).
+
+Notable choices: the first codebook is BEATs' own, on the unit sphere, and the others lie in flat space, so that the
+first stream is what the self-distilled tokenizer would give. All codebooks are always used: there are no bit rates here
+that would ask for dropping the last. As targets, such streams are MERT's (arXiv 2306.00107).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..core.config import PartChoice
+from .codebook import EmaCodebook
+from .distilled import Distilled
+from .quantising import Quantised, Quantiser, straight_through
+from .settings import ResidualDistilledConfig
+
+
+class ResidualCodebooks(Quantiser):
+    """G codebooks whose codes add up to the vector.
+
+    Args:
+        streams: G
+        size, dim, decay, revive_below, kmeans_rounds: of each, as in `EmaCodebook`
+    """
+
+    def __init__(
+        self,
+        streams: int,
+        size: int,
+        dim: int,
+        *,
+        decay: float = 0.99,
+        revive_below: float = 0.0,
+        kmeans_rounds: int = 10,
+    ) -> None:
+        super().__init__()
+        self.size, self.streams, self.dim = size, streams, dim
+        options = {"decay": decay, "revive_below": revive_below}
+        self.codebooks = nn.ModuleList(
+            EmaCodebook(size, dim, spherical=number == 0, kmeans_rounds=kmeans_rounds, **options)
+            for number in range(streams)
+        )
+
+    def place(self, vectors: Tensor) -> Tensor:
+        first: EmaCodebook = next(self._each())
+        return first.place(vectors)
+
+    def nearest(self, placed: Tensor) -> Tensor:
+        quantised: Quantised = self(placed)
+        return quantised.ids
+
+    def forward(self, placed: Tensor) -> Quantised:
+        """Code placed vectors; the commitment is the mean over the codebooks of what each leaves over."""
+        codes, ids, left_over = torch.zeros_like(placed), [], []
+        for codebook in self._each():
+            found = codebook.nearest(placed - codes)
+            codes = codes + codebook.codes[found]
+            ids.append(found)
+            left_over.append((codes - placed).square().mean(-1))
+        return Quantised(straight_through(placed, codes), torch.stack(ids, dim=-1), torch.stack(left_over).mean(0))
+
+    @torch.no_grad()
+    def update(self, placed: Tensor, ids: Tensor) -> None:
+        for codebook, found in zip(self._each(), ids.unbind(-1), strict=True):
+            codes = codebook.codes[found]
+            codebook.update(placed, found)
+            placed = placed - codes
+
+    @torch.no_grad()
+    def start(self, vectors: Tensor) -> None:
+        left_over = self.place(vectors)
+        for codebook in self._each():
+            codebook.start(left_over)
+            left_over = left_over - codebook.codes[codebook.nearest(left_over)]
+
+    def _each(self) -> Iterator[EmaCodebook]:
+        for codebook in self.codebooks:
+            assert isinstance(codebook, EmaCodebook)
+            yield codebook
+
+
+class ResidualDistilled(Distilled):
+    """Label a patch by the codes that add up to its encoded and projected vector.
+
+    Args:
+        patch_dim, bands, encoder_choice: as in `Distilled`
+    """
+
+    def __init__(self, config: ResidualDistilledConfig, patch_dim: int, bands: int, encoder_choice: PartChoice) -> None:
+        streams, size, dim = config.codebooks, config.codebook_size, config.codebook_dim
+        super().__init__(config, patch_dim, bands, encoder_choice, codebook_size=size, code_dim=dim, streams=streams)
+        self.codebook = ResidualCodebooks(
+            streams,
+            size,
+            dim,
+            decay=config.decay,
+            revive_below=config.revive_below,
+            kmeans_rounds=config.kmeans_rounds,
+        )
