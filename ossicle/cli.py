@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("files", nargs="*", type=Path, help="plugin files to load besides the installed ones")
     command.add_argument("--json", action="store_true", help="print JSON")
     command = add("explain", "show a part's fields, defaults and documentation")
-    command.add_argument("kind", help="corpus, front_end, encoder, tokenizer, head, objective, schedule or task")
+    command.add_argument("kind", help="such as corpus, encoder, tokenizer, objective or task")
     command.add_argument("name", help="the part's name")
     command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that brings the part")
     command = add("schema", "print the JSON schema of experiments, for editors")

@@ -294,7 +294,7 @@ class TokenizerContract:
     def _follow(self, tokenizer: Tokenizer, batch: PatchBatch) -> None:
         """Label on the `meta` device, as far as that goes: where a step hangs on the numbers, there are none."""
         try:
-            with torch.no_grad(), _OneDevice():
+            with torch.no_grad(), _OneDevice():  # type: ignore[no-untyped-call]
                 tokenizer(batch)
         except _MixedDevicesError as error:
             source = _source_line(error, type(tokenizer))
@@ -340,7 +340,7 @@ def _patches(seconds: Sequence[float], seed: int) -> PatchBatch:
     noise = torch.randn((len(seconds), len(time)), generator=draw)
     wave = level * (torch.sin(2 * torch.pi * hertz * time) + 0.1 * noise) * (torch.sin(7 * time + hertz) > -0.7)
     wave = wave.clamp(-1, 1) * (torch.arange(len(time)) < lengths[:, None])
-    batch = front_end(AudioBatch(wave, lengths))
+    batch: PatchBatch = front_end(AudioBatch(wave, lengths))
     return replace(batch, clips=torch.arange(len(seconds)), seconds=sum(seconds))
 
 

@@ -130,7 +130,7 @@ def test_cells_on_other_clips_are_left_out(study: Path, tmp_path: Path) -> None:
 
 
 def test_a_baseline_that_failed_leaves_nothing_to_hold_against(fake_study: Callable[..., FakeStudy], made: Any) -> None:
-    failing = {seed: "Interrupted" for seed in (0, 1, 2)}
+    failing = dict.fromkeys((0, 1, 2), "Interrupted")
     folder = fake_study().add(made("random projection", 0.4), failing=failing).add(made("mine", 0.6)).write()
     comparison = compare(folder)
     assert words(folder) == {"mine": "cannot tell"}

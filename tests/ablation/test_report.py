@@ -1,0 +1,203 @@
+"""The report of an ablation: what it says, that it needs nothing else, and how a real browser shows it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ossicle.ablation.comparison import compare
+from ossicle.ablation.report import write_ablation_report
+from ossicle.ablation.report.html import render
+from ossicle.ablation.report.settings import differing
+from ossicle.core.hooks import ReportSection
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+    " --disable-sync --disable-quic --hide-scrollbars --enable-logging=stderr"
+)
+SECTIONS = ("scores", "training", "cost", "settings", "tokens", "predictors", "token-cards", "cells", "reproduce")
+in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+
+
+@pytest.fixture(scope="module")
+def report(study: Path) -> Path:
+    """The report of the full study, token cards and all."""
+    return write_ablation_report(study)
+
+
+class Reader(HTMLParser):
+    """Collects text, links and tags that are left open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "link", "img", "br", "path", "use", "circle", "rect", "image", "line", "text"):
+            self.open.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(page: Path) -> Reader:
+    reader = Reader()
+    reader.feed(page.read_text("utf-8"))
+    return reader
+
+
+def test_verdicts_come_first_and_everything_is_there(report: Path) -> None:
+    html = report.read_text("utf-8")
+    assert html.index("Better than random projection") < html.index('class="found"') < html.index("<section")
+    for name in SECTIONS:
+        assert f'<section id="{name}"' in html
+    for word in ("better", "worse", "cannot tell"):
+        assert f">{word}</span>" in html
+    assert "CorpusError: 3 of 4 files\ncannot be read" in html
+    assert "ossicle ablate experiments/ablations/tokenizers.yaml" in html
+
+
+def test_it_needs_nothing_else(report: Path) -> None:
+    reader = read(report)
+    assert reader.open == []
+    own = re.compile(r"#[\w.-]+|data:.*|cells/[\w.%-]+/report\.html", re.DOTALL)
+    assert [link for link in reader.links if not own.fullmatch(link)] == []
+    cells = {link for link in reader.links if link.startswith("cells/")}
+    assert len(cells) == 14
+    assert all((report.parent / link).is_file() for link in cells)
+    assert "<script" not in report.read_text("utf-8")
+
+
+def test_what_differs_between_configurations(report: Path) -> None:
+    text = read(report).text
+    assert "schedule.iterations.0.tokenizer.normalize" in text
+    assert re.search(r"l2\s+instead of\s+layer", text)
+
+
+def test_names_of_a_strangers_making_are_escaped(fake_study: Callable[..., Any], made: Any) -> None:
+    hostile = '<img src=x onerror="alert(1)">$x$'
+    folder = fake_study().add(made("random projection", 0.5)).add(made(hostile.replace("/", ""), 0.6)).write()
+    html = render(compare(folder))
+    assert "<img" not in html
+    assert "&lt;img src=x" in html
+
+
+def test_token_cards_that_cannot_be_made_say_why(fake_study: Callable[..., Any], made: Any) -> None:
+    folder = fake_study().add(made("random projection", 0.5)).add(made("mine", 0.6)).write()
+    for path in folder.glob("cells/*/experiment.yaml"):
+        path.write_text("name: broken\n")
+    html = write_ablation_report(folder).read_text("utf-8")
+    assert "Left out:" in html
+
+
+def test_a_section_of_token_cards_has_its_place(study: Path) -> None:
+    html = render(compare(study), ReportSection("Token cards & more", "<p>measured</p>"))
+    assert "Token cards &amp; more</h2>" in html
+    assert "<p>measured</p>" in html
+
+
+def test_half_a_study_has_a_report(fake_study: Callable[..., Any], made: Any) -> None:
+    study = fake_study(seeds=(0, 1)).add(made("random projection", 0.5))
+    folder = study.add(made("mine", 0.6), failing={0: "no memory", 1: "no memory"}).write()
+    html = write_ablation_report(folder, token_cards=False).read_text("utf-8")
+    assert "No variant can be held against random projection." in html
+    assert "no memory" in html
+    assert "No resolved configuration of its own to compare" in html
+
+
+def test_settings_that_differ() -> None:
+    base = "name: a\nseed: 0\ntokenizer: {type: plain, size: 3, scale: null}\nsteps: [1, 2]\n"
+    found = differing("name: b\nseed: 1\ntokenizer: {type: plain, size: 4, scale: null}\nsteps: [1, 5]\nnew: x\n", base)
+    assert found is not None
+    assert [(one.path, one.ours, one.theirs) for one in found] == [
+        ("tokenizer.size", "4", "3"),
+        ("steps.1", "5", "2"),
+        ("new", "x", "–"),
+    ]
+    other = differing("tokenizer: {type: fine, bits: 2, scale: null}\nsteps: [1, 2]\n", base)
+    assert other is not None
+    assert [one.ours for one in other] == ["{type: fine, bits: 2}"]
+    assert differing(base, "name: c") is not None
+    assert differing(base, "") is None
+    assert differing("a: [", base) is None
+
+
+def browse(page: Path, profile: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [str(BROWSER), *FLAGS.split(), f"--user-data-dir={profile}", *flags, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+
+
+MEASURE = """
+<script>
+const shown = document.querySelector("iframe").contentDocument;
+document.title = [shown.documentElement.clientWidth, shown.documentElement.scrollWidth,
+  shown.querySelectorAll("section").length].join(" ");
+</script>
+"""
+
+
+def framed(report: Path, folder: Path, width: int) -> Path:
+    """A page that shows the report `width` pixels wide, all details open, and measures it once it is laid out."""
+    html = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", report.read_text("utf-8"))
+    html = html.replace("<details>", "<details open>").replace("&", "&amp;").replace('"', "&quot;")
+    page = folder / f"framed-{width}.html"
+    waiting = MEASURE.replace("<script>", "<script>window.onload = () => {").replace("</script>", "};</script>")
+    frame = f'<iframe srcdoc="{html}" style="width: {width}px; height: 900px; border: 0"></iframe>'
+    page.write_text(f"<!doctype html><title>-</title>{frame}{waiting}", encoding="utf-8")
+    return page
+
+
+@in_browser
+@pytest.mark.parametrize("width", [360, 390, 1280])
+def test_nothing_is_wider_than_the_screen(report: Path, tmp_path: Path, width: int) -> None:
+    done = browse(framed(report, tmp_path, width), tmp_path / "profile", "--dump-dom")
+    title = re.search(r"<title>(\d+) (\d+) (\d+)</title>", done.stdout)
+    assert title is not None
+    shown, needed, sections = map(int, title.groups())
+    assert 0 <= width - shown < 20
+    assert needed <= shown
+    assert sections == len(SECTIONS)
+
+
+@in_browser
+def test_the_console_stays_quiet(report: Path, tmp_path: Path) -> None:
+    done = browse(report, tmp_path, "--dump-dom")
+    assert '<section id="predictors"' in done.stdout
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+
+
+@in_browser
+@pytest.mark.parametrize(("scheme", "dark"), [(1, False), (0, True)])
+def test_drawn_in_light_and_dark(report: Path, tmp_path: Path, scheme: int, dark: bool) -> None:
+    shot = tmp_path / "shot.png"
+    flags = (f"--screenshot={shot}", "--window-size=1280,1600", f"--blink-settings=preferredColorScheme={scheme}")
+    browse(report, tmp_path / "profile", *flags)
+    with Image.open(shot) as image:
+        pixels = np.asarray(image.convert("L"), np.float32)
+    assert (pixels[5, 5] < 128) == dark
+    assert pixels.std() > 10
+
+
+@in_browser
+def test_it_prints(report: Path, tmp_path: Path) -> None:
+    printed = tmp_path / "report.pdf"
+    browse(report, tmp_path / "profile", f"--print-to-pdf={printed}", "--no-pdf-header-footer")
+    assert printed.read_bytes().startswith(b"%PDF")
+    assert printed.stat().st_size > 20_000
