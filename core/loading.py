@@ -152,7 +152,9 @@ def _origin_of(entry_point: importlib.metadata.EntryPoint) -> Origin:
 def _is_editable(distribution: importlib.metadata.Distribution) -> bool:
     """Whether its code may change under one version. Ossicle's own parts say so by a revision."""
     stated = json.loads(distribution.read_text("direct_url.json") or "{}")
-    return bool(stated.get("dir_info", {}).get("editable", False))
+    # `PKG-INFO` is metadata that setuptools leaves beside the code, and that Python finds first when it starts there.
+    beside_code = distribution.read_text("PKG-INFO") is not None
+    return beside_code or bool(stated.get("dir_info", {}).get("editable", False))
 
 
 def _digest_of(package: str) -> str:

@@ -51,7 +51,7 @@ class TokenizerContract:
 
     Attributes:
         tokenizer: its class, or the name under which a plugin offers it
-        config: what a YAML would say of it besides `type`
+        config: what a YAML would say of it besides `type`; a small codebook, say, where learning takes long
         drawn: whether another seed makes another tokenizer
         ties: share of the labels that rounding may change, where two codes are nearly as near
         slowest: how many times as long as random projection it may take; far too much by default
@@ -62,11 +62,6 @@ class TokenizerContract:
     drawn: bool = True
     ties: float = 0.02
     slowest: float = 1000.0
-    __test__: ClassVar[bool] = False
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.__test__ = True
 
     def test_configuration_is_frozen_and_documented(self) -> None:
         config = type(self._choice.config)
@@ -176,10 +171,8 @@ class TokenizerContract:
         if comes_trained(self._choice) or not (fresh.is_fitted or self._objective):
             pytest.skip("learns from no corpus")
         learnt, before = self._prepared(), fresh.state_dict()
-        if all(torch.equal(tensor, before[name]) for name, tensor in learnt.state_dict().items()):
-            _fail(
-                f"learning from a corpus changes no buffer and no parameter of {self._name}, so that nothing is saved"
-            )
+        if all(name in before and torch.equal(tensor, before[name]) for name, tensor in learnt.state_dict().items()):
+            _fail(f"learning from a corpus changes no buffer and no parameter of {self._name}, so that nothing is kept")
         if fresh.is_fitted:
             fresh.fit(_Corpus(_with_garbage))
             told = "`fit` learns from padded places: leave those out with `batch.valid`"
@@ -288,7 +281,7 @@ class TokenizerContract:
 
     def _compare(self, one: Tensor, other: Tensor, told: str) -> None:
         differ = (one != other).reshape(len(one), -1).any(1)
-        if differ.float().mean() > self.ties:
+        if differ.sum() > max(1, self.ties * len(one)):
             _fail(f"{self._name}: {told} ({int(differ.sum())} of {len(one)} patches differ)")
 
     def _follow(self, tokenizer: Tokenizer, batch: PatchBatch) -> None:
@@ -302,7 +295,7 @@ class TokenizerContract:
                 f"{self._name} mixes devices, and would fail on a GPU{source}: make tensors where patches are, with "
                 "`device=batch.patches.device`"
             )
-        except (NotImplementedError, RuntimeError, TypeError):
+        except Exception:  # for want of numbers: with them, the other tests get through
             return
 
 
@@ -400,11 +393,12 @@ def _moved(batch: PatchBatch, device: str) -> PatchBatch:
 
 def _stray_tensors(module: nn.Module) -> list[str]:
     """Tensors that hang on a module, bare or in a list or dictionary, without being registered."""
+    registries = vars(nn.Module())
     return [
         f"{path}.{name}" if path else name
         for path, inner in module.named_modules()
         for name, value in vars(inner).items()
-        if not name.startswith("_") and any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+        if name not in registries and any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
     ]
 
 
@@ -413,16 +407,20 @@ class _MixedDevicesError(Exception):
 
 
 class _OneDevice(TorchDispatchMode):
-    """Refuses what a GPU would refuse: steps that take tensors from elsewhere besides single numbers and places."""
+    """Refuses what a GPU would refuse: steps that take tensors of two devices, besides single numbers."""
 
-    allowed: ClassVar[frozenset[str]] = frozenset({"aten::_to_copy", "aten::copy_", "aten::index", "aten::index_put_"})
+    moving: ClassVar[frozenset[str]] = frozenset({"aten::_to_copy", "aten::copy_"})
+    looking_up: ClassVar[frozenset[str]] = frozenset({"aten::index", "aten::index_put", "aten::index_put_"})
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         tensors = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
         devices = {tensor.device.type for tensor in tensors if tensor.dim()}
-        if len(devices) > 1 and func.name().partition(".")[0] not in self.allowed:
+        step = func.name().partition(".")[0]
+        # A tensor on a GPU may be looked up at places that lie in memory, but not the other way round.
+        fine = step in self.moving or (step in self.looking_up and args[0].device.type == "meta")
+        if len(devices) > 1 and not fine:
             raise _MixedDevicesError
         return func(*args, **(kwargs or {}))
 

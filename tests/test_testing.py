@@ -156,13 +156,18 @@ class Counts(Hash):
 class BareTensor(Hash):
     def __init__(self, config: Settings, patch_dim: int) -> None:
         super().__init__(config, patch_dim)
-        self.steps = [torch.arange(config.bits)]
+        self._steps = [torch.arange(config.bits)]
 
 
 class StaysBehind(Hash):
     def hashed(self, patches: Tensor) -> Tensor:
         bits = (patches @ self.planes > 0).long()
         return (bits << torch.arange(bits.shape[-1])).sum(-1)
+
+
+class LooksUpElsewhere(Hash):
+    def forward(self, batch: PatchBatch) -> Tensor:
+        return torch.arange(self.codebook_size)[super().forward(batch)]
 
 
 class Fitted(Hash):
@@ -316,8 +321,9 @@ MOVES, CONFIGURATION = "every_tensor_moves_with_it", "configuration_is_frozen_an
         (NormalisesOverPadding, PADDING, "hang on what lies in padded places: leave those out with `batch.valid`"),
         (Overwrites, "labelling_changes_nothing", "overwrites `batch.patches`, which the encoder is still to see"),
         (Counts, "labelling_changes_nothing", "labelling changes `usage` of tokenizer `Counts`: learn in `fit` or in"),
-        (BareTensor, MOVES, "`steps` of tokenizer `BareTensor` is a bare tensor"),
+        (BareTensor, MOVES, "`_steps` of tokenizer `BareTensor` is a bare tensor"),
         (StaysBehind, MOVES, "`return (bits << torch.arange(bits.shape[-1])).sum(-1)`): make tensors where"),
+        (LooksUpElsewhere, MOVES, "`return torch.arange(self.codebook_size)[super().forward(batch)]`): make tensors"),
         (FitsPadding, LEARNT, "`fit` learns from padded places: leave those out with `batch.valid`"),
         (LearnsNothing, LEARNT, "changes no buffer and no parameter of tokenizer `LearnsNothing`"),
         (Forgets, SAVED, "labels differ after saving and loading: everything that labels hang on must be in its conf"),

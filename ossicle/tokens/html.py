@@ -17,7 +17,7 @@ from ..core.running import command_line, versions
 from ..report import formats, pictures
 from .card import Card, TokenCards
 from .drawings import COLOURS, entropies, kept_under, use_by_rank
-from .listening import TYPICAL, Example
+from .listening import Example
 from .maps import ClipMap
 
 FOLDER = Path(__file__).parent
@@ -99,7 +99,6 @@ def _context(found: TokenCards, *, heading: int) -> dict[str, object]:
         "maps": maps,
         "has_maps": any(maps.values()),
         "examples": _example_view,
-        "typical": TYPICAL,
         "width": WIDTH,
         "of_streams": any(card.streams > 1 for card in cards),
     }

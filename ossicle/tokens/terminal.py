@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -31,31 +31,38 @@ def print_cards(found: TokenCards, console: Console) -> None:
 
 
 def _holdings(cards: Sequence[Card]) -> Table:
-    table = _table("what tokens hold", "tokenizer")
-    for name in ("codes", "used", "perpl.", "a batch", "class", "chance", "purity", "chance", "place", "steady"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for card in cards:
-        one = card.summary
-        codes = f"{card.streams} × {card.codebook_size}" if card.streams > 1 else f"{card.codebook_size}"
-        cells = [codes, f"{one['used']:.0f}", f"{one['perplexity']:.1f}", f"{one['batch_perplexity']:.1f}"]
-        cells += [information(one[name]) for name in ("label_information", "label_chance")]
-        cells += [_share(one[name]) for name in ("purity", "purity_chance")]
-        cells += [information(one["place_information"]), _share(one["steadiness"])]
-        table.add_row(Text(card.title), *map(Text, cells))
+    table = _table("what tokens hold", "", cards)
+    rows: list[tuple[str, Callable[[Card], Text]]] = [
+        ("codes", lambda card: Text(_codes(card))),
+        ("used", lambda card: Text(f"{card.summary['used']:.0f}")),
+        ("perplexity", lambda card: Text(f"{card.summary['perplexity']:.1f}")),
+        ("  in a batch", lambda card: Text(f"{card.summary['batch_perplexity']:.1f}")),
+        ("class", lambda card: _beside(card, information, "label_information", "label_chance")),
+        ("purity", lambda card: _beside(card, _share, "purity", "purity_chance")),
+        ("place", lambda card: Text(information(card.summary["place_information"]))),
+        ("steady", lambda card: Text(_share(card.steadiness))),
+    ]
+    for name, cell in rows:
+        table.add_row(name, *map(cell, cards))
     table.caption = Text(
-        "class and place: normalised mutual information with a token; chance: classes dealt out to the clips anew\n"
-        "steady: mean share kept under all changes below, beyond what place alone would keep (Cohen's kappa)",
+        "class and place: normalised mutual information with a token; in brackets chance: classes dealt out to the"
+        " clips anew; steady: mean share kept under all changes below, beyond what place alone would keep (kappa)",
         "dim",
     )
     return table
 
 
+def _codes(card: Card) -> str:
+    return f"{card.streams} × {card.codebook_size}" if card.streams > 1 else f"{card.codebook_size}"
+
+
+def _beside(card: Card, shown: Callable[[float | None], str], name: str, chance: str) -> Text:
+    text = Text(shown(card.summary[name]))
+    return text.append(f" ({shown(card.summary[chance])})", "dim") if card.summary[name] is not None else text
+
+
 def _stability(found: TokenCards) -> Table:
-    table = _table(f"tokens that keep their id, {found.stability_clips} clips", "change")
-    table.add_column("", justify="right", no_wrap=True)
-    for card in found.cards:
-        table.add_column(Text(card.title), justify="right")
-    last = ""
+    table = _table(f"tokens that keep their id, {found.stability_clips} clips", "change", found.cards)
     for family, strength, unit in dict.fromkeys(
         (kept.family, kept.strength, kept.unit) for card in found.cards for kept in card.kept
     ):
@@ -64,16 +71,13 @@ def _stability(found: TokenCards) -> Table:
             kept = card.under(family, strength)
             chance = f" ({100 * kept.chance_at_place:4.1f})" if kept else ""
             cells.append(Text(percent(kept.kept) if kept else "–").append(chance, "dim"))
-        table.add_row(family if family != last else "", f"{strength:g} {unit}".replace("-", "−"), *cells)
-        last = family
+        table.add_row(f"{family} {strength:g} {unit}".replace(" -", " −"), *cells)
     table.caption = Text("in brackets what agrees with another clip's token at the same place: chance", "dim")
     return table
 
 
 def _agreement(found: TokenCards) -> Table:
-    table = _table("agreement of tokenizers: adjusted mutual information", "")
-    for card in found.cards:
-        table.add_column(Text(card.title), justify="right")
+    table = _table("agreement of tokenizers: adjusted mutual information", "", found.cards)
     for card, values in zip(found.cards, found.agreement, strict=True):
         table.add_row(Text(card.title), *map(information, values))
     return table
@@ -83,8 +87,11 @@ def _share(value: float | None) -> str:
     return "–" if value is None else percent(value)
 
 
-def _table(title: str, first: str) -> Table:
+def _table(title: str, first: str, cards: Sequence[Card]) -> Table:
+    """A table with a column for each tokenizer."""
     table = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.caption_justify = "left"
-    table.add_column(first, overflow="fold")
+    table.add_column(first)
+    for card in cards:
+        table.add_column(Text(card.title), justify="right", overflow="fold")
     return table

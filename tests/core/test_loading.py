@@ -181,14 +181,22 @@ def test_broken_installed_plugins_cost_one_line_each(
     assert "Plugin fake_import 1.0 (fake_import) could have brought it, but failed to load: ModuleNotFound" in told
 
 
-def test_editing_a_package_installed_for_editing_changes_its_origin(install: Install, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("direct_url.json", '{"url": "file:///here", "dir_info": {"editable": true}}'),
+        ("PKG-INFO", "Name: fake_edited\n"),
+    ],
+)
+def test_editing_a_package_installed_for_editing_changes_its_origin(
+    file: str, text: str, install: Install, tmp_path: Path
+) -> None:
     def origin() -> str:
         return load_plugins().catalog.get("tokenizer", "edited").origin.describe()
 
     install("fake_edited", plugin("edited"))
     assert origin() == "fake_edited 1.0"
-    stated = {"url": tmp_path.as_uri(), "dir_info": {"editable": True}}
-    (tmp_path / "site" / "fake_edited-1.0.dist-info" / "direct_url.json").write_text(json.dumps(stated))
+    (tmp_path / "site" / "fake_edited-1.0.dist-info" / file).write_text(text)
     before = origin()
     assert before.startswith("fake_edited 1.0 sha256:")
     assert origin() == before

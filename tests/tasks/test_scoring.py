@@ -19,6 +19,7 @@ from ossicle.tasks.scoring import (
     other_figures,
     score_view,
     unweighted_average_recall,
+    unweighted_average_recall_of_draws,
 )
 
 
@@ -120,6 +121,8 @@ def test_draws_score_like_the_drawn_clips(seed):
         assert value == pytest.approx(expected)
     hits = accuracy_of_draws(truth, scores)(rows)
     assert hits == pytest.approx([accuracy(truth[drawn], scores[drawn]) for drawn in rows])
+    recalls = unweighted_average_recall_of_draws(truth, scores)(rows)
+    assert recalls == pytest.approx([unweighted_average_recall(truth[drawn], scores[drawn]) for drawn in rows])
 
 
 @pytest.mark.parametrize(("clips", "chance"), [(60, 0.8), (100, 0.5)])

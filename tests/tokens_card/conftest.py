@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,14 @@ class Store:
 
 
 PROJECTION = {"type": "random_projection", "codebook_size": 32, "codebook_dim": 8}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Corpora that are rendered on first use are kept nowhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OSSICLE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

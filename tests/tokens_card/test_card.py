@@ -26,6 +26,7 @@ from ossicle.tokens.perturbations import PERTURBATIONS
 from ossicle.tokens.sources import corpus_asked, corpus_of_runs, sources_in
 
 MakeLabels = Callable[..., Labels]
+PROJECTION = {"type": "random_projection", "codebook_size": 32, "codebook_dim": 8}
 FEW = [change for change in PERTURBATIONS if change.family in ("noise", "delay")][::3]
 
 
@@ -151,6 +152,26 @@ def test_tokenizers_behind_other_front_ends_are_compared_as_far_as_they_can_be(s
     assert [card.title for card in found.cards] == ["one", "wide"]
     assert found.agreement == [[1.0, None], [None, 1.0]]
     assert [card.bands for card in found.cards] == [2, 4]
+
+
+def test_several_streams_of_labels_are_measured_each_and_shown_by_their_mean(
+    store: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several = store.artifact("several", tokenizer={**PROJECTION, "codebooks": 3})
+    out = tmp_path / "card.html"
+    assert main(["tokens", str(several), "--corpus", "synthetic", "--clips", "4", "--out", str(out)]) == 0
+    (one,) = json.loads(out.with_suffix(".json").read_text())["tokenizers"]
+    perplexities = [stream["statistics"]["perplexity"] for stream in one["of_each_stream"]]
+    assert len(set(perplexities)) == 3
+    assert one["summary"]["perplexity"] == pytest.approx(np.mean(perplexities))
+    assert "3 × 32" in capsys.readouterr().out
+    assert "mean over its streams" in out.read_text()
+
+
+def test_a_released_tokenizer_has_a_card(golden: Path) -> None:
+    options = CardOptions(clips=3, perturbations=FEW, listen=1)
+    (card,) = measure_tokenizers([golden / "tokenizer.pt"], "synthetic", options).cards
+    assert (card.title, card.codebook_size, card.bands, card.encoder_map) == ("tokenizer", 32, 8, None)
 
 
 def test_names_stay_apart(store: Any, run: Path, tones: Path) -> None:
