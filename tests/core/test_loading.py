@@ -176,7 +176,8 @@ def test_broken_installed_plugins_cost_one_line_each(
     assert capsys.readouterr().err.count("warning: plugin fake_") == len(BROKEN_PACKAGES)
     assert main(["check", str(tiny), "schedule.iterations.0.tokenizer=x"]) == 2
     told = capsys.readouterr().err
-    allowed = "checkpoint, place, random_projection, self_distilled, sound"
+    allowed = ", ".join(load_plugins().catalog.names("tokenizer"))
+    assert "sound" in allowed
     assert f"there is no tokenizer called `x`. Allowed: {allowed}." in told
     assert "Plugin fake_import 1.0 (fake_import) could have brought it, but failed to load: ModuleNotFound" in told
 
@@ -184,7 +185,7 @@ def test_broken_installed_plugins_cost_one_line_each(
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("direct_url.json", '{"url": "file:///here", "dir_info": {"editable": true}}'),
+        ("direct_url.json", '{"url": "file:///", "dir_info": {"editable": true}}'),
         ("PKG-INFO", "Name: fake_edited\n"),
     ],
 )
