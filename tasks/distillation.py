@@ -177,4 +177,5 @@ def _whitening(vectors: Tensor, components: int) -> Tensor:
     variances, directions = torch.linalg.eigh(torch.cov(vectors.T.double(), correction=0))  # ascending
     variances, directions = variances[-components:].flip(0), directions[:, -components:].flip(1)
     # A direction in which nothing varies stays at rest.
-    return directions * torch.where(variances > 1e-8 * variances[0], variances, torch.inf).rsqrt()
+    scale: Tensor = torch.where(variances > 1e-8 * variances[0], variances, torch.inf).rsqrt()
+    return directions * scale

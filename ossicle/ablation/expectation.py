@@ -25,9 +25,11 @@ class Expectation:
 
     Attributes:
         seconds: content key of every stage that is still to be made to its expected time; None where nothing is known
+        measured: whether steps of the trainings were measured
     """
 
     seconds: Mapping[str, float | None]
+    measured: bool = False
 
     @property
     def known(self) -> float:
@@ -56,7 +58,7 @@ def expectation(
             stage = cell.by_key[key]
             told = (measured or {}).get((cell.cell.variant.name, stage.name))
             seconds[key] = told or own.seconds(stage) or others.seconds(stage)
-    return Expectation(seconds)
+    return Expectation(seconds, measured=measured is not None)
 
 
 def measure(

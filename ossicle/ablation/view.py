@@ -80,11 +80,12 @@ def _time(expected: Expectation) -> str:
     if not expected.seconds:
         return "nothing is left to make"
     unknown = f"{count(expected.unknown, 'stage')} of which none like it is made yet"
-    remedy = "`--calibrate` measures a few steps of every training"
+    unknown += "" if expected.measured else "; `--calibrate` measures a few steps of every training"
     if expected.unknown == len(expected.seconds):
-        return f"expected time unknown: {unknown}; {remedy}"
-    text = f"expected: {duration(expected.known)} of work, one job at a time, after what stages of the same kind took"
-    return f"{text}, and {unknown}; {remedy}" if expected.unknown else text
+        return f"expected time unknown: {unknown}"
+    how = "trainings as measured, others" if expected.measured else "stages"
+    text = f"expected: {duration(expected.known)} of work, one job at a time, {how} as those of the same kind took"
+    return f"{text}; and {unknown}" if expected.unknown else text
 
 
 class Watch:
