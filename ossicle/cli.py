@@ -156,6 +156,7 @@ def _add_results(add: Adder) -> None:
     command = add("results", "gather the scores of runs and ablations into one table")
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run or of an ablation")
     command.add_argument("--format", choices=("table", "csv", "markdown", "latex", "json"), default="table")
+    command.add_argument("--verdict", action="store_true", help="of ablations: who is better (a table or markdown)")
 
 
 def _add_new(add: Adder) -> None:
@@ -253,6 +254,8 @@ def _ablate(options: argparse.Namespace) -> int:
 
 
 def _results(options: argparse.Namespace) -> int:
+    if options.verdict:
+        return _verdicts(options)
     from .ablation.results import gather, print_results, written
 
     results = gather(options.runs)
@@ -264,6 +267,23 @@ def _results(options: argparse.Namespace) -> int:
         print_results(results, Console())
     else:
         print(written(results, options.format), end="")
+    return 0
+
+
+def _verdicts(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .ablation.comparison import compare
+    from .ablation.verdict_tables import print_comparison, verdict_markdown
+
+    if options.format not in ("table", "markdown"):
+        raise OssicleError(f"a verdict is written as a table or as markdown, not as {options.format}")
+    for folder in options.runs:
+        comparison = compare(folder)
+        if options.format == "markdown":
+            print(verdict_markdown(comparison))
+        else:
+            print_comparison(Console(), comparison)
     return 0
 
 

@@ -51,7 +51,7 @@ class Verdict:
     @property
     def note(self) -> str:
         """What the word leaves unsaid."""
-        return f"{_listed(self.reached_by)} gains as much" if self.reached_by else self.reason
+        return f"{_listed(self.reached_by)} {_gains(self.reached_by)} as much" if self.reached_by else self.reason
 
 
 @dataclass(frozen=True)
@@ -226,13 +226,26 @@ def _findings(comparison: Comparison) -> list[str]:
     sentences = [
         f"{where}: {_with_points(groups['better'])}" if groups["better"] else f"no variant is shown to be {where}"
     ]
-    sentences += [
-        f"{one.variant} gains nothing by what was varied, for {_listed(one.reached_by)} gains as much"
-        for one in groups["no gain"]
-    ]
+    sentences += _without_gain(groups["no gain"])
     sentences += [f"worse: {_with_points(groups['worse'])}"] if groups["worse"] else []
     unsure = [one.variant for one in groups["cannot tell"]]
     return [*sentences, f"cannot tell: {_listed(unsure)}"] if unsure else sentences
+
+
+def _without_gain(verdicts: Sequence[Verdict]) -> list[str]:
+    """One sentence for all variants that the same controls reach."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for one in verdicts:
+        alike.setdefault(tuple(one.reached_by), []).append(one.variant)
+    return [
+        f"{_listed(variants)} {_gains(variants)} nothing by what was varied, for {_listed(controls)} "
+        f"{_gains(controls)} as much"
+        for controls, variants in alike.items()
+    ]
+
+
+def _gains(subjects: Sequence[str]) -> str:
+    return "gains" if len(subjects) == 1 else "gain"
 
 
 def _with_points(verdicts: Sequence[Verdict]) -> str:

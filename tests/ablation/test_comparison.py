@@ -16,6 +16,7 @@ from rich.console import Console
 from ossicle.ablation.comparison import compare
 from ossicle.ablation.outcomes import Ablation
 from ossicle.ablation.verdict_tables import print_comparison, verdict_markdown
+from ossicle.cli import main
 from ossicle.core.errors import ArtifactError
 
 FakeStudy = Any
@@ -79,6 +80,13 @@ def test_a_gain_that_a_control_reaches_is_none(fake_study: Callable[..., FakeStu
     assert (verdict.word, list(verdict.reached_by)) == ("no gain", ["shuffled labels"])
     assert "Mine gains nothing by what was varied, for shuffled labels gains as much." in comparison.headline
     assert "No variant is shown to be better" in comparison.headline
+
+
+def test_what_the_same_controls_reach_is_told_in_one_sentence(fake_study: Callable[..., FakeStudy], made: Any) -> None:
+    study = fake_study().add(made("random projection", 0.4)).add(made("mine", 0.6)).add(made("yours", 0.6))
+    study.add(made("place", 0.6, control=True))
+    headline = compare(study.add(made("shuffled", 0.6, control=True)).write()).headline
+    assert "Mine and yours gain nothing by what was varied, for place and shuffled gain as much." in headline
 
 
 def test_a_gain_beyond_the_controls_counts(fake_study: Callable[..., FakeStudy], made: Any) -> None:
@@ -197,3 +205,12 @@ def test_the_markdown_table(found: Any) -> None:
     assert any(line.startswith("| labels of the place alone (control) |") for line in lines)
     assert all(line.count("|") == 6 for line in lines[:7])
     assert lines[-1].startswith("Means in per cent, differences in points: 2 to 3 seeds and 300 test clips")
+
+
+def test_the_verdict_on_the_command_line(study: Path, found: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["results", str(study), "--verdict", "--format", "markdown"]) == 0
+    assert capsys.readouterr().out == verdict_markdown(found) + "\n"
+    assert main(["results", str(study), "--verdict"]) == 0
+    assert "random projection" in capsys.readouterr().out
+    assert main(["results", str(study), "--verdict", "--format", "csv"]) != 0
+    assert "as a table or as markdown, not as csv" in capsys.readouterr().err
