@@ -112,7 +112,7 @@ def test_tokens_that_cannot_be_read_are_named(empty_run: Any) -> None:
 def test_a_run_records_what_it_calls_each_stage(tmp_path: Path) -> None:
     from ossicle.core.running import StageRecord
     from ossicle.core.stages import Stage
-    from ossicle.core.store import Artifact
+    from ossicle.core.store import Artifact, Store
     from ossicle.running import _run_record
 
     (tmp_path / "made").mkdir()
@@ -124,7 +124,7 @@ def test_a_run_records_what_it_calls_each_stage(tmp_path: Path) -> None:
         experiment=SimpleNamespace(name="e", seed=0), plugins=SimpleNamespace(catalog=catalog)
     )
     records = [StageRecord(stage, "key", Artifact(tmp_path / "made"), True, 0.0)]
-    run = _run_record(checked, records, tmp_path, datetime.now(UTC), 0.0)
+    run = _run_record(checked, records, tmp_path, Store(tmp_path / ".store"), datetime.now(UTC), 0.0)
     assert run["stages"][0]["labels"] == {"subject": "place only", "control": True}
 
 
