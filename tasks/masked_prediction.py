@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..core.data import PatchBatch
 from ..core.interfaces import Encoder, ObjectiveOutput, Tokenizer
-from .codes import collapse, entropy, perplexity
+from .codes import collapse, counted, entropy, perplexity
 from .masked_objective import MaskedObjective
 from .objective_settings import MaskedPredictionConfig
 
@@ -58,11 +58,12 @@ class MaskedPrediction(MaskedObjective):
             label_smoothing=self.config.label_smoothing,
         )
         predictions = logits.argmax(-1)
+        size = self.tokenizer.codebook_size
         return ObjectiveOutput(
             loss=loss / self.tokenizer.streams,
             count=max(1, len(labels)),
             metrics={"masked_accuracy": ((predictions == labels).sum(), torch.tensor(float(labels.numel())))},
-            histograms={"labels": self._counted(labels), "predictions": self._counted(predictions)},
+            histograms={"labels": counted(labels, size), "predictions": counted(predictions, size)},
         )
 
     def _predict(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
@@ -71,12 +72,6 @@ class MaskedPrediction(MaskedObjective):
         return predicted.hidden, rearrange(
             self.to_labels(predicted.vectors), "m (g k) -> m g k", k=self.tokenizer.codebook_size
         )
-
-    def _counted(self, ids: Tensor) -> Tensor:
-        """Count each code of each stream: (hidden patches, G) to (G · K,)."""
-        size = self.tokenizer.codebook_size
-        shifted = ids + size * torch.arange(self.tokenizer.streams, device=ids.device)
-        return torch.bincount(shifted.flatten(), minlength=self.tokenizer.streams * size)
 
     def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
         streams = self.tokenizer.streams
