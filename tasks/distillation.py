@@ -172,10 +172,10 @@ class Distillation(Objective):
         return {"tokens": self.tokenizer.tokenize(batch).by_stream[..., 0]}
 
 
-def _whitening(vectors: Tensor, components: int) -> Tensor:
-    """(D, components): from vectors of zero mean, (n, D), to their first principal components of unit variance."""
+def _whitening(vectors: Tensor, count: int) -> Tensor:
+    """(D, count): from vectors of zero mean, (n, D), to their first principal components of unit variance."""
     variances, directions = torch.linalg.eigh(torch.cov(vectors.T.double(), correction=0))  # ascending
-    variances, directions = variances[-components:].flip(0), directions[:, -components:].flip(1)
+    variances, directions = variances[-count:].flip(0), directions[:, -count:].flip(1)
     # A direction in which nothing varies stays at rest.
-    scale: Tensor = torch.where(variances > 1e-8 * variances[0], variances, torch.inf).rsqrt()
-    return directions * scale
+    components: Tensor = directions * torch.where(variances > 1e-8 * variances[0], variances, torch.inf).rsqrt()
+    return components
