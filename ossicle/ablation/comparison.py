@@ -36,7 +36,7 @@ class Verdict:
         control: whether the variant is a control
         contrast: its difference from the baseline; None where they share no seed
         p: corrected for the number of variants; NaN without a contrast
-        reached_by: the controls that it does not exceed, where it exceeds the baseline
+        reached_by: the controls that it is not shown to exceed, where it exceeds the baseline
         reason: why nothing can be told; empty where something can
     """
 
@@ -51,7 +51,7 @@ class Verdict:
     @property
     def note(self) -> str:
         """What the word leaves unsaid."""
-        return f"{_listed(self.reached_by)} {_gains(self.reached_by)} as much" if self.reached_by else self.reason
+        return f"not shown to exceed {_listed(self.reached_by)}" if self.reached_by else self.reason
 
 
 @dataclass(frozen=True)
@@ -238,14 +238,10 @@ def _without_gain(verdicts: Sequence[Verdict]) -> list[str]:
     for one in verdicts:
         alike.setdefault(tuple(one.reached_by), []).append(one.variant)
     return [
-        f"{_listed(variants)} {_gains(variants)} nothing by what was varied, for {_listed(controls)} "
-        f"{_gains(controls)} as much"
+        f"{_listed(variants)} {'lies' if len(variants) == 1 else 'lie'} above it, but not demonstrably above "
+        f"{_listed(controls)}: no gain that can be put down to what was varied"
         for controls, variants in alike.items()
     ]
-
-
-def _gains(subjects: Sequence[str]) -> str:
-    return "gains" if len(subjects) == 1 else "gain"
 
 
 def _with_points(verdicts: Sequence[Verdict]) -> str:
