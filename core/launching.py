@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 
@@ -44,3 +49,15 @@ class Launcher(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back what is held, and end jobs that are still running."""
+
+
+def end_with_parent() -> None:
+    """Let this process be terminated as soon as the process that started it is gone, even by SIGKILL."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -21,6 +21,7 @@ from .core.corpus import Manifest
 from .core.display import Silent
 from .core.errors import OssicleError
 from .core.hooks import hookimpl
+from .core.launching import end_with_parent
 from .core.running import Corpora
 from .core.stages import training_of
 
@@ -37,7 +38,8 @@ def measured(what: Callable[[Order], Answer], order: Order) -> Answer:
     Raises:
         OssicleError: if it fails, or its process is killed
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawning, initializer=end_with_parent) as pool:
         try:
             answer = pool.submit(_told, what, order).result()
         except BrokenProcessPool as error:

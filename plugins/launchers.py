@@ -10,7 +10,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
@@ -23,7 +22,7 @@ from ossicle.core.catalog import Catalog
 from ossicle.core.config import Config
 from ossicle.core.errors import OssicleError
 from ossicle.core.hooks import hookimpl
-from ossicle.core.launching import Job, Launcher
+from ossicle.core.launching import Job, Launcher, end_with_parent
 
 THREADS = "OMP_NUM_THREADS"
 PATIENCE = 10.0
@@ -148,7 +147,7 @@ def _serve(connection: Connection) -> None:
     # Ctrl-C reaches all processes of a terminal: whoever started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    end_with_parent()
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             function, arguments = connection.recv()
@@ -164,13 +163,6 @@ def _called(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[b
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class SlurmConfig(Config):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
+from PIL import Image
 
 from ossicle.core.catalog import declared
 
@@ -81,9 +86,50 @@ evaluate: [linear_probe, knn_probe]
 """
 
 
+@pytest.fixture(scope="session")
+def tiny_yaml(tones: Path) -> str:
+    """An experiment that takes seconds: a one-layer encoder on `tones`, with both probes."""
+    return TINY.format(tones=tones)
+
+
 @pytest.fixture
-def tiny(tones: Path, tmp_path: Path) -> Path:
-    """The YAML of an experiment that takes seconds: a one-layer encoder on `tones`, with both probes."""
+def tiny(tiny_yaml: str, tmp_path: Path) -> Path:
+    """The same as a file."""
     path = tmp_path / "tiny.yaml"
-    path.write_text(TINY.format(tones=tones))
+    path.write_text(tiny_yaml)
     return path
+
+
+BROWSER_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+    " --disable-sync --disable-quic --hide-scrollbars --enable-logging=stderr"
+)
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Opens a page in a real browser, with further flags."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium or Chrome on this machine")
+
+    def run(page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        command = [browser, *BROWSER_FLAGS.split(), profile, *flags, page.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+
+    return run
+
+
+@pytest.fixture
+def drawn(browse: Callable[..., Any], tmp_path: Path) -> Callable[[Path, bool], npt.NDArray[np.float32]]:
+    """Draws a page as somebody sees it who wants it light or dark: its grey values."""
+
+    def draw(page: Path, dark: bool) -> npt.NDArray[np.float32]:
+        shot = tmp_path / "shot.png"
+        scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+        browse(page, f"--screenshot={shot}", "--window-size=1280,1600", scheme)
+        with Image.open(shot) as image:
+            return np.asarray(image.convert("L"), np.float32)
+
+    return draw

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,37 @@ def test_the_whole_recipe_can_be_tried_without_its_corpora(tmp_path: Path) -> No
 def test_one_step_is_too_few(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tiny), "--dry-run", "--steps", "1"]) == 2
     assert "a dry run takes two steps at least" in capsys.readouterr().err
+
+
+WAITING = """\
+import os, sys, time
+from ossicle.measuring import measured
+
+def stay(order):
+    print(os.getpid(), flush=True)
+    time.sleep(120)
+
+if __name__ == "__main__":
+    measured(stay, {"stage": "any"})
+"""
+
+
+def test_what_is_measured_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc", parent.stdout.readline().strip())
+        assert child.is_dir()
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while _is_running(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _is_running(process: Path) -> bool:
+    try:
+        return "State:\tZ" not in (process / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -21,37 +21,13 @@ BASE = "name: tiny\nencoder: {type: beats, size: tiny}\n"
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_run(tiny_yaml: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real run of seconds; its store lies beside it."""
     folder = tmp_path_factory.mktemp("tiny")
     experiment = folder / "tiny.yaml"
-    experiment.write_text(_tiny(tones))
+    experiment.write_text(tiny_yaml)
     assert main(["run", str(experiment), "--out", str(folder / "runs")]) == 0
     return folder / "runs" / "tiny"
-
-
-def _tiny(tones: Path) -> str:
-    return f"""\
-name: tiny
-corpus: {{type: folder, path: {tones}, labels: folders}}
-front_end: {{type: kaldi_fbank, mel_bins: 32}}
-encoder:
-  {{type: beats, layers: 1, width: 32, feed_forward: 32, heads: 2, patch_width: 16, conv_position_kernel: 8,
-   conv_position_groups: 4}}
-schedule:
-  type: beats
-  iterations:
-    - tokenizer: {{type: random_projection, codebook_size: 16, codebook_dim: 8}}
-pretrain:
-  steps: 4
-  batch_seconds: 4
-  warmup_steps: 1
-  log_every: 2
-  checkpoint_every: 2
-  threads: 1
-  objective: {{type: masked_prediction, predictor: {{layers: 1, heads: 2}}}}
-evaluate: [linear_probe, knn_probe]
-"""
 
 
 @dataclass(frozen=True)

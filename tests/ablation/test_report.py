@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from ossicle.ablation.comparison import compare
 from ossicle.ablation.report import write_ablation_report
@@ -20,13 +16,7 @@ from ossicle.ablation.report.html import render
 from ossicle.ablation.report.settings import differing
 from ossicle.core.hooks import ReportSection
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
-    " --disable-sync --disable-quic --hide-scrollbars --enable-logging=stderr"
-)
 SECTIONS = ("scores", "training", "cost", "settings", "tokens", "predictors", "token-cards", "cells", "reproduce")
-in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +129,6 @@ def test_settings_that_differ() -> None:
     assert differing("a: [", base) is None
 
 
-def browse(page: Path, profile: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BROWSER), *FLAGS.split(), f"--user-data-dir={profile}", *flags, page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
-
-
 MEASURE = """
 <script>
 const shown = document.querySelector("iframe").contentDocument;
@@ -164,10 +149,9 @@ def framed(report: Path, folder: Path, width: int) -> Path:
     return page
 
 
-@in_browser
 @pytest.mark.parametrize("width", [360, 390, 1280])
-def test_nothing_is_wider_than_the_screen(report: Path, tmp_path: Path, width: int) -> None:
-    done = browse(framed(report, tmp_path, width), tmp_path / "profile", "--dump-dom")
+def test_nothing_is_wider_than_the_screen(report: Path, browse: Callable[..., Any], tmp_path: Path, width: int) -> None:
+    done = browse(framed(report, tmp_path, width), "--dump-dom")
     title = re.search(r"<title>(\d+) (\d+) (\d+)</title>", done.stdout)
     assert title is not None
     shown, needed, sections = map(int, title.groups())
@@ -176,28 +160,21 @@ def test_nothing_is_wider_than_the_screen(report: Path, tmp_path: Path, width: i
     assert sections == len(SECTIONS)
 
 
-@in_browser
-def test_the_console_stays_quiet(report: Path, tmp_path: Path) -> None:
-    done = browse(report, tmp_path, "--dump-dom")
+def test_the_console_stays_quiet(report: Path, browse: Callable[..., Any]) -> None:
+    done = browse(report, "--dump-dom")
     assert '<section id="predictors"' in done.stdout
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
 
 
-@in_browser
-@pytest.mark.parametrize(("scheme", "dark"), [(1, False), (0, True)])
-def test_drawn_in_light_and_dark(report: Path, tmp_path: Path, scheme: int, dark: bool) -> None:
-    shot = tmp_path / "shot.png"
-    flags = (f"--screenshot={shot}", "--window-size=1280,1600", f"--blink-settings=preferredColorScheme={scheme}")
-    browse(report, tmp_path / "profile", *flags)
-    with Image.open(shot) as image:
-        pixels = np.asarray(image.convert("L"), np.float32)
+@pytest.mark.parametrize("dark", [False, True])
+def test_drawn_in_light_and_dark(report: Path, drawn: Callable[..., Any], dark: bool) -> None:
+    pixels = drawn(report, dark)
     assert (pixels[5, 5] < 128) == dark
     assert pixels.std() > 10
 
 
-@in_browser
-def test_it_prints(report: Path, tmp_path: Path) -> None:
+def test_it_prints(report: Path, browse: Callable[..., Any], tmp_path: Path) -> None:
     printed = tmp_path / "report.pdf"
-    browse(report, tmp_path / "profile", f"--print-to-pdf={printed}", "--no-pdf-header-footer")
+    browse(report, f"--print-to-pdf={printed}", "--no-pdf-header-footer")
     assert printed.read_bytes().startswith(b"%PDF")
     assert printed.stat().st_size > 20_000
