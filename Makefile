@@ -2,9 +2,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # Compiled modules are kept even where the caller says not to: every start is several times faster with them.
 export PYTHONDONTWRITEBYTECODE :=
-# glibc gives the memory of large tensors back after every training step, and takes it anew: a tenth of a small step.
-export MALLOC_MMAP_THRESHOLD_ := 1073741824
-export MALLOC_TRIM_THRESHOLD_ := 1073741824
 ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.installed

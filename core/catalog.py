@@ -168,6 +168,9 @@ class Catalog:
             both = [taken.origin.describe(), origin.describe()]
             told = f"twice by {both[0]}" if both[0] == both[1] else f"by {both[0]} and by {both[1]}"
             raise PluginError(f"{kind} `{name}` is offered {told}; rename one of them")
+        # What is wrong with a stranger's configuration shall show with the plugin, not when the part is first used.
+        if origin.source != "ossicle":
+            config.model_rebuild()
         self._parts[kind, name] = Part(kind, name, part, config, origin, self)
 
     @contextmanager

@@ -1,8 +1,9 @@
 """The base of every typed configuration, and `PartChoice`: "a part of this kind", as a field of one.
 
 Notable choices: configurations are frozen pydantic models that forbid unknown keys and never coerce (a string is no
-number); the docstring under a field is its documentation, in `ossicle explain` as in the JSON schema. Values from a
-YAML are validated as JSON, where strictness still turns lists into tuples and text into paths.
+number); the docstring under a field is its documentation (`field_docs`). Values from a YAML are validated as JSON,
+where strictness still turns lists into tuples and text into paths. A validator is built when it is first used, because
+one command uses few of all configurations.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     ValidationInfo,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, PydanticUndefined, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from .wording import choices, given
 
@@ -46,7 +47,7 @@ class Config(BaseModel):
         frozen=True,
         extra="forbid",
         strict=True,
-        use_attribute_docstrings=True,
+        defer_build=True,
         validate_default=True,
         allow_inf_nan=False,
         arbitrary_types_allowed=False,
@@ -76,10 +77,9 @@ class Config(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         # Held against JSON's rules, a `Path` is no text: only defaults that JSON can express are validated.
         odd = [field for field in cls.model_fields.values() if not isinstance(field.default, _JSON)]
-        if any(field.default is not PydanticUndefined and field.validate_default is None for field in odd):
-            for field in odd:
+        for field in odd:
+            if field.validate_default is None:
                 field.validate_default = False
-            cls.model_rebuild(force=True, raise_errors=False)
 
 
 class TokenizerConfig(Config):

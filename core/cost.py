@@ -1,4 +1,4 @@
-"""What a training step costs: operations counted, memory estimated, time and memory measured.
+"""What a training step costs: operations counted, memory estimated, time measured.
 
 Notable choices: a count runs what training runs, forward and backward, on a clip of noise, but large tensors get their
 shape alone, so that a model of any size is weighed in seconds. Attention is counted as the plain products that it
@@ -7,13 +7,9 @@ consists of, whatever kernel computes it, and so is what it keeps.
 
 from __future__ import annotations
 
-import ctypes
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -166,45 +162,6 @@ def measure_steps(
     step(1)
     clips = max(1, min(most_clips, int(STEP_SECONDS / step(1))))
     return MeasuredSteps(clips, median(step(clips) for _ in range(MEASURED_STEPS)))
-
-
-class MemoryMeter:
-    """How much more memory this process has needed at most since the meter was made, in bytes.
-
-    Of an accelerator's memory, where it computes on one; else resident memory. Where the system is not Linux, growth up
-    to the most that the process had needed before goes unseen.
-    """
-
-    def __init__(self) -> None:
-        if _RESET.exists():
-            _give_back_freed_memory()
-            _RESET.write_text("5")
-        self._before = _most_resident()
-
-    def grown(self) -> int:
-        """By how much the need has grown at most."""
-        if compute_device().type == "cuda":
-            return torch.cuda.max_memory_allocated()
-        return _most_resident() - self._before
-
-
-_RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-
-
-def _give_back_freed_memory() -> None:
-    """What malloc keeps for later use would hide what is needed next; only glibc's can be told to let go of it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-def _most_resident() -> int:
-    if not _RESET.exists():
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else 1024 * most
-    # What `getrusage` gives cannot be reset.
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-    return 1024 * int(line.split()[1])
 
 
 def _forward(

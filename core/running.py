@@ -28,6 +28,7 @@ from .display import Display, Silent
 from .distributed import alone, from_all_ranks, from_first_rank, rank, world_size
 from .errors import ArtifactError, OssicleError, PluginError
 from .loading import Plugins
+from .memory import keep_freed_memory
 from .stages import Stage, describe, in_order, stage_key, training_of
 from .store import Artifact, Store
 
@@ -144,6 +145,7 @@ def run_stages(
         Interrupted: if a stage was asked to stop; what it had done is kept
         OssicleError: if the processes of this run see different recordings, code or artifacts
     """
+    keep_freed_memory()
     display = display or Silent()
     records: dict[str, StageRecord] = {}
     for stage in in_order(stages):

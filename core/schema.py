@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import CHECKPOINT, PLACEHOLDER
 from .experiment import Experiment
+from .field_docs import documented
 
 if TYPE_CHECKING:
     from .catalog import Catalog, Part
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def experiment_schema(catalog: Catalog) -> dict[str, Any]:
     """Describe what an experiment's YAML may hold, given the parts on offer."""
-    schema = _relaxed(Experiment.model_json_schema())
+    schema = _relaxed(documented(Experiment).model_json_schema())
     definitions: dict[str, Any] = {name: _relaxed(item) for name, item in schema.pop("$defs", {}).items()}
     definitions |= {kind: _kind(kind, catalog) for kind in sorted({part.kind for part in catalog.parts()})}
     for part in catalog.parts():
@@ -50,7 +51,7 @@ _CHECKPOINT = {
 
 def _definitions(part: Part) -> dict[str, Any]:
     prefix = _reference(part)
-    schema = part.config.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}")
+    schema = documented(part.config).model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}")
     definitions = {f"{prefix}.{name}": item for name, item in schema.pop("$defs", {}).items()}
     schema["properties"] = {"type": {"const": part.name}} | schema.get("properties", {})
     definitions[prefix] = _relaxed(schema) | {"required": ["type"], "title": part.name, "description": part.summary}

@@ -66,7 +66,8 @@ def calibration(order: Order) -> Answer:
     The order: `experiment`, the file; `stage`; `most_clips`; `noise`, what stands for the stage's corpus.
     """
     from .core import engine  # noqa: F401  # before the meter starts
-    from .core.cost import MemoryMeter, Noise, measure_steps
+    from .core.cost import Noise, measure_steps
+    from .core.memory import MemoryMeter, keep_freed_memory
     from .core.sketches import Sketches
 
     checked = compose(Path(order["experiment"]), [])
@@ -75,6 +76,7 @@ def calibration(order: Order) -> Answer:
     training = training_of(names[order["stage"]])
     assert training is not None  # whoever orders has looked
     corpora = StandInCorpora(noise.classes, multi_label=noise.multi_label)
+    keep_freed_memory()
     meter = MemoryMeter()
     sketch = Sketches(checked.stages, checked.plugins, corpora, drawn=True).sketch(order["stage"])
     assert sketch is not None
@@ -88,7 +90,7 @@ def rehearsal(order: Order) -> Answer:
     The order: `experiment`, the file; `stage`; `store`, the folder of artifacts.
     """
     from .core import engine  # noqa: F401  # before the meter starts
-    from .core.cost import MemoryMeter
+    from .core.memory import MemoryMeter
     from .core.running import run_stages
     from .core.stages import with_inputs
     from .core.store import Store

@@ -11,7 +11,7 @@ from torch import nn
 
 from ossicle.core import cost
 from ossicle.core.config import PartChoice
-from ossicle.core.cost import MemoryMeter, Noise, StepCost, count_step, measure_steps
+from ossicle.core.cost import Noise, StepCost, count_step, measure_steps
 from ossicle.core.experiment import TrainingConfig
 from ossicle.core.interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
 from ossicle.core.loading import load_plugins
@@ -118,11 +118,3 @@ def test_measured_steps_are_real(front_end: FrontEnd) -> None:
     assert taken.clips == 3
     assert 0 < taken.seconds < 10
     assert not any(torch.equal(old, new) for old, new in zip(before, objective.parameters(), strict=True))
-
-
-def test_the_memory_meter_sees_the_most_that_was_needed_since() -> None:
-    size = 64 * 2**20
-    torch.ones(2 * size, dtype=torch.uint8)
-    meter = MemoryMeter()
-    torch.ones(size, dtype=torch.uint8)
-    assert 0.9 * size < meter.grown() < 1.5 * size

@@ -1,0 +1,47 @@
+"""What a process keeps of freed memory, and how the most that it needed is measured."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ossicle.core.memory import MemoryMeter
+
+PAGE_FAULTS = """
+import resource, sys, torch
+from ossicle.core.memory import keep_freed_memory
+keep_freed_memory()
+faults = []
+for _ in range(10):
+    torch.ones(2**24)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[-1] - faults[2])
+"""
+
+
+def test_the_memory_meter_sees_the_most_that_was_needed_since() -> None:
+    size = 64 * 2**20
+    torch.ones(2 * size, dtype=torch.uint8)
+    meter = MemoryMeter()
+    torch.ones(size, dtype=torch.uint8)
+    assert 0.9 * size < meter.grown() < 1.5 * size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told to keep memory")
+def test_large_tensors_find_their_memory_again() -> None:
+    assert _page_faults({}) < 1000
+    # Whoever has tuned malloc knows better.
+    assert _page_faults({"MALLOC_MMAP_THRESHOLD_": "131072"}) > 5000
+
+
+def _page_faults(tuning: dict[str, str]) -> int:
+    """Of seven tensors of 64 MiB after the first three."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PAGE_FAULTS], env=environment | tuning, capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
