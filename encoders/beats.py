@@ -16,6 +16,7 @@ from ..core.data import Encoded, PatchBatch, VisiblePatches
 from ..core.errors import PluginError
 from ..core.interfaces import Encoder
 from .conv_position import ConvPosition
+from .dropout import Dropout
 from .layers import TransformerStack
 from .places import take
 from .settings import BeatsConfig
@@ -37,7 +38,7 @@ class PatchStem(nn.Module):
         self.embed = nn.Linear(patch_dim, patch_width, bias=bias)
         self.norm = nn.LayerNorm(patch_width)
         self.project = nn.Linear(patch_width, width) if patch_width != width else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Embed patches: (B, N, P) to (B, N, D)."""

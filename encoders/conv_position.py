@@ -7,12 +7,16 @@ Notable choices: on a CPU the convolution runs through Fourier transforms, an eq
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .dropout import on_cpu
 from .places import put, take
 
 
@@ -62,7 +66,7 @@ class ConvPosition(nn.Module):
         return self.gain * self.direction / _tap_norms(self.direction)
 
     def _correlate(self, sequence: Tensor, weight: Tensor) -> Tensor:
-        correlate = correlate_direct if sequence.is_cuda else correlate_fourier
+        correlate = correlate_fourier if on_cpu(sequence) else correlate_direct
         channels = correlate(rearrange(sequence, "b n d -> b d n"), weight, groups=self.groups)
         return rearrange(channels, "b d n -> b n d")
 
@@ -86,20 +90,63 @@ def correlate_direct(signal: Tensor, weight: Tensor, *, groups: int) -> Tensor:
 
 def correlate_fourier(signal: Tensor, weight: Tensor, *, groups: int) -> Tensor:
     """Do what `correlate_direct` does, by the correlation theorem, in float32 at least."""
-    count, half = signal.shape[-1], weight.shape[-1] // 2
-    # Zeros after the signal keep what the transform wraps around from reaching it.
-    size = _fast_size(max(count + half, weight.shape[-1]))
     dtype = torch.promote_types(signal.dtype, torch.float32)
-    signals = torch.fft.rfft(signal.to(dtype), n=size)
-    kernels = torch.fft.rfft(weight.to(dtype), n=size).conj()
-    # A product of matrices per group and frequency; the copy makes it a fast one.
-    signals = rearrange(signals, "b (g i) f -> g f b i", g=groups).contiguous()
-    kernels = rearrange(kernels, "(g o) i f -> g f i o", g=groups)
-    product = rearrange(signals @ kernels, "g f b o -> b (g o) f")
-    # The first tap stands at step 0 of the transform, but sees `half` steps back.
-    out = torch.fft.irfft(product, n=size).roll(half, dims=-1)
-    result: Tensor = out[..., :count].to(signal.dtype)
-    return result
+    by_channel = signal.to(dtype).transpose(0, 1)
+    out: Tensor = _Correlation.apply(by_channel, weight.to(dtype), groups)  # type: ignore[no-untyped-call]
+    return out.to(signal.dtype).transpose(0, 1)
+
+
+class _Correlation(torch.autograd.Function):
+    """Correlate (D, B, N) with (D, D / groups, k), one group after the other, for a group's spectra fit into caches.
+
+    They are not kept for the backward pass, but computed anew.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, signal: Tensor, weight: Tensor, groups: int) -> Tensor:
+        ctx.groups = groups
+        ctx.save_for_backward(signal, weight)
+        spectra = _Spectra(signal, weight)
+        out = signal.new_empty(signal.shape)
+        for own, kernels, to in _by_group(groups, signal, weight, out):
+            product = spectra.back(spectra.of(kernels).conj() @ spectra.of(own))
+            # The first tap stands at step 0 of the transform, but sees `half` steps back.
+            to.copy_(product.roll(spectra.half, dims=-1)[..., : out.shape[-1]])
+        return out
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        signal, weight = ctx.saved_tensors
+        spectra = _Spectra(signal, weight)
+        of_signal, of_weight = signal.new_empty(signal.shape), torch.empty_like(weight)
+        ahead = F.pad(gradient, (0, spectra.size - gradient.shape[-1])).roll(-spectra.half, dims=-1)
+        for own, kernels, given, to, to_kernels in _by_group(ctx.groups, signal, weight, ahead, of_signal, of_weight):
+            of_given = spectra.of(given)
+            to.copy_(spectra.back(spectra.of(kernels).mT @ of_given)[..., : to.shape[-1]])
+            to_kernels.copy_(spectra.back(of_given.conj() @ spectra.of(own).mT)[..., : to_kernels.shape[-1]])
+        return of_signal, of_weight, None
+
+
+class _Spectra:
+    """Fourier transforms so long that what they wrap around reaches nothing that is used."""
+
+    def __init__(self, signal: Tensor, weight: Tensor) -> None:
+        self.half = weight.shape[-1] // 2
+        self.size = _fast_size(max(signal.shape[-1] + self.half, weight.shape[-1]))
+
+    def of(self, steps: Tensor) -> Tensor:
+        """(a, b, steps) to (frequencies, a, b) complex."""
+        # The copy makes products of matrices fast.
+        return rearrange(torch.fft.rfft(steps, n=self.size), "a b f -> f a b").contiguous()
+
+    def back(self, spectra: Tensor) -> Tensor:
+        """(frequencies, a, b) complex to (a, b, size)."""
+        return torch.fft.irfft(rearrange(spectra, "f a b -> a b f"), n=self.size)
+
+
+def _by_group(groups: int, *tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    return zip(*(tensor.chunk(groups) for tensor in tensors), strict=True)
 
 
 def _tap_norms(weight: Tensor) -> Tensor:
@@ -108,10 +155,10 @@ def _tap_norms(weight: Tensor) -> Tensor:
 
 
 def _fast_size(least: int) -> int:
-    """Give the next length without prime factors above 5, for which transforms are fast."""
-    size = least
+    """Give the next multiple of 8 without prime factors above 5, for which transforms are fast."""
+    size = -(-least // 8) * 8
     while not _is_smooth(size):
-        size += 1
+        size += 8
     return size
 
 

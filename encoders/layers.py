@@ -1,8 +1,7 @@
 """The Transformer layers of BEATs, alone and stacked.
 
-Notable choices: attention runs through torch's scaled dot-product attention, with the gated bias as an additive mask;
-the released code's division by 32 before the softmax cancels out and is left away. A dropped layer is computed and
-discarded, so that every rank of a distributed run sees gradients for the same parameters.
+Notable choices: the released code's division by 32 before the softmax cancels out and is left away. A dropped layer is
+computed and discarded, so that every rank of a distributed run sees gradients for the same parameters.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import attend
+from .dropout import Dropout
 from .positions import BiasGate, RelativeBias
 from .settings import StackConfig
 
@@ -70,11 +71,9 @@ class SelfAttention(nn.Module):
             rearrange(project(of), "b n (h d) -> b h n d", h=self.heads)
             for project, of in ((self.query, sequence), (self.key, seen), (self.value, seen))
         )
-        mask = padding
-        if bias is not None:
-            mask = padding + bias if self.gate is None else torch.addcmul(padding, self.gate(query), bias)
+        gate = self.gate(query) if self.gate is not None and bias is not None else None
         dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.dtype), dropout_p=dropout)
+        attended = attend(query, key, value, padding=padding, bias=bias, gate=gate, dropout=dropout)
         out: Tensor = self.out(rearrange(attended, "b h n d -> b n (h d)"))
         return out
 
@@ -88,7 +87,7 @@ class FeedForward(nn.Module):
         hidden = 2 * config.feed_forward if config.activation == "glu" else config.feed_forward
         self.expand = nn.Linear(config.width, hidden)
         self.contract = nn.Linear(config.feed_forward, config.width)
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, sequence: Tensor) -> Tensor:
         """Transform each vector by itself: (B, N, D) to (B, N, D)."""
@@ -110,7 +109,7 @@ class TransformerLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.width)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, sequence: Tensor, *, padding: Tensor, bias: Tensor | None, memory: Tensor | None = None
@@ -139,7 +138,7 @@ class LayerStack(nn.Module):
         super().__init__()
         self.config = config
         self.norm = nn.LayerNorm(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.bias = (
             RelativeBias(config.heads, buckets=config.buckets, max_distance=config.max_distance)
             if config.relative_bias

@@ -69,7 +69,7 @@ class RelativeBias(nn.Module):
     def between(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Give the bias of queries and keys at places of their own: (B, N), (B, M) int64 to (B, H, N, M)."""
         distance = keys[:, None, :] - queries[:, :, None]  # (B, N, M)
-        return rearrange(F.embedding(self._bucket_of(distance), self.table), "b i j h -> b h i j")
+        return rearrange(F.embedding(self._bucket_of(distance), self.table), "b i j h -> b h i j").contiguous()
 
     def _bucket_of(self, distance: Tensor) -> Tensor:
         return self.bucket[distance.clamp(-self.max_distance, self.max_distance) + self.max_distance]

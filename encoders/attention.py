@@ -1,0 +1,129 @@
+"""Attention with a gated bias, in bounded memory.
+
+Notable choices: everywhere but in training on a CPU torch's scaled dot-product attention does it, with the gated bias
+as an additive mask. There torch would keep five tensors of every query and key for the backward pass, as soon as a
+gradient flows through the mask: here the weights are computed anew instead, a few clips at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from .dropout import kept, on_cpu
+
+_AT_ONCE: Final = 2**22
+"""Weights that are computed at once, about; what caches hold."""
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    padding: Tensor,
+    bias: Tensor | None = None,
+    gate: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attend: (B, H, N, d), (B, H, M, d), (B, H, M, d) to (B, H, N, d).
+
+    Args:
+        padding: (B, 1, 1, M), 0 for keys that may be seen and -inf for the others
+        bias: (H, N, M) or (B, H, N, M), added to the logits
+        gate: (B, H, N, 1), what each query scales the bias by
+        dropout: of the attention's weights
+    """
+    if torch.is_grad_enabled() and on_cpu(query) and (bias is not None or dropout):
+        attended: Tensor = _Attention.apply(query, key, value, padding, bias, gate, dropout)  # type: ignore[no-untyped-call]
+        return attended
+    mask = _mask(padding, bias, gate).to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+
+
+def _mask(padding: Tensor, bias: Tensor | None, gate: Tensor | None) -> Tensor:
+    if bias is None:
+        return padding
+    return padding + bias if gate is None else torch.addcmul(padding, gate, bias)
+
+
+class _Attention(torch.autograd.Function):
+    """The same as torch's, but that of the weights no more is kept for the backward pass than which were dropped."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        padding: Tensor,
+        bias: Tensor | None,
+        gate: Tensor | None,
+        dropout: float,
+    ) -> Tensor:
+        out = torch.empty_like(query)
+        stays: list[Tensor | None] = []
+        factor = 1.0
+        for clips in _chunks(query, key):
+            weights = _weights(query[clips], key[clips], padding[clips], _of(bias, clips), _of(gate, clips))
+            if dropout:
+                drawn, factor = kept(weights, dropout)
+                stays.append(drawn)
+                weights *= drawn
+            out[clips] = weights @ value[clips]
+        ctx.factor = factor
+        ctx.save_for_backward(query, key, value, padding, bias, gate, *stays)
+        return out.mul_(factor) if dropout else out
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, padding, bias, gate, *stays = ctx.saved_tensors
+        of_query, of_key, of_value = map(torch.empty_like, (query, key, value))
+        of_bias = None if bias is None else torch.zeros_like(bias)
+        of_gate = None if gate is None else torch.empty_like(gate)
+        gradient = gradient * ctx.factor
+        for number, clips in enumerate(_chunks(query, key)):
+            own_bias, own_gate = _of(bias, clips), _of(gate, clips)
+            weights = _weights(query[clips], key[clips], padding[clips], own_bias, own_gate)
+            of_weights = gradient[clips] @ value[clips].mT
+            if stays:
+                of_weights *= stays[number]
+                of_value[clips] = (weights * stays[number]).mT @ gradient[clips]
+            else:
+                of_value[clips] = weights.mT @ gradient[clips]
+            of_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            scale = query.shape[-1] ** -0.5
+            torch.mul(of_logits @ key[clips], scale, out=of_query[clips])
+            torch.mul(of_logits.mT @ query[clips], scale, out=of_key[clips])
+            if of_gate is not None:
+                of_gate[clips] = (of_logits * own_bias).sum(-1, keepdim=True)
+                of_logits *= own_gate
+            if of_bias is not None:
+                of_bias[clips if bias.dim() == 4 else slice(None)] += of_logits if bias.dim() == 4 else of_logits.sum(0)
+        return of_query, of_key, of_value, None, of_bias, of_gate, None
+
+
+def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:
+    """Clips that are computed together."""
+    clips, heads, queries, _ = query.shape
+    step = max(1, _AT_ONCE // (heads * queries * key.shape[2]))
+    return (slice(first, first + step) for first in range(0, clips, step))
+
+
+def _of(tensor: Tensor | None, clips: slice) -> Tensor | None:
+    """A bias that is the same for all clips has no axis for them."""
+    return tensor[clips] if tensor is not None and tensor.dim() == 4 else tensor
+
+
+def _weights(query: Tensor, key: Tensor, padding: Tensor, bias: Tensor | None, gate: Tensor | None) -> Tensor:
+    """(B, H, N, M), each row of sum 1."""
+    clips, heads, queries, size = query.shape
+    mask = _mask(padding, bias, gate).expand(clips, heads, queries, -1)
+    logits = torch.baddbmm(mask.flatten(0, 1), query.flatten(0, 1), key.flatten(0, 1).mT, alpha=size**-0.5)
+    return logits.softmax(-1).unflatten(0, (clips, heads))

@@ -1,0 +1,94 @@
+"""Attention in training on a CPU against torch's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from ossicle.encoders import attention
+from ossicle.encoders.attention import attend
+
+CLIPS, HEADS, QUERIES, SIZE = 5, 3, 7, 4
+
+
+def inputs(*, memory: int, gated: bool, biased: bool, per_clip: bool) -> dict[str, Any]:
+    torch.manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+    padding = torch.zeros(CLIPS, 1, 1, memory, dtype=torch.float64)
+    padding[1, ..., memory // 2 :] = float("-inf")
+    bias = drawn(*((CLIPS,) if per_clip else ()), HEADS, QUERIES, memory) if biased else None
+    return {
+        "query": drawn(CLIPS, QUERIES, HEADS, SIZE),
+        "key": drawn(CLIPS, memory, HEADS, SIZE),
+        "value": drawn(CLIPS, memory, HEADS, SIZE),
+        "padding": padding,
+        "bias": bias,
+        "gate": drawn(CLIPS, HEADS, QUERIES, 1) if gated and biased else None,
+    }
+
+
+def attended(given: dict[str, Any], dropout: float = 0.0) -> Tensor:
+    by_head = {name: given[name].transpose(1, 2) for name in ("query", "key", "value")}
+    return attend(**(given | by_head), dropout=dropout)
+
+
+def with_gradients(given: dict[str, Any]) -> list[Tensor]:
+    learnt = [tensor for tensor in given.values() if tensor is not None and tensor.requires_grad]
+    for tensor in learnt:
+        tensor.grad = None
+    out = attended(given)
+    out.square().sum().backward()
+    return [out.detach(), *(tensor.grad for tensor in learnt)]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    memory=st.sampled_from([2, 7, 9]), gated=st.booleans(), per_clip=st.booleans(), at_once=st.sampled_from([1, 2**22])
+)
+def test_the_same_as_torchs_own(memory: int, gated: bool, per_clip: bool, at_once: int) -> None:
+    given = inputs(memory=memory, gated=gated, biased=True, per_clip=per_clip)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "_AT_ONCE", at_once)
+        ours = with_gradients(given)
+        patch.setattr(attention, "on_cpu", lambda _: False)
+        torchs = with_gradients(given)
+    assert len(ours) == 6 if gated else 5
+    for mine, other in zip(ours, torchs, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_gradients_are_those_of_what_was_dropped(biased: bool) -> None:
+    given = inputs(memory=QUERIES, gated=True, biased=biased, per_clip=False)
+    learnt = {name: given[name] for name in ("query", "key", "value", "bias", "gate") if given[name] is not None}
+
+    def seeded(*tensors: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        return attended(given | dict(zip(learnt, tensors, strict=True)), dropout=0.3)
+
+    assert torch.autograd.gradcheck(seeded, tuple(learnt.values()), fast_mode=True)
+
+
+def test_dropout_keeps_the_mean() -> None:
+    given = inputs(memory=QUERIES, gated=True, biased=True, per_clip=False)
+    torch.manual_seed(2)
+    mean = torch.stack([attended(given, dropout=0.2).detach() for _ in range(1000)]).mean(0)
+    torch.testing.assert_close(mean, attended(given).detach(), atol=0.15, rtol=0)
+
+
+def test_nothing_the_size_of_the_weights_is_kept_but_what_was_dropped() -> None:
+    given = inputs(memory=QUERIES, gated=True, biased=True, per_clip=False)
+    kept: list[Tensor] = []
+    with saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        attended(given, dropout=0.1)
+    large = [tensor for tensor in kept if tensor.shape[-2:] == (QUERIES, QUERIES) and tensor is not given["bias"]]
+    assert {tensor.dtype for tensor in large} == {torch.bool}
