@@ -8,13 +8,17 @@ READY := $(ENV)/.installed
 # uv is taken from PATH where it is there, else from the environment itself.
 UV := $(shell command -v uv || echo $(BIN)/uv)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test bench lint format clean
 
 demo: $(READY)
 	$(BIN)/ossicle run experiments/quickstart.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# With other implementations beside it: make bench PEERS="--peer FOLDER --peer FOLDER"
+bench: $(READY)
+	$(BIN)/ossicle bench $(PEERS) --out benchmarks/RESULTS.md
 
 # mypy reads an installed copy, because the rooms lie beside the front door in a checkout.
 lint: $(READY)

@@ -21,6 +21,7 @@ from ..core.errors import CorpusError
 
 # What libsndfile says of a FLAC whose header states no length; it can then neither seek in it nor read to its end.
 _UNKNOWN_FRAMES = 2**62
+_QUALITY = "HQ"
 
 
 def decode(
@@ -41,6 +42,57 @@ def decode(
     """
     samples, native_rate = read_native(path, start_seconds=start_seconds, seconds=seconds)
     return to_mono(samples, native_rate, sample_rate)
+
+
+STRETCH_SECONDS = 10.0
+"""How much of a long recording is decoded at once, in seconds."""
+
+
+def decode_stretches(path: Path | str, sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Decode a recording to mono a stretch at a time; joined, the stretches are what `decode` gives, bit for bit.
+
+    Args:
+        sample_rate: rate of the result in Hz
+
+    Raises:
+        CorpusError: if the file is missing or cannot be decoded.
+    """
+    with open_sound(path) as file:
+        at_once = round(STRETCH_SECONDS * file.samplerate)
+        resample = Resampler(file.samplerate, sample_rate)
+        while len(samples := file.read(at_once, dtype="float32", always_2d=True)):
+            yield resample(_mono(samples))
+        yield resample.rest()
+
+
+class Resampler:
+    """Resamples stretches of a recording that follow each other, without seams.
+
+    Args:
+        native_rate, sample_rate: from and to, in Hz
+    """
+
+    def __init__(self, native_rate: int, sample_rate: int) -> None:
+        # Of equal rates it would make a copy that differs in its last bits.
+        self._stream = (
+            None
+            if native_rate == sample_rate
+            else soxr.ResampleStream(native_rate, sample_rate, 1, dtype="float32", quality=_QUALITY)
+        )
+
+    def __call__(self, mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Take in (S,) samples and give those that are ready; the filter holds some back."""
+        return mono if self._stream is None else self._resampled(mono, last=False)
+
+    def rest(self) -> npt.NDArray[np.float32]:
+        """Give what is left once all have been taken in."""
+        nothing = np.empty(0, np.float32)
+        return nothing if self._stream is None else self._resampled(nothing, last=True)
+
+    def _resampled(self, mono: npt.NDArray[np.float32], *, last: bool) -> npt.NDArray[np.float32]:
+        assert self._stream is not None
+        resampled: npt.NDArray[np.float32] = self._stream.resample_chunk(mono, last=last)
+        return resampled
 
 
 def read_native(
@@ -76,10 +128,15 @@ def open_sound(path: Path | str) -> Iterator[soundfile.SoundFile]:
 
 def to_mono(samples: npt.NDArray[np.float32], native_rate: int, sample_rate: int) -> npt.NDArray[np.float32]:
     """Average the channels of (S, channels) samples and resample from `native_rate` to `sample_rate`, both in Hz."""
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    mono = _mono(samples)
     if native_rate != sample_rate and mono.size:
-        mono = soxr.resample(mono, native_rate, sample_rate, quality="HQ")
+        mono = soxr.resample(mono, native_rate, sample_rate, quality=_QUALITY)
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def _mono(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    mono: npt.NDArray[np.float32] = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    return mono
 
 
 def _why(path: Path, error: Exception) -> str:

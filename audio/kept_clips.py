@@ -118,13 +118,13 @@ def _limit() -> int:
     return int(stated) * 2**20
 
 
-def state_of(path: Path) -> Hashable | None:
+def state_of(path: Path | str) -> Hashable | None:
     """What changes whenever a file does; None where there is no telling: it is missing, or was changed just now.
 
     A program can set back the time of modification, but not that of the inode's change.
     """
     try:
-        found = path.stat()
+        found = os.stat(path)  # a million of `Path`s take longer than the disk
     except OSError:
         return None
     # A second change within one tick of the file system's clock would go unseen.

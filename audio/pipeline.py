@@ -1,18 +1,22 @@
 """From a manifest to batches of spectrograms, in fairseq2's `DataPipeline`, whose state resumes exactly.
 
 Notable choices: a clip's place in the stream decides its row and its crop, so that the only state is a number and what
-waits in buckets (fairseq2's own `shuffle` and `repeat` lose clips on resuming at the end of an epoch); the stream never
-ends, so that no batch is cut short at the end of an epoch; clips of similar length share a batch; the spectrogram of a
-stretch that is the same every time is kept in memory (`kept_clips`). A file that cannot be read is reported once and
-left out; when no file can be read any more, the stream ends in an error instead of searching for ever.
+waits in buckets (fairseq2's own `shuffle` and `repeat` lose clips on resuming at the end of an epoch). Clips of similar
+length share a batch; they are sorted by what the manifest says of their length and read when a batch is full, so that
+numbers wait in buckets and not spectrograms, and buckets may be many. The stream never ends, so that no batch is cut
+short at the end of an epoch. The spectrogram of a stretch that is the same every time is kept in memory (`kept_clips`).
+A file that cannot be read is reported once and left out; when no file can be read any more, the stream ends in an error
+instead of searching for ever.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +36,14 @@ from .kept_clips import Clip, kept_clips, state_of
 
 log = logging.getLogger("ossicle")
 
-BUCKETS = 12
+PADDING = 0.04
+"""How much of its batches a corpus's lengths may leave empty, where a pass holds enough clips to have it so."""
+
+MOST_BUCKETS = 32
 PREFETCHED_BATCHES = 2
+
+# Edges of buckets are chosen among so many quantiles of the clips' lengths.
+_EDGES = 256
 
 Example = dict[str, Any]
 
@@ -75,23 +85,30 @@ def training_pipeline(
             return generator.permutation(rows)
         return generator.choice(rows, len(rows), p=weights / weights.sum())
 
-    def load(number: int) -> Example | None:
+    def draw(number: int) -> Example:
         appearance = first + number * world_size + rank
         epoch, place = divmod(appearance, len(rows))
         row = int(order(epoch)[place])
         generator = np.random.default_rng((seed, appearance))
         excess = max(0.0, float(reader.seconds[row]) - crop_seconds)
-        example = reader.read(row, excess * generator.random(), comes_again=excess == 0.0)
-        if example is not None:
-            example["draw"] = int(generator.integers(2**63))
-        elif reader.failures_in_a_row > len(rows):
-            raise CorpusError("none of the clips to train on can be read any more; the warnings above say why")
-        return example
+        return {
+            "row": row,
+            "frames": reader.frames(row),
+            "start": excess * generator.random(),
+            "comes_again": excess == 0.0,
+            "draw": int(generator.integers(2**63)),
+        }
 
-    builder = _examples(DataPipeline.count(), load)
-    durations = np.minimum(reader.seconds[rows], crop_seconds)
-    builder.bucket_by_length(_buckets(durations, batch_seconds, front_end), selector="fbank")
-    return builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()
+    def load(drawn: list[Example]) -> SpectrogramBatch | None:
+        batch = reader.batch(drawn)
+        if reader.failures_in_a_row > len(rows):
+            raise CorpusError("none of the clips to train on can be read any more; the warnings above say why")
+        return batch
+
+    builder = DataPipeline.count().map(draw)
+    buckets = _buckets(reader.used_seconds[rows], batch_seconds, front_end.hop_seconds)
+    builder.bucket_by_length(buckets, selector="frames")
+    return _loaded(builder, load)
 
 
 def clip_batches(
@@ -104,16 +121,19 @@ def clip_batches(
 ) -> Iterator[SpectrogramBatch]:
     """One pass over `rows`, shortest clips first; of longer clips the first `crop_seconds` are used."""
     reader = _Reader(manifest, front_end, crop_seconds)
-    order = rows[np.argsort(reader.seconds[rows], kind="stable")]
-    builder = _examples(read_sequence(order.tolist()), reader.read)
-    builder.dynamic_bucket(batch_seconds, lambda example: len(example["fbank"]) * front_end.hop_seconds)
-    yield from builder.prefetch(PREFETCHED_BATCHES).map(_batcher(manifest)).and_return()
+    order = rows[np.argsort(reader.used_seconds[rows], kind="stable")]
+    ends = _ends_of_batches(reader.used_seconds[order], batch_seconds)
+
+    def load(bounds: list[int]) -> SpectrogramBatch | None:
+        return reader.batch([{"row": row} for row in order[slice(*bounds)].tolist()])
+
+    yield from _loaded(read_sequence([list(bounds) for bounds in pairwise([0, *ends])]), load)
 
 
-def _examples(builder: DataPipelineBuilder, load: Callable[[Any], Example | None]) -> DataPipelineBuilder:
+def _loaded(builder: DataPipelineBuilder, load: Callable[[Any], SpectrogramBatch | None]) -> DataPipeline:
     # One call at a time: fairseq2 0.8.1 loses its place on resuming a parallel `map`. Prefetching runs beside the model
     # all the same, and the native transform spreads a clip's frames over threads.
-    return builder.map(load).filter(lambda example: example is not None)
+    return builder.map(load).filter(lambda batch: batch is not None).prefetch(PREFETCHED_BATCHES).and_return()
 
 
 class _Reader:
@@ -121,29 +141,49 @@ class _Reader:
 
     def __init__(self, manifest: Manifest, front_end: FrontEnd, crop_seconds: float) -> None:
         self.seconds = manifest.seconds
+        # A file may have grown since its header was read, but no bucket is wider than the manifest's longest clip.
+        self.used_seconds = np.minimum(np.where(self.seconds > 0, self.seconds, crop_seconds), crop_seconds)
         self.failures_in_a_row = 0
         self._manifest = manifest
         self._front_end = front_end
         self._transform = front_end.transform
         # As they are now: whatever is set on the front end later does not reach the transform.
         self._frames_key = front_end.frames_key
-        self._crop_seconds = crop_seconds
         self._kept = kept_clips()
         self._stream = self._kept.begin()
         self._reported: set[int] = set()
         self._lock = threading.Lock()
 
-    def read(self, row: int, start_seconds: float = 0.0, *, comes_again: bool = True) -> Example | None:
-        """Give a stretch of a clip; None where it cannot be read.
+    def frames(self, row: int) -> int:
+        """How many frames are read of a clip, to within a rounding."""
+        return math.ceil(float(self.used_seconds[row]) / self._front_end.hop_seconds)
 
-        What waits in buckets is part of every checkpoint: an example holds no more than its batch needs.
+    def batch(self, wanted: Sequence[Example]) -> SpectrogramBatch | None:
+        """Read stretches of clips into a batch without those that cannot be read; None where that leaves none.
 
         Args:
-            comes_again: whether the stretch is the same whenever this clip is read
+            wanted: each with its `row`; for training also its `start` in seconds, whether the same stretch
+                `comes_again` whenever this clip is read, and its `draw`
         """
+        found = [
+            (item, self._read(item["row"], item.get("start", 0.0), item.get("comes_again", True))) for item in wanted
+        ]
+        read = [(item, clip) for item, clip in found if clip is not None]
+        if not read:
+            return None
+        rows = [item["row"] for item, _ in read]
+        return SpectrogramBatch(
+            frames=nn.utils.rnn.pad_sequence([clip.fbank for _, clip in read], batch_first=True),
+            lengths=torch.tensor([len(clip.fbank) for _, clip in read]),
+            samples=torch.tensor([clip.samples for _, clip in read]),
+            clips=torch.tensor(rows),
+            labels=_labels(self._manifest, rows),
+            draws=torch.tensor([item["draw"] for item, _ in read]) if "draw" in wanted[0] else None,
+        )
+
+    def _read(self, row: int, start_seconds: float, comes_again: bool) -> Clip | None:
         path = self._manifest.path(row)
-        # A file may have grown since its header was read, but no bucket is wider than the manifest's longest clip.
-        seconds = min(self._crop_seconds, float(self.seconds[row]) or self._crop_seconds)
+        seconds = float(self.used_seconds[row])
         key = self._key(path, start_seconds, seconds) if comes_again else None
         clip = None if key is None else self._kept.get(key, self._stream)
         if clip is None:
@@ -155,7 +195,7 @@ class _Reader:
             if key is not None:
                 self._kept.put(key, clip, self._stream)
         self.failures_in_a_row = 0
-        return {"fbank": clip.fbank, "samples": clip.samples, "row": row}
+        return clip
 
     def _key(self, path: Path, start_seconds: float, seconds: float) -> Hashable | None:
         """All that decides the frames of a stretch, as the file is before it is read; None where that is unknown."""
@@ -178,21 +218,6 @@ class _Reader:
             log.warning("left out: %s", error)
 
 
-def _batcher(manifest: Manifest) -> Callable[[list[Example]], SpectrogramBatch]:
-    def batch(examples: list[Example]) -> SpectrogramBatch:
-        rows = [example["row"] for example in examples]
-        return SpectrogramBatch(
-            frames=nn.utils.rnn.pad_sequence([example["fbank"] for example in examples], batch_first=True),
-            lengths=torch.tensor([len(example["fbank"]) for example in examples]),
-            samples=torch.tensor([example["samples"] for example in examples]),
-            clips=torch.tensor(rows),
-            labels=_labels(manifest, rows),
-            draws=torch.tensor([example["draw"] for example in examples]) if "draw" in examples[0] else None,
-        )
-
-    return batch
-
-
 def _labels(manifest: Manifest, rows: list[int]) -> Tensor | None:
     """(B,) int64 with -1 for clips without a label, or (B, classes) float32 where clips carry several."""
     if not manifest.label_names:
@@ -205,13 +230,58 @@ def _labels(manifest: Manifest, rows: list[int]) -> Tensor | None:
     return labels
 
 
-def _buckets(seconds: npt.NDArray[np.float64], batch_seconds: float, front_end: FrontEnd) -> list[tuple[int, int]]:
-    """(clips, longest clip in frames) of each bucket; the edges are quantiles of the clips' durations.
+def _buckets(seconds: npt.NDArray[np.float64], batch_seconds: float, hop_seconds: float) -> list[tuple[int, int]]:
+    """(clips, longest clip in frames) of each bucket: as few as leave no more than `PADDING` of their batches empty.
 
-    There are no more buckets than one pass fills, or a batch would hold the same few clips again and again.
+    Each holds a batch or more of every pass, or batches would hold the same few clips again and again.
+
+    Args:
+        seconds: (clips,) how much of each clip is used
     """
-    buckets = min(BUCKETS, max(1, int(seconds.sum() / batch_seconds)))
+    edges = _edges(seconds, batch_seconds)
     # A frame more than the header promises is in reach of rounding in the resampler.
-    frames = np.ceil(np.quantile(seconds, np.linspace(0, 1, buckets + 1)[1:]) / front_end.hop_seconds).astype(int) + 2
-    budget = batch_seconds / front_end.hop_seconds
-    return [(max(1, int(budget / edge)), int(edge)) for edge in np.unique(frames)]
+    frames = np.ceil(edges / hop_seconds).astype(int) + 2
+    return [(max(1, int(batch_seconds / hop_seconds / edge)), int(edge)) for edge in np.unique(frames)]
+
+
+def _edges(seconds: npt.NDArray[np.float64], batch_seconds: float) -> npt.NDArray[np.float64]:
+    """The longest clip of each bucket, such that so many buckets pad least.
+
+    Found exactly among quantiles: the best edges for one bucket more extend the best ones for those before.
+    """
+    ascending = np.sort(seconds)
+    edges = np.unique(np.quantile(ascending, np.linspace(0, 1, _EDGES + 1)[1:], method="higher"))
+    held = np.searchsorted(ascending, edges, side="right")
+    # Row i, column j: what a bucket takes from behind edge i - 1 up to edge j, padded to edge j.
+    padded = (held[None, :] - np.append(0, held[:-1])[:, None]) * edges[None, :]
+    allowed = (np.arange(len(edges))[:, None] <= np.arange(len(edges))[None, :]) & (padded >= batch_seconds)
+    padded = np.where(allowed, padded, np.inf)
+    least = np.where(padded[0] >= batch_seconds, padded[0], np.inf)  # up to each edge, with one bucket
+    least[-1] = held[-1] * edges[-1]
+    before: list[npt.NDArray[np.int64]] = []
+    while len(before) + 1 < MOST_BUCKETS and 1 - ascending.sum() / least[-1] > PADDING:
+        total = np.append(np.inf, least[:-1])[:, None] + padded
+        if total[:, -1].min() >= least[-1]:
+            break
+        before.append(total.argmin(0) - 1)
+        least = total.min(0)
+    chosen = [len(edges) - 1]
+    for extended in reversed(before):
+        chosen.append(int(extended[chosen[-1]]))
+    return edges[chosen[::-1]]
+
+
+def _ends_of_batches(ascending: npt.NDArray[np.float64], batch_seconds: float) -> list[int]:
+    """Cut clips, shortest first, into batches: where each ends.
+
+    A batch holds one clip at least, no more than `batch_seconds` with its padding, and no more padding than `PADDING`.
+    """
+    ends: list[int] = []
+    start, held = 0, 0.0
+    for place, longest in enumerate(ascending.tolist()):
+        padded = (place + 1 - start) * longest
+        if place > start and (padded > batch_seconds or held + longest < (1 - PADDING) * padded):
+            ends.append(place)
+            start, held = place, 0.0
+        held += longest
+    return [*ends, len(ascending)] if len(ascending) else []

@@ -130,7 +130,7 @@ def survey(
         declared_seconds: (clips,) how long each recording should be; NaN where that is unknown
     """
     declared = np.full(len(manifest), np.nan) if declared_seconds is None else declared_seconds
-    good: list[int] = []
+    good = np.zeros(len(manifest), dtype=np.bool_)
     bad: list[BadFile] = []
     seconds = dict.fromkeys(SPLITS, 0.0)
 
@@ -141,7 +141,7 @@ def survey(
         if finding.fault is not None:
             bad.append(finding.fault)
         else:
-            good.append(row)
+            good[row] = True
             seconds[str(manifest.splits[row])] += finding.seconds
             if on_clip is not None and finding.waveform is not None:
                 on_clip(row, finding.waveform)
@@ -151,7 +151,7 @@ def survey(
         if progress is not None:
             progress(row + 1, len(manifest))
     hours = {split: total / 3600 for split, total in seconds.items() if total}
-    return Survey(len(manifest), np.array(good, dtype=np.int64), bad, hours)
+    return Survey(len(manifest), np.flatnonzero(good).astype(np.int64), bad, hours)
 
 
 def _in_order(examine: Callable[[int], _Finding], rows: int) -> Iterator[_Finding]:

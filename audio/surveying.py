@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,12 +68,12 @@ def run_survey(run: StageRun) -> None:
     manifest = run.manifest()
     corpus = run.corpora.corpus(settings["corpus"])
     front_end = build(settings["front_end"], FrontEnd, seed=run.stage.seed)
-    measured = set(manifest.rows_in(*settings["statistics_of"]).tolist())
+    measured = np.isin(manifest.splits, settings["statistics_of"])
     statistics = FrameStatistics()
     transform = front_end.transform
 
     def measure(row: int, waveform: npt.NDArray[np.float32]) -> None:
-        if row in measured:
+        if measured[row]:
             statistics.add(front_end.spectrogram(torch.from_numpy(waveform), transform=transform))
 
     rules = SurveyRules(max_bad_share=settings["max_bad_share"])
@@ -102,7 +101,7 @@ def run_survey(run: StageRun) -> None:
     np.save(run.folder / GOOD_ROWS, found.good)
     summary = {
         **run.stage.labels,
-        "clips": dict(Counter(manifest.splits[found.good].tolist())),
+        "clips": {split: int((manifest.splits[found.good] == split).sum()) for split in found.hours},
         "hours": found.hours,
         "bad": dict(found.counts),
         "fingerprint": run.corpora.fingerprint(settings["corpus"]),

@@ -1,16 +1,18 @@
 """What a corpus is: a manifest of clips, their labels and splits; no audio is held in memory.
 
-Importable without torch, so that `ossicle check` can read a corpus at once.
+Notable choices: a manifest is columns and holds no Python object per clip, since a corpus may have millions; the text
+of a path takes its own length, not that of the longest. Importable without torch, so that `ossicle check` can read a
+corpus at once.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -21,33 +23,117 @@ TRAIN, VALID, TEST, UNLABELLED = "train", "valid", "test", "unlabelled"
 SPLITS = (TRAIN, VALID, TEST, UNLABELLED)
 
 
+Text: TypeAlias = np.ndarray[Any, Any]
+"""A column of text, each value with a length of its own (`numpy.dtypes.StringDType`)."""
+
+_ROWS_AT_ONCE = 2**14
+_LINE = "%s\x1f%d\x1f%d\x1f%s\x1f%s\x1f%d\x1e"
+
+
+def text_column(values: Iterable[str]) -> Text:
+    """A column of text from its values."""
+    column: Text = np.array(list(values), dtype=np.dtypes.StringDType())
+    return column
+
+
+class Labels(Sequence[tuple[int, ...]]):
+    """The label ids of each of many clips, as two columns.
+
+    Args:
+        ids: of all clips, one clip after the other
+        ends: (clips,) where each clip's ids end
+    """
+
+    def __init__(self, ids: npt.NDArray[np.int32], ends: npt.NDArray[np.int64]) -> None:
+        self._ids = ids
+        self._ends = ends
+
+    @classmethod
+    def of(cls, labels: Iterable[Sequence[int]]) -> Labels:
+        """The labels of clips that are given one by one."""
+        if isinstance(labels, Labels):
+            return labels
+        clips = labels if isinstance(labels, Sequence) else list(labels)
+        ends = np.cumsum(np.fromiter(map(len, clips), dtype=np.int64, count=len(clips)))
+        ids = np.fromiter((number for clip in clips for number in clip), dtype=np.int32, count=int(ends[-1:].sum()))
+        return cls(ids, ends)
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(clips,) how many labels each clip has."""
+        return np.diff(self._ends, prepend=0)
+
+    def truth(self, rows: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.bool_]:
+        """(rows, classes) which of the classes the clips of some rows carry."""
+        taken = self.take(rows)
+        truth = np.zeros((len(rows), classes), dtype=np.bool_)
+        truth[np.repeat(np.arange(len(rows)), taken.counts), taken._ids] = True
+        return truth
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Labels:
+        """The labels of the clips numbered `rows`, in that order."""
+        counts = self.counts[rows]
+        ends = np.cumsum(counts)
+        # Of the clip's place among the taken ids: how far its ids lie away from there.
+        shifts = self._ends[rows] - ends
+        return Labels(self._ids[np.arange(int(counts.sum())) + np.repeat(shifts, counts)], ends)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, clip: int) -> tuple[int, ...]: ...
+    @overload
+    def __getitem__(self, clip: slice) -> Labels: ...
+    def __getitem__(self, clip: int | slice) -> tuple[int, ...] | Labels:
+        if isinstance(clip, slice):
+            return self.take(np.arange(len(self))[clip])
+        place = range(len(self))[clip]
+        start = int(self._ends[place - 1]) if place else 0
+        return tuple(self._ids[start : int(self._ends[place])].tolist())
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        start = 0
+        for end in self._ends.tolist():
+            yield tuple(self._ids[start:end].tolist())
+            start = end
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The clips of a corpus as columns of equal length.
 
     Attributes:
         root: folder that the paths are relative to
-        paths: (clips,) str, with forward slashes
+        paths: (clips,) text, with forward slashes; may be given as any array of text
         frames: (clips,) int64, samples per channel as the file's header states them; 0 where it cannot be read
         sample_rates: (clips,) int32 in Hz; 0 where the file cannot be read
         splits: (clips,) one of `SPLITS`
-        labels: for each clip the ids of its labels (one for single-label corpora, none for unlabelled clips)
+        labels: for each clip the ids of its labels (one for single-label corpora, none for unlabelled clips); may be
+            given as any sequence of tuples
         label_names: the name of each label id
         multi_label: whether a clip can carry several labels
         folds: (clips,) int32; -1 where the corpus has no folds
     """
 
     root: Path
-    paths: npt.NDArray[np.str_]
+    paths: Text
     frames: npt.NDArray[np.int64]
     sample_rates: npt.NDArray[np.int32]
     splits: npt.NDArray[np.str_]
-    labels: Sequence[tuple[int, ...]]
+    labels: Labels
     label_names: tuple[str, ...] = ()
     multi_label: bool = False
     folds: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", np.asarray(self.paths, dtype=np.dtypes.StringDType()))
+        object.__setattr__(self, "labels", Labels.of(self.labels))
         if not self.folds.size and len(self.paths):
             object.__setattr__(self, "folds", np.full(len(self.paths), -1, np.int32))
         lengths = {
@@ -85,7 +171,7 @@ class Manifest:
             frames=self.frames[rows],
             sample_rates=self.sample_rates[rows],
             splits=self.splits[rows],
-            labels=[self.labels[row] for row in rows],
+            labels=self.labels.take(rows),
             folds=self.folds[rows],
         )
 
@@ -93,10 +179,16 @@ class Manifest:
         """SHA-256 over every column and the label names; the root folder does not enter."""
         digest = hashlib.sha256()
         digest.update("\x1f".join(self.label_names).encode() + bytes([self.multi_label]))
-        for path, frames, rate, split, labels, fold in zip(
-            self.paths, self.frames, self.sample_rates, self.splits, self.labels, self.folds, strict=True
-        ):
-            digest.update(f"{path}\x1f{frames}\x1f{rate}\x1f{split}\x1f{labels}\x1f{fold}\x1e".encode())
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            columns = (self.paths, self.frames, self.sample_rates, self.splits)
+            clips = zip(
+                *(column[rows].tolist() for column in columns),
+                self.labels[rows],
+                self.folds[rows].tolist(),
+                strict=True,
+            )
+            digest.update("".join(_LINE % clip for clip in clips).encode())
         return digest.hexdigest()
 
 

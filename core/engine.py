@@ -58,6 +58,7 @@ from .distributed import from_all_ranks, from_first_rank
 from .errors import Interrupted, PluginError
 from .experiment import TrainingConfig
 from .interfaces import FrontEnd, Objective, ObjectiveOutput
+from .layers import checkpoint_gradients, compile_layers
 from .parallel import SpreadObjective, training_gangs
 
 StepListener = Callable[[int, Mapping[str, Any]], None]
@@ -141,6 +142,10 @@ def train(
         if newest is None:
             _prepare(objective, first_batches(), seed)
         _delete_irregular(checkpoints, settings)
+        if settings.gradient_checkpointing:
+            checkpoint_gradients(objective)
+        if settings.compile:
+            compile_layers(objective)
         spread = SpreadObjective(objective, gangs)
         unit = _ObjectiveUnit(spread.model, objective, front_end)
         publisher = _Publisher(unit, settings.steps, display, on_publish)

@@ -110,7 +110,7 @@ def folds_of(manifest: Manifest) -> list[int]:
     """The folds to cross-validate over, ascending; none where the corpus has a `test` split or no folds."""
     if len(manifest.rows_in("test")):
         return []
-    return sorted({int(fold) for fold in manifest.folds[manifest.rows_in("train", "valid")] if fold >= 0})
+    return sorted(fold for fold in set(manifest.folds[manifest.rows_in("train", "valid")].tolist()) if fold >= 0)
 
 
 class TaskConfig(Config):
@@ -139,14 +139,14 @@ class TaskConfig(Config):
         return [
             f"the corpus has no labelled clip in its split `{split}`"
             for split in ("train", "valid", "test")
-            if not any(manifest.labels[row] for row in manifest.rows_in(split))
+            if not manifest.labels.counts[manifest.rows_in(split)].any()
         ]
 
 
 def _fold_problems(manifest: Manifest, folds: list[int]) -> list[str]:
     if len(folds) < 3:
         return [f"the corpus has {len(folds)} folds and no split `test`. {FOLDS_NEEDED}"]
-    labelled = {int(fold) for fold, labels in zip(manifest.folds, manifest.labels, strict=True) if labels}
+    labelled = set(manifest.folds[manifest.labels.counts > 0].tolist())
     return [f"the corpus has no labelled clip in its fold {fold}" for fold in folds if fold not in labelled]
 
 

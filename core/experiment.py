@@ -52,7 +52,9 @@ def naming_a_folder(name: str) -> str:
 class TrainingConfig(Config):
     """How one stage of training runs, whatever it trains."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"log_every", "checkpoint_every", "threads", "parallel"})
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"log_every", "checkpoint_every", "threads", "parallel", "compile", "gradient_checkpointing"}
+    )
 
     steps: int = Field(gt=0)
     """Updates of the weights."""
@@ -84,6 +86,13 @@ class TrainingConfig(Config):
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """What several processes share out: clips alone (`ddp`), or also weights and what the optimiser keeps of them
     (`fsdp`: FSDP2, for models that fill a device). It does not decide the result, nor does one process heed it."""
+
+    compile: bool = False
+    """Whether torch compiles the layers: it takes a minute or more at the start, and pays in long trainings on an
+    accelerator."""
+    gradient_checkpointing: bool = False
+    """Whether each layer is computed anew for the backward pass, instead of keeping what it needs there: about a third
+    more time, and far less memory."""
 
     def cut_short(self, *, steps: int, clips: int) -> Self:
         """The same training for a few steps, each of a few clips of the greatest length, to try it out."""

@@ -15,10 +15,10 @@ from typing import Any, TypeVar, get_args
 
 from .config import Config
 
-C = TypeVar("C", bound=type[Config])
+C = TypeVar("C", bound=Config)
 
 
-def documented(config: C) -> C:
+def documented(config: type[C]) -> type[C]:
     """Describe every field of a configuration by the docstring under it, in those that it holds as well.
 
     A description that the field states itself is left alone; where the source code cannot be read there is none.

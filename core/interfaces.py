@@ -38,6 +38,19 @@ def building_with(seed: int) -> Iterator[None]:
         _building.seed = previous
 
 
+class LayeredModule(nn.Module):
+    """A module with layers of one shape, called one after the other, as encoders and objectives are made of.
+
+    Training may compile each of them (`compile`), or compute it anew for the backward pass
+    (`gradient_checkpointing`): a layer's `forward` must do the same when it is called again, and change nothing.
+
+    Attributes:
+        layers: the layers
+    """
+
+    layers: nn.ModuleList
+
+
 class FrontEnd(nn.Module, ABC):
     """From waveforms to patches of a normalised spectrogram.
 
@@ -378,6 +391,7 @@ __all__ = [
     "FrontEnd",
     "Grid",
     "Head",
+    "LayeredModule",
     "Masking",
     "Objective",
     "ObjectiveOutput",

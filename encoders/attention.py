@@ -40,7 +40,9 @@ def attend(
         dropout: of the attention's weights
     """
     if torch.is_grad_enabled() and on_cpu(query) and (bias is not None or dropout):
-        attended: Tensor = _Attention.apply(query, key, value, padding, bias, gate, dropout)  # type: ignore[no-untyped-call]
+        # The backward pass knows nothing of autocast, and must find what the forward pass did.
+        with torch.autocast("cpu", enabled=False):
+            attended: Tensor = _Attention.apply(query, key, value, padding, bias, gate, dropout)  # type: ignore[no-untyped-call]
         return attended
     mask = _mask(padding, bias, gate).to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
@@ -124,6 +126,7 @@ def _of(tensor: Tensor | None, clips: slice) -> Tensor | None:
 def _weights(query: Tensor, key: Tensor, padding: Tensor, bias: Tensor | None, gate: Tensor | None) -> Tensor:
     """(B, H, N, M), each row of sum 1."""
     clips, heads, queries, size = query.shape
-    mask = _mask(padding, bias, gate).expand(clips, heads, queries, -1)
+    mask = _mask(padding, bias, gate).to(query.dtype).expand(clips, heads, queries, -1)
     logits = torch.baddbmm(mask.flatten(0, 1), query.flatten(0, 1), key.flatten(0, 1).mT, alpha=size**-0.5)
-    return logits.softmax(-1).unflatten(0, (clips, heads))
+    weights = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    return weights.to(query.dtype).unflatten(0, (clips, heads))

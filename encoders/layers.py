@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..core.interfaces import LayeredModule
 from .attention import attend
 from .dropout import Dropout
 from .positions import BiasGate, RelativeBias
@@ -128,7 +129,7 @@ class TransformerLayer(nn.Module):
         return torch.add(branch, sequence, alpha=self.residual_scale)
 
 
-class LayerStack(nn.Module):
+class LayerStack(LayeredModule):
     """BEATs layers with one table of relative biases for all of them.
 
     Post-norm stacks normalise before the first layer, pre-norm stacks after the last (released code).

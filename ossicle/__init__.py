@@ -50,6 +50,7 @@ _PUBLIC = {
     "Encoder": "core.interfaces",
     "FrontEnd": "core.interfaces",
     "Head": "core.interfaces",
+    "LayeredModule": "core.interfaces",
     "Masking": "core.interfaces",
     "Objective": "core.interfaces",
     "ObjectiveOutput": "core.interfaces",

@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_results(add)
     _add_new(add)
     _add_tokens(add)
+    _add_bench(add)
     command = add("ensemble", "average what several runs predict for the same clips, and score the mean")
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run; two or more")
     command.add_argument("--task", help="the task to look at (default: all that the runs share)")
@@ -121,6 +122,18 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("part", type=Path, help="an artifact, a run's folder or a released checkpoint")
         command.add_argument("audio", nargs="+", type=Path, help="audio files, or folders of them")
         command.add_argument("--out", type=Path, default=Path(made), help=f".npz or .parquet (default: {made})")
+        command.add_argument(
+            "--window-seconds",
+            type=float,
+            default=30.0,
+            help="longer recordings are taken in windows of this length; inf takes all whole (default: 30)",
+        )
+        command.add_argument(
+            "--overlap-seconds",
+            type=float,
+            default=4.0,
+            help="what neighbouring windows share; half of it is context on either side (default: 4)",
+        )
         command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that it needs")
     command = add("import", "make an artifact of a released checkpoint of BEATs, OpenBEATs or ESPnet")
     command.add_argument("file", type=Path, help="the checkpoint")
@@ -194,6 +207,22 @@ def _add_tokens(add: Adder) -> None:
         "--out", type=Path, default=Path(made), help=f"page; its figures lie beside it (default: {made})"
     )
     command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that is needed")
+
+
+def _add_bench(add: Adder) -> None:
+    command = add("bench", "measure how fast every part of the way is, beside other implementations of BEATs")
+    command.add_argument("--quick", action="store_true", help="the two-minute version")
+    command.add_argument("--only", nargs="+", default=[], metavar="WORK", help="such as encoder or pretrain")
+    command.add_argument(
+        "--peer",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="the released implementation (a folder with BEATs.py), or a folder to import openbeats, espnet, avex or "
+        "speechbrain from",
+    )
+    command.add_argument("--out", type=Path, help="Markdown file to write, with JSON beside it")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -392,13 +421,13 @@ def _new(options: argparse.Namespace) -> int:
 def _embed(options: argparse.Namespace) -> int:
     from .exporting import embed_files
 
-    return _exported(embed_files(options.part, options.audio, options.out, plugins=options.plugin), options.out)
+    return _exported(embed_files, options)
 
 
 def _tokenize(options: argparse.Namespace) -> int:
     from .exporting import tokenize_files
 
-    return _exported(tokenize_files(options.part, options.audio, options.out, plugins=options.plugin), options.out)
+    return _exported(tokenize_files, options)
 
 
 def _tokens(options: argparse.Namespace) -> int:
@@ -417,6 +446,26 @@ def _tokens(options: argparse.Namespace) -> int:
         figures = write_token_cards(found, options.out)
     print_cards(found, console)
     print(f"{options.out}, {figures}")
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .benchmarks.running import bench
+
+    quick = ["--quick"] if options.quick else []
+    only = ["--only", *options.only] if options.only else []
+    peers = [word for peer in options.peer for word in ("--peer", peer.name)]
+    bench(
+        # In a log there is room for every column.
+        Console(width=None if sys.stdout.isatty() else 120),
+        quick=options.quick,
+        only=options.only,
+        peers=options.peer,
+        out=options.out,
+        command=" ".join(["ossicle bench", *quick, *only, *peers]),
+    )
     return 0
 
 
@@ -439,8 +488,16 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _exported(files: int, out: Path) -> int:
-    print(f"{files} files -> {out}")
+def _exported(export: Callable[..., int], options: argparse.Namespace) -> int:
+    files = export(
+        options.part,
+        options.audio,
+        options.out,
+        plugins=options.plugin,
+        window_seconds=options.window_seconds,
+        overlap_seconds=options.overlap_seconds,
+    )
+    print(f"{files} files -> {options.out}")
     return 0
 
 

@@ -13,13 +13,14 @@ from pydantic.fields import FieldInfo
 
 from .core.catalog import Part
 from .core.config import ChoiceOf, Config
+from .core.field_docs import configs_in, documented
 
 
 def explain(part: Part) -> str:
     """The part's origin, its documentation, and each field with its type, default and documentation."""
-    documented = part.target if isinstance(part.target, type) and part.target.__doc__ else part.config
-    lines = [f"{part.kind} {part.name}   ({part.origin.describe()})", "", inspect.getdoc(documented) or "", ""]
-    lines += _fields(part.config, "  ") or ["  (nothing to set)"]
+    owner = part.target if isinstance(part.target, type) and part.target.__doc__ else part.config
+    lines = [f"{part.kind} {part.name}   ({part.origin.describe()})", "", inspect.getdoc(owner) or "", ""]
+    lines += _fields(documented(part.config), "  ") or ["  (nothing to set)"]
     return "\n".join(lines).rstrip()
 
 
@@ -27,7 +28,7 @@ def _fields(config: type[Config], indent: str) -> list[str]:
     """Every field of a configuration, and further in those of the configurations inside it."""
     lines = []
     for name, field in config.model_fields.items():
-        within = _configs(field.annotation)
+        within = configs_in(field.annotation)
         # The fields below give the defaults of what is inside.
         default = _default(field) if not within or field.is_required() else ""
         lines.append(f"{indent}{name}: {_type(field)}{default}")
@@ -69,13 +70,6 @@ def _words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     if origin is dict or (isinstance(annotation, type) and issubclass(annotation, Config)):
         return "mapping"
     return _WORDS.get(annotation, inspect.formatannotation(annotation))
-
-
-def _configs(annotation: Any) -> list[type[Config]]:
-    """The configurations that an annotation names, inside lists and alternatives too."""
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return [annotation]
-    return [config for argument in get_args(annotation) for config in _configs(argument)]
 
 
 def _default(field: FieldInfo) -> str:

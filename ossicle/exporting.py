@@ -8,23 +8,39 @@ a list of them as its token. An `.npz` holds the same columns as arrays that are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .audio.corpora.folder import SUFFIXES
-from .audio.decode import decode
+from .audio.decode import decode_stretches
+from .audio.windows import OVERLAP_SECONDS, WINDOW_SECONDS
 from .core.errors import OssicleError
 from .inference import LoadedPart, load
+from .spooling import Columns, SpooledColumns, new_npz, npy_member
 
-Columns = Mapping[str, npt.NDArray[Any]]
+_OfFile = Callable[[LoadedPart, Path, SpooledColumns], Columns]
+"""Appends what is said of a file's columns or patches, and returns what is said of the whole, if anything."""
 
 
-def embed_files(part: Path, audio: Sequence[Path], out: Path, *, plugins: Sequence[Path] = ()) -> int:
+def embed_files(
+    part: Path,
+    audio: Sequence[Path],
+    out: Path,
+    *,
+    plugins: Sequence[Path] = (),
+    window_seconds: float = WINDOW_SECONDS,
+    overlap_seconds: float = OVERLAP_SECONDS,
+) -> int:
     """Write a vector per clip and one per time column, with its start and end in seconds.
+
+    Args:
+        window_seconds, overlap_seconds: as in `LoadedPart.embed`
 
     Returns:
         The number of files.
@@ -33,67 +49,94 @@ def embed_files(part: Path, audio: Sequence[Path], out: Path, *, plugins: Sequen
         OssicleError: if there is no audio, or `out` has another ending than `.npz` or `.parquet`
     """
 
-    def of_clip(model: LoadedPart, waveform: npt.NDArray[np.float32]) -> tuple[Columns, Columns]:
-        rate = model.front_end.sample_rate
-        found = model.embed(waveform, sample_rate=rate)
-        times = found.times.numpy()
-        clip = {"embedding": found.clip.numpy(), "start": np.zeros(1), "end": np.array([len(waveform) / rate])}
-        return clip, {"embedding": found.frames[0].numpy(), "start": times[:, 0], "end": times[:, 1]}
+    def of_file(model: LoadedPart, path: Path, rows: SpooledColumns) -> Columns:
+        length = _Length()
+        stretches = length.of(decode_stretches(path, model.front_end.sample_rate))
+        total, patches = np.zeros(()), 0
+        for found in model.embed_stream(stretches, window_seconds=window_seconds, overlap_seconds=overlap_seconds):
+            weight = int(found.valid.sum())
+            total, patches = total + weight * found.clip.double().numpy(), patches + weight
+            times = found.times.numpy()
+            rows.append({"embedding": found.frames[0].numpy(), "start": times[:, 0], "end": times[:, 1]})
+        end = np.array([length.samples / model.front_end.sample_rate])
+        return {"embedding": (total / patches).astype(np.float32), "start": np.zeros(1), "end": end}
 
-    return _export(part, audio, out, plugins, of_clip)
-
-
-def tokenize_files(part: Path, audio: Sequence[Path], out: Path, *, plugins: Sequence[Path] = ()) -> int:
-    """Write the token of every patch, or a list of them, with its start and end in seconds and its edges in Hz.
-
-    Returns and raises as `embed_files`.
-    """
-
-    def of_clip(model: LoadedPart, waveform: npt.NDArray[np.float32]) -> tuple[Columns, Columns]:
-        found = model.tokenize(waveform, sample_rate=model.front_end.sample_rate)
-        times, bands = found.times.numpy(), found.bands.numpy()
-        columns = {
-            "token": found.ids[0].numpy(),
-            "start": times[:, 0].repeat(len(bands)),
-            "end": times[:, 1].repeat(len(bands)),
-            "low_hz": np.tile(bands[:, 0], len(times)),
-            "high_hz": np.tile(bands[:, 1], len(times)),
-        }
-        return {}, columns
-
-    return _export(part, audio, out, plugins, of_clip)
+    return _export(part, audio, out, plugins, of_file)
 
 
-def _export(
+def tokenize_files(
     part: Path,
     audio: Sequence[Path],
     out: Path,
-    plugins: Sequence[Path],
-    of_clip: Callable[[LoadedPart, npt.NDArray[np.float32]], tuple[Columns, Columns]],
+    *,
+    plugins: Sequence[Path] = (),
+    window_seconds: float = WINDOW_SECONDS,
+    overlap_seconds: float = OVERLAP_SECONDS,
 ) -> int:
+    """Write the token of every patch, or a list of them, with its start and end in seconds and its edges in Hz.
+
+    Takes, returns and raises as `embed_files`.
+    """
+
+    def of_file(model: LoadedPart, path: Path, rows: SpooledColumns) -> Columns:
+        stretches = decode_stretches(path, model.front_end.sample_rate)
+        for found in model.tokenize_stream(stretches, window_seconds=window_seconds, overlap_seconds=overlap_seconds):
+            times, bands = found.times.numpy(), found.bands.numpy()
+            columns = {
+                "token": found.ids[0].numpy(),
+                "start": times[:, 0].repeat(len(bands)),
+                "end": times[:, 1].repeat(len(bands)),
+                "low_hz": np.tile(bands[:, 0], len(times)),
+                "high_hz": np.tile(bands[:, 1], len(times)),
+            }
+            rows.append(columns)
+        return {}
+
+    return _export(part, audio, out, plugins, of_file)
+
+
+class _Length:
+    """Counts the samples of a recording that pass by."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+
+    def of(self, stretches: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
+        for stretch in stretches:
+            self.samples += len(stretch)
+            yield stretch
+
+
+def _export(part: Path, audio: Sequence[Path], out: Path, plugins: Sequence[Path], of_file: _OfFile) -> int:
     if out.suffix not in (".npz", ".parquet"):
         raise OssicleError(f"--out must end in .npz or .parquet, but is {out}")
     paths = list(_audio_files(audio))
     model = load(part, plugins=plugins)
-    found = [of_clip(model, decode(path, model.front_end.sample_rate)) for path in paths]
-    files = np.array([str(path) for path in paths])
-    clips, rows = (_joined([columns[which] for columns in found]) for which in (0, 1))
-    counts = [len(columns["start"]) for _, columns in found]
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".npz":
-        arrays = {f"clip_{name}": values for name, values in clips.items()} | dict(rows)
-        np.savez_compressed(out, allow_pickle=False, files=files, offsets=np.cumsum([0, *counts]), **arrays)
-    else:
-        _write_parquet(out, files, counts, clips, rows)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        clips, rows = SpooledColumns(Path(folder), "clip"), SpooledColumns(Path(folder), "frame")
+        offsets = [0]
+        for path in paths:
+            clips.append(of_file(model, path, rows))
+            offsets.append(rows.rows)
+        write = _write_npz if out.suffix == ".npz" else _write_parquet
+        write(out, np.array([str(path) for path in paths]), np.array(offsets), clips, rows)
     return len(paths)
 
 
-def _joined(columns: Sequence[Columns]) -> Columns:
-    return {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+def _write_npz(
+    out: Path, files: npt.NDArray[np.str_], offsets: npt.NDArray[np.int64], clips: SpooledColumns, rows: SpooledColumns
+) -> None:
+    with new_npz(out) as archive:
+        for name, values in (("files", files), ("offsets", offsets)):
+            with npy_member(archive, name) as member:
+                np.lib.format.write_array(member, values, allow_pickle=False)
+        clips.write_npy(archive, "clip_")
+        rows.write_npy(archive)
 
 
 def _write_parquet(
-    out: Path, files: npt.NDArray[np.str_], counts: Sequence[int], clips: Columns, rows: Columns
+    out: Path, files: npt.NDArray[np.str_], offsets: npt.NDArray[np.int64], clips: SpooledColumns, rows: SpooledColumns
 ) -> None:
     import pyarrow
     import pyarrow.parquet
@@ -102,12 +145,20 @@ def _write_parquet(
         flat = pyarrow.array(values.ravel())
         return pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1]) if values.ndim > 1 else flat
 
-    def table(files: npt.NDArray[np.str_], scope: str, columns: Columns) -> Any:
-        scopes = {"scope": [scope] * len(files)} if clips else {}
-        return pyarrow.table({"file": files} | scopes | {name: column(values) for name, values in columns.items()})
+    def tables(spooled: SpooledColumns, scope: str, starts: npt.NDArray[np.int64]) -> Iterator[Any]:
+        for first, columns in spooled.chunks():
+            length = len(next(iter(columns.values())))
+            of_file = np.searchsorted(starts, np.arange(first, first + length), side="right") - 1
+            scopes = {"scope": [scope] * length} if clips.rows else {}
+            plain = {name: column(values) for name, values in columns.items()}
+            yield pyarrow.table({"file": files[of_file]} | scopes | plain)
 
-    tables = [table(files, "clip", clips)] if clips else []
-    pyarrow.parquet.write_table(pyarrow.concat_tables([*tables, table(np.repeat(files, counts), "frame", rows)]), out)
+    writer = None
+    for table in chain(tables(clips, "clip", np.arange(len(files))), tables(rows, "frame", offsets[:-1])):
+        writer = writer or pyarrow.parquet.ParquetWriter(out, table.schema)
+        writer.write_table(table)
+    assert writer is not None  # there is audio
+    writer.close()
 
 
 def _audio_files(paths: Sequence[Path]) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from .checking import compose
 from .core.config import PartChoice
-from .core.corpus import Manifest
+from .core.corpus import Labels, Manifest, text_column
 from .core.display import Silent
 from .core.errors import OssicleError
 from .core.hooks import hookimpl
@@ -132,11 +132,11 @@ def stand_in(classes: int, *, multi_label: bool) -> Manifest:
 
     return Manifest(
         root=Path(),
-        paths=np.empty(0, np.str_),
+        paths=text_column([]),
         frames=np.empty(0, np.int64),
         sample_rates=np.empty(0, np.int32),
         splits=np.empty(0, np.str_),
-        labels=[],
+        labels=Labels.of([]),
         label_names=tuple(f"class {number}" for number in range(classes)),
         multi_label=multi_label,
     )

@@ -34,6 +34,7 @@ from .core.catalog import Catalog, Part
 from .core.config import PartChoice, TokenizerConfig
 from .core.data import AudioBatch, Grid, PatchBatch
 from .core.errors import ArtifactError, PluginError
+from .core.field_docs import documented
 from .core.interfaces import Encoder, Objective, Tokenizer
 from .core.loading import load_plugins
 from .core.parts import build, comes_trained, load_part, save_part
@@ -68,7 +69,7 @@ class TokenizerContract:
         for option, wanted in (("frozen", True), ("extra", "forbid")):
             if config.model_config.get(option) != wanted:
                 _fail(f"`{config.__name__}` must keep `{option}={wanted!r}`, which ossicle.Config sets: leave it alone")
-        for name, field in config.model_fields.items():
+        for name, field in documented(config).model_fields.items():
             if not field.description:
                 _fail(f"`{config.__name__}.{name}` has no docstring: say under the field what it does")
         if not self._choice.part.summary:

@@ -27,7 +27,7 @@ def judged_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
     rows = good_rows(survey, manifest, (TRAIN, VALID, TEST))
     if manifest.multi_label:
         return rows
-    return np.array([row for row in rows if manifest.labels[row]], dtype=np.int64)
+    return rows[manifest.labels.counts[rows] > 0]
 
 
 def extract(run: StageRun) -> None:

@@ -57,7 +57,7 @@ def protocols(clips: Manifest) -> list[LabelledSplits]:
         CorpusError: if a split or its labels are missing, there are fewer than three folds, or the training clips
             cannot teach every class
     """
-    if len(clips.label_names) < 2 or not any(clips.labels):
+    if len(clips.label_names) < 2 or not clips.labels.counts.any():
         raise CorpusError(
             "a task needs clips labelled with two or more classes, and this corpus has none; "
             "name a labelled corpus under the task's `corpus`"
@@ -107,19 +107,12 @@ def _labelled_rows(clips: Manifest, split: str) -> LabelledRows:
     rows = clips.rows_in(split)
     if not rows.size:
         raise CorpusError(_missing_split(split))
-    truth = _truth(clips, rows)
+    truth = clips.labels.truth(rows, len(clips.label_names))
     if not truth.any():
         raise CorpusError(f"none of the {len(rows)} `{split}` clips carries a label; label them or name another corpus")
     if not clips.multi_label:
         _check_one_label(clips, rows, truth)
     return LabelledRows(rows, truth)
-
-
-def _truth(clips: Manifest, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    truth = np.zeros((len(rows), len(clips.label_names)), dtype=np.bool_)
-    for place, row in enumerate(rows):
-        truth[place, list(clips.labels[row])] = True
-    return truth
 
 
 def _missing_split(split: str) -> str:

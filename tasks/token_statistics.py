@@ -126,7 +126,7 @@ def token_statistics(
 def _label_information(
     tokens: list[npt.NDArray[np.int64]], clips: Manifest, ids: npt.NDArray[np.int64], seed: int
 ) -> tuple[float | None, float | None]:
-    if clips.multi_label or len(clips.label_names) < 2 or not all(clips.labels):
+    if clips.multi_label or len(clips.label_names) < 2 or not clips.labels.counts.all():
         return None, None
     classes = np.array([labels[0] for labels in clips.labels])
     lengths = [len(clip) for clip in tokens]
@@ -148,7 +148,7 @@ def _tokens(run: StageRun) -> tuple[list[npt.NDArray[np.int64]], Manifest, int, 
     manifest = run.manifest()
     rows = good_rows(run.inputs["survey"], manifest, (TRAIN,))
     if manifest.label_names and not manifest.multi_label:
-        rows = np.array([row for row in rows if manifest.labels[row]], dtype=np.int64)
+        rows = rows[manifest.labels.counts[rows] > 0]
     found: dict[int, npt.NDArray[np.int64]] = {}
     crop_seconds = run.stage.settings["crop_seconds"]
     for batch in clip_batches(manifest, rows, front_end, batch_seconds=BATCH_SECONDS, crop_seconds=crop_seconds):

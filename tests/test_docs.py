@@ -10,6 +10,7 @@ import pytest
 from ossicle.checking import check
 from ossicle.core.catalog import Part
 from ossicle.core.display import Silent
+from ossicle.core.field_docs import documented
 from ossicle.core.hooks import Hooks
 from ossicle.core.loading import load_plugins
 from ossicle.core.presets import preset_names
@@ -31,7 +32,7 @@ def test_every_hook_is_documented_with_its_signature() -> None:
 def test_every_part_loads_and_every_field_is_documented(part: Part) -> None:
     assert part.summary
     assert part.load().__doc__
-    for name, field in part.config.model_fields.items():
+    for name, field in documented(part.config).model_fields.items():
         assert field.description, f"{part.name}.{name}"
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +275,77 @@ def test_input_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(OssicleError, match=told):
         model.embed(waveform, **{"sample_rate": RATE, **options})
+
+
+@pytest.mark.parametrize("rate", [RATE, 22050])
+def test_a_long_clip_in_windows_agrees_with_the_whole(model: LoadedPart, rate: int) -> None:
+    wave = sound(47 * rate + 123)
+    whole = model.embed(wave, sample_rate=rate, layers=True, window_seconds=math.inf)
+    found = model.embed(wave, sample_rate=rate, layers=True, window_seconds=10.0, overlap_seconds=2.0)
+    for name in ("sequence", "frames", "clip", "valid", "frames_valid"):
+        assert getattr(found, name).shape == getattr(whole, name).shape
+    assert [layer.shape for layer in found.layers] == [layer.shape for layer in whole.layers]
+    torch.testing.assert_close(found.times, whole.times)
+    torch.testing.assert_close(found.clip[0], found.sequence[0].mean(0), atol=1e-5, rtol=0)
+    assert torch.equal(found.layers[-1], found.sequence)
+    assert torch.cosine_similarity(found.frames[0], whole.frames[0], dim=-1).min() > 0.97
+    # These labels depend on the patch alone, which no window may change.
+    expected = model.tokenize(wave, sample_rate=rate, window_seconds=math.inf)
+    tokens = model.tokenize(wave, sample_rate=rate, window_seconds=10.0, overlap_seconds=2.0)
+    assert torch.equal(tokens.ids, expected.ids)
+    torch.testing.assert_close(tokens.times, expected.times)
+
+
+def test_a_clip_up_to_one_window_is_what_it_is_without_windows(model: LoadedPart) -> None:
+    wave = sound(10 * 44100)
+    expected = model.embed(wave, sample_rate=44100, window_seconds=math.inf)
+    found = model.embed(wave, sample_rate=44100, window_seconds=10.0, overlap_seconds=2.0)
+    assert torch.equal(found.sequence, expected.sequence)
+    assert torch.equal(found.clip, expected.clip)
+    with pytest.raises(OssicleError, match="`overlap_seconds` must be at least 0"):
+        model.embed(wave, sample_rate=44100, window_seconds=5.0, overlap_seconds=6.0)
+
+
+def test_a_batch_of_long_and_short_clips_is_what_each_is_alone(model: LoadedPart) -> None:
+    lengths = [25 * RATE, 3 * RATE]
+    batch = model.embed(np.stack([sound(25 * RATE)] * 2), sample_rate=RATE, lengths=lengths, window_seconds=10.0)
+    for row, length in enumerate(lengths):
+        alone = model.embed(sound(25 * RATE)[:length], sample_rate=RATE, window_seconds=10.0)
+        count = int(batch.valid[row].sum())
+        assert count == alone.valid.sum()
+        torch.testing.assert_close(batch.sequence[row, :count], alone.sequence[0])
+        torch.testing.assert_close(batch.clip[row], alone.clip[0])
+
+
+def test_a_linear_classifier_says_of_windows_what_it_says_of_the_whole(released: dict[str, LoadedPart]) -> None:
+    wave = sound(14 * RATE)
+    whole = released["finetuned"].classify(wave, sample_rate=RATE, window_seconds=math.inf).probabilities
+    found = released["finetuned"].classify(wave, sample_rate=RATE, window_seconds=6.0, overlap_seconds=2.0)
+    assert found.probabilities.shape == whole.shape
+    torch.testing.assert_close(found.probabilities, whole, atol=0.05, rtol=0)
+
+
+def peak_mib_of_embedding(run: Path, minutes: int, folder: Path) -> float:
+    """Peak memory of `ossicle embed` on a recording of so many minutes."""
+    recording, minute_of_sound = folder / f"{minutes}.wav", sound(60 * RATE)
+    with soundfile.SoundFile(recording, "w", RATE, 1) as file:
+        for _ in range(minutes):
+            file.write(minute_of_sound)
+    out = folder / f"{minutes}.npz"
+    code = (
+        "import resource, sys; from ossicle.cli import main; code = main(sys.argv[1:])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, "embed", str(run), str(recording), "--out", str(out)]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    with np.load(out) as made:
+        assert len(made["embedding"]) == (minutes * 60 * 100 - 2) // 16
+    return float(shown.splitlines()[-1])
+
+
+def test_an_hour_takes_no_more_memory_than_ten_minutes(runs: Path, tmp_path: Path) -> None:
+    short, long = (peak_mib_of_embedding(runs / "small", minutes, tmp_path) for minutes in (10, 60))
+    assert long - short < 50
 
 
 def test_only_an_unchanged_plugin_file_is_run_unasked(tmp_path: Path) -> None:

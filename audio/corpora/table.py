@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ...core.corpus import TRAIN, UNLABELLED, VALID, Corpus, Manifest
+from ...core.corpus import TRAIN, UNLABELLED, VALID, Corpus, Labels, Manifest, text_column
 from ...core.errors import CorpusError
 from ..settings import CsvConfig
 from .headers import PATH_REMEDY, read_headers
@@ -61,11 +61,11 @@ class CsvCorpus(Corpus):
         ids = {name: number for number, name in enumerate(label_names)}
         return Manifest(
             root=self.root,
-            paths=np.array(table.paths, dtype=np.str_),
+            paths=text_column(table.paths),
             frames=frames,
             sample_rates=sample_rates,
             splits=np.array(table.splits, dtype=np.str_),
-            labels=[tuple(ids[name] for name in names) for names in table.labels],
+            labels=Labels.of([tuple(ids[name] for name in names) for names in table.labels]),
             label_names=label_names,
             multi_label=self.config.labels_column is not None,
             folds=np.array(table.folds, dtype=np.int32),

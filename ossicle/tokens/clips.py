@@ -121,5 +121,5 @@ def _candidates(manifest: Manifest, split: str) -> npt.NDArray[np.int64]:
     if not rows.size:
         filled = [name for name in SPLITS if manifest.rows_in(name).size]
         raise CorpusError(f"the corpus has no clip in its split `{split}`. {choices(split, filled)}")
-    labelled = np.array([row for row in rows if manifest.labels[row]], dtype=np.int64)
+    labelled = rows[manifest.labels.counts[rows] > 0]
     return labelled if labelled.size and not manifest.multi_label else rows

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ossicle.audio.decode import decode
+from ossicle.audio.decode import decode, decode_stretches
 from ossicle.core.errors import CorpusError
 
 
@@ -65,3 +65,19 @@ def test_errors_name_the_file_and_the_fault(tmp_path: Path) -> None:
         decode(tmp_path / "empty.wav", 16000)
     with pytest.raises(CorpusError, match=r"text\.wav` cannot be decoded: .*Allowed: .*FLAC"):
         decode(tmp_path / "text.wav", 16000)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (16000, 2), (44100, 2), (8000, 1)])
+def test_stretches_join_to_the_whole(tmp_path: Path, rate: int, channels: int) -> None:
+    path = tmp_path / "long.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (23 * rate + 17, channels)), rate)
+    stretches = list(decode_stretches(path, 16000))
+    assert len(stretches) > 2
+    np.testing.assert_array_equal(np.concatenate(stretches), decode(path, 16000))
+
+
+def test_stretches_of_nothing(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "empty.wav", np.empty(0), 44100)
+    assert sum(map(len, decode_stretches(tmp_path / "empty.wav", 16000))) == 0
+    with pytest.raises(CorpusError, match="does not exist"):
+        list(decode_stretches(tmp_path / "gone.wav", 16000))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,13 @@ import numpy as np
 import pytest
 import soundfile  # before fairseq2
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ossicle.audio.corpora.folder import FolderCorpus
 from ossicle.audio.front_end_settings import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
-from ossicle.audio.pipeline import clip_batches, training_pipeline
+from ossicle.audio.pipeline import PADDING, _buckets, _edges, clip_batches, training_pipeline
 from ossicle.audio.settings import FolderConfig
 from ossicle.core.corpus import Manifest
 from ossicle.core.data import SpectrogramBatch
@@ -221,10 +226,93 @@ def test_clips_shorter_than_a_frame_come_through(tmp_path: Path) -> None:
     for number, samples in enumerate((1, 399, 400, 3000)):
         soundfile.write(tmp_path / f"{number}.wav", np.full(samples, 0.1), RATE)
     manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
-    (batch,) = clip_batches(manifest, np.arange(4), FRONT_END, batch_seconds=60.0, crop_seconds=1.0)
-    assert batch.samples.tolist() == [1, 399, 400, 3000]
-    assert batch.lengths.tolist() == [1, 1, 1, 17]
-    assert FRONT_END.patches(batch).patches.isfinite().all()
+    batches = list(clip_batches(manifest, np.arange(4), FRONT_END, batch_seconds=60.0, crop_seconds=1.0))
+    assert [samples for batch in batches for samples in batch.samples.tolist()] == [1, 399, 400, 3000]
+    assert [frames for batch in batches for frames in batch.lengths.tolist()] == [1, 1, 1, 17]
+    assert all(FRONT_END.patches(batch).patches.isfinite().all() for batch in batches)
+
+
+def of_lengths(seconds: np.ndarray) -> Manifest:
+    """A manifest of clips that do not exist."""
+    clips = len(seconds)
+    return Manifest(
+        root=Path(),
+        paths=np.array([f"{clip}.wav" for clip in range(clips)]),
+        frames=(seconds * RATE).astype(np.int64),
+        sample_rates=np.full(clips, RATE, np.int32),
+        splits=np.full(clips, "train"),
+        labels=[()] * clips,
+    )
+
+
+def padded_share(batches: Iterable[SpectrogramBatch]) -> float:
+    """How much of the patches is padding."""
+    valid = [FRONT_END.patches(batch).valid for batch in batches]
+    return 1 - sum(int(mask.sum()) for mask in valid) / sum(mask.numel() for mask in valid)
+
+
+def silence(path: Path, rate: int, *, start_seconds: float, seconds: float) -> np.ndarray:
+    return np.zeros(round(rate * seconds), np.float32)
+
+
+@pytest.mark.parametrize("batch_seconds", [32.0, 128.0])
+@pytest.mark.parametrize("mix", ["log-normal", "mostly whole", "uniform"])
+def test_less_than_five_in_a_hundred_patches_are_padding(
+    monkeypatch: pytest.MonkeyPatch, mix: str, batch_seconds: float
+) -> None:
+    rng = np.random.default_rng(0)
+    seconds = {
+        "log-normal": rng.lognormal(np.log(3), 0.7, 4000).clip(1, 10),
+        "mostly whole": np.where(rng.random(4000) < 0.9, 10.0, rng.uniform(0.5, 10, 4000)),
+        "uniform": rng.uniform(0.3, 30, 2000),
+    }[mix]
+    monkeypatch.setattr("ossicle.audio.pipeline.decode", silence)
+    manifest, options = of_lengths(seconds), {"batch_seconds": batch_seconds, "crop_seconds": 10.0}
+    rows = np.arange(len(manifest))
+    some = int(1000 / batch_seconds)
+    trained = list(islice(training_pipeline(manifest, rows, FRONT_END, seed=0, **options), some))
+    assert padded_share(trained) < 0.05
+    assert padded_share(clip_batches(manifest, rng.choice(rows, 500, replace=False), FRONT_END, **options)) < 0.05
+    padded = [batch.frames.shape[0] * batch.frames.shape[1] * FRONT_END.hop_seconds for batch in trained]
+    assert max(padded) <= batch_seconds
+    assert np.mean(padded) > 0.85 * batch_seconds
+
+
+@given(
+    st.lists(st.floats(0.05, 40.0), min_size=1, max_size=60),
+    st.floats(0.5, 200.0),
+)
+def test_every_clip_fits_a_bucket_and_every_bucket_is_filled_in_a_pass(lengths: list[float], budget: float) -> None:
+    seconds = np.array(lengths)
+    buckets = _buckets(seconds, budget, 0.01)
+    edges = [edge for _, edge in buckets]
+    assert edges == sorted(set(edges))
+    assert np.ceil(seconds.max() / 0.01) < edges[-1]
+    assert all(clips == 1 or clips * edge * 0.01 <= budget + 1e-6 for clips, edge in buckets)
+    if len(buckets) > 1:
+        inside = np.histogram(np.ceil(seconds / 0.01), [0, *np.array(edges) + 0.5])[0]
+        assert all(held >= clips for held, (clips, _) in zip(inside, buckets, strict=True))
+
+
+def test_more_buckets_never_pad_more_than_the_best_pair_that_can_be_tried() -> None:
+    seconds = np.sort(np.random.default_rng(0).lognormal(1.0, 0.7, 40))
+
+    def padding(edges: np.ndarray) -> float:
+        return float(edges[np.searchsorted(edges, seconds)].sum())
+
+    pairs = [np.array([edge, seconds[-1]]) for edge in seconds[:-1]]
+    found = _edges(seconds, 0.0)
+    assert padding(found) <= min(map(padding, pairs))
+    assert 1 - seconds.sum() / padding(found) <= PADDING
+
+
+def test_what_waits_for_its_batch_is_small(manifest: Manifest) -> None:
+    pipeline = stream(manifest, batch_seconds=20.0)
+    take(pipeline, 3)
+    state = io.BytesIO()
+    torch.save(pipeline.state_dict(), state)
+    # Two batches are prefetched, 20 s each of 32 bins a frame; everything else is numbers.
+    assert state.tell() < 3 * 20 * 100 * 32 * 4
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 
 from ossicle.audio.corpora.folder import FolderCorpus
 from ossicle.audio.corpora.table import CsvCorpus
+from ossicle.audio.decode import open_sound
 from ossicle.audio.settings import CsvConfig, FolderConfig, SurveyRules
 from ossicle.audio.survey import REASONS, Survey, clipped_share, survey
 from ossicle.audio.surveying import FrameStatistics
@@ -86,6 +89,22 @@ def test_finds_one_of_each_kind_and_keeps_the_good(tmp_path: Path) -> None:
     assert set(expected.values()) == set(REASONS)
     assert all(str(path).startswith("good") for path in manifest.paths[found.good])
     assert found.hours == {"train": pytest.approx(5 / 3600)}
+
+
+def test_every_recording_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bad(tmp_path)
+    write_good(tmp_path)
+    manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
+    opened: Counter[Path] = Counter()
+
+    def counted(path: Path) -> AbstractContextManager[soundfile.SoundFile]:
+        opened[path] += 1
+        return open_sound(path)
+
+    monkeypatch.setattr("ossicle.audio.survey.open_sound", counted)
+    survey(manifest, SurveyRules(), 8000, on_clip=lambda row, waveform: None)
+    assert set(opened.values()) == {1}
+    assert len(opened) == len(manifest)
 
 
 def test_hands_each_good_waveform_over_once_in_order(tmp_path: Path) -> None:

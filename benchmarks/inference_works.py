@@ -1,0 +1,222 @@
+"""Works that only compute: the front end, the encoder from waveforms to vectors, the tokenizer to labels.
+
+Notable choices: what is timed begins at the waveform, as in use, without gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+from torchaudio.compliance import kaldi
+
+from ..audio.front_end_settings import KaldiFbankConfig
+from ..audio.kaldi_fbank import KaldiFbank
+from ..core.config import PartChoice
+from ..core.data import AudioBatch
+from ..core.distributed import compute_device
+from ..core.interfaces import building_with
+from ..core.loading import load_plugins
+from ..encoders.beats import Beats
+from ..encoders.releasing import release_encoder
+from ..encoders.settings import SIZES, BeatsConfig
+from ..tokenizers.released import release_tokenizer
+from ..tokenizers.self_distilled import SelfDistilled
+from ..tokenizers.settings import SelfDistilledConfig
+from .peers import Peer
+from .protocol import computing_in
+from .work import OURS, SAMPLE_RATE, Case, Contender, Precision, Products, Work
+
+
+def front_end() -> KaldiFbank:
+    """The front end of the released checkpoints."""
+    return KaldiFbank(KaldiFbankConfig()).to(compute_device())
+
+
+def encoder(size: str) -> Beats:
+    """An encoder of BEATs with weights as a seed draws them, in evaluation mode."""
+    with building_with(0):
+        return Beats(BeatsConfig(size=size), patch_dim=256, bands=8).to(compute_device()).eval()  # type: ignore[arg-type]
+
+
+def tokenizer(size: str) -> SelfDistilled:
+    """A tokenizer of BEATs, likewise."""
+    catalog = load_plugins().catalog
+    choice = PartChoice.of(catalog.get("encoder", "beats"), {"size": size}, catalog=catalog)
+    with building_with(0):
+        made = SelfDistilled(SelfDistilledConfig(), 256, 8, choice)
+    return made.to(compute_device()).eval()
+
+
+def on_device(clips: AudioBatch) -> AudioBatch:
+    clips.to(compute_device())
+    return clips
+
+
+def products(case: Case, patches: int) -> Products:
+    """The products of the encoder's feed-forward layers, for clips of so many patches."""
+    shape = SIZES[case.size]
+    return Products(case.batch * patches, shape.width, shape.feed_forward)
+
+
+def front_end_work(case: Case, peers: Sequence[Peer]) -> Work:
+    """From waveforms to log mel frames."""
+    clips = case.clips()
+    waves = [wave[:length] for wave, length in zip(clips.waveform, clips.lengths.tolist(), strict=True)]
+    own = front_end()
+    transform = own.transform
+
+    def ours() -> Tensor:
+        return torch.cat([own.spectrogram(wave, transform=transform) for wave in waves])
+
+    def loop() -> Tensor:
+        return torch.cat([released_frames(wave) for wave in waves])
+
+    makers: dict[str, Callable[[], Contender]] = {
+        "torchaudio, clip by clip": lambda: Contender(loop, "the released code's loop over clips", given=loop),
+        OURS: lambda: Contender(
+            ours, "fairseq2's native filter banks, clip by clip, as in the data pipeline", given=ours
+        ),
+    }
+    if case.lengths == "10 s":
+        for peer in peers:
+            if peer.frames is not None:
+                makers[peer.name] = _peer_frames(peer, peer.frames, clips)
+    return Work(case, _seconds(clips), makers, reference="torchaudio, clip by clip")
+
+
+def released_frames(waveform: Tensor) -> Tensor:
+    """Log mel frames as the released code computes them: (S,) to (T, 128)."""
+    frames: Tensor = kaldi.fbank(
+        waveform.unsqueeze(0) * 2**15, num_mel_bins=128, sample_frequency=SAMPLE_RATE, frame_length=25, frame_shift=10
+    )
+    return frames
+
+
+def _peer_frames(
+    peer: Peer, frames: Callable[[], Callable[[Tensor], Tensor]], clips: AudioBatch
+) -> Callable[[], Contender]:
+    def make() -> Contender:
+        compute = frames()
+
+        @torch.no_grad()
+        def do() -> Tensor:
+            return compute(clips.waveform).flatten(0, 1)
+
+        return Contender(do, f"{peer.title}, all clips at once", given=do)
+
+    return make
+
+
+def encoder_work(case: Case, peers: Sequence[Peer]) -> Work:
+    """From waveforms to the encoder's vectors."""
+    clips = on_device(case.clips())
+    valid = front_end()(clips).valid
+
+    @cache
+    def parts() -> tuple[KaldiFbank, Beats]:
+        return front_end(), encoder(case.size)
+
+    def weights() -> Mapping[str, object]:
+        own, made = parts()
+        return release_encoder(made, own).content
+
+    makers = {peer.name: _peer_encoder(peer, weights, clips, valid) for peer in peers if peer.encoder is not None}
+    makers |= {
+        f"{OURS} fp32": _own_encoder(parts, clips, "fp32"),
+        f"{OURS} bf16": _own_encoder(parts, clips, "bf16"),
+    }
+    return Work(case, _seconds(clips), makers, f"{OURS} fp32", products(case, valid.shape[1]), remark=FOURIER)
+
+
+FOURIER = (
+    "On a CPU ours computes the position convolution by Fourier transforms, whose operations are not counted; as a "
+    "direct convolution it would be another 5 % of a base encoder's."
+)
+
+
+def _own_encoder(
+    parts: Callable[[], tuple[KaldiFbank, Beats]], clips: AudioBatch, precision: Precision
+) -> Callable[[], Contender]:
+    def make() -> Contender:
+        own, made = parts()
+
+        @torch.no_grad()
+        def do() -> Tensor:
+            with computing_in(precision):
+                encoded = made(own(clips))
+            vectors: Tensor = encoded.sequence[encoded.valid]
+            return vectors
+
+        return Contender(do, f"front end and encoder, {precision}", precision, given=do)
+
+    return make
+
+
+def _peer_encoder(
+    peer: Peer, weights: Callable[[], Mapping[str, object]], clips: AudioBatch, valid: Tensor
+) -> Callable[[], Contender]:
+    def make() -> Contender:
+        assert peer.encoder is not None
+        encode = peer.encoder(weights())
+
+        @torch.no_grad()
+        def do() -> Tensor:
+            vectors = encode(clips)
+            return vectors[valid] if vectors.shape[:2] == valid.shape else vectors.flatten(0, 1)
+
+        return Contender(do, f"{peer.title}, fp32, as its authors have it", given=do)
+
+    return make
+
+
+def tokenizer_work(case: Case, peers: Sequence[Peer]) -> Work:
+    """From waveforms to the labels of a self-distilled tokenizer."""
+    clips = on_device(case.clips())
+    valid = front_end()(clips).valid
+
+    @cache
+    def parts() -> tuple[KaldiFbank, SelfDistilled]:
+        return front_end(), tokenizer(case.size)
+
+    def weights() -> Mapping[str, object]:
+        own, made = parts()
+        return release_tokenizer(made, own).content
+
+    def ours(precision: Precision) -> Contender:
+        own, made = parts()
+
+        @torch.no_grad()
+        def do() -> Tensor:
+            patches = own(clips)
+            with computing_in(precision):
+                labels: Tensor = made(patches)[valid]
+            return labels
+
+        return Contender(do, f"front end, encoder, projection and nearest code, {precision}", precision, given=do)
+
+    makers = {peer.name: _peer_tokenizer(peer, weights, clips, valid) for peer in peers if peer.tokenizer is not None}
+    makers |= {f"{OURS} fp32": lambda: ours("fp32"), f"{OURS} bf16": lambda: ours("bf16")}
+    return Work(case, _seconds(clips), makers, f"{OURS} fp32", products(case, valid.shape[1]), remark=FOURIER)
+
+
+def _peer_tokenizer(
+    peer: Peer, weights: Callable[[], Mapping[str, object]], clips: AudioBatch, valid: Tensor
+) -> Callable[[], Contender]:
+    def make() -> Contender:
+        assert peer.tokenizer is not None
+        label = peer.tokenizer(weights())
+
+        @torch.no_grad()
+        def do() -> Tensor:
+            return label(clips).reshape(valid.shape)[valid]
+
+        return Contender(do, f"{peer.title}, fp32, as its authors have it", given=do)
+
+    return make
+
+
+def _seconds(clips: AudioBatch) -> float:
+    return float(clips.lengths.sum()) / SAMPLE_RATE

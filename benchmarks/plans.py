@@ -1,0 +1,54 @@
+"""Which works are measured, and in which cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .work import Case
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        cases: in their order
+        weighed: those whose contenders' peak memory is measured
+        seconds: that the rounds of a case may take, about; three rounds are the fewest
+    """
+
+    cases: Sequence[Case]
+    weighed: Sequence[Case]
+    seconds: float
+
+
+QUICK: Final = Plan(
+    cases=(
+        Case("front-end", "tiny", 8),
+        Case("encoder", "tiny", 8),
+        Case("encoder", "base", 1),
+        Case("tokenizer", "tiny", 8),
+        Case("pretrain", "tiny", 4),
+        Case("distil", "tiny", 4),
+        Case("fine-tune", "tiny", 4),
+        Case("pipeline", "tiny", 4),
+    ),
+    weighed=(Case("pretrain", "tiny", 4),),
+    seconds=6.0,
+)
+FULL: Final = Plan(
+    cases=(
+        Case("front-end", "base", 8),
+        Case("front-end", "base", 8, "mix"),
+        *(Case("encoder", size, batch) for size in ("tiny", "base") for batch in (1, 8)),
+        Case("encoder", "base", 8, "mix"),
+        *(Case("tokenizer", size, 8) for size in ("tiny", "base")),
+        *(Case(work, size, 4) for work in ("pretrain", "distil", "fine-tune") for size in ("tiny", "base")),
+        Case("pipeline", "base", 8),
+        Case("quickstart", "tiny", 8),
+    ),
+    weighed=(Case("encoder", "base", 8), Case("pretrain", "base", 4)),
+    seconds=20.0,
+)

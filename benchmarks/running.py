@@ -1,0 +1,51 @@
+"""The command `ossicle bench`: measure, show, write."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ..core.errors import OssicleError
+from ..core.wording import choices
+from .works import SCALE, WORKS
+
+
+def bench(
+    console: Console, *, quick: bool, only: Sequence[str], peers: Sequence[Path], out: Path | None, command: str
+) -> None:
+    """Measure works and print a table of each as it is done.
+
+    Args:
+        quick: the two-minute version
+        only: names of works; all when empty
+        peers: folders of other implementations
+        out: Markdown file to write, with JSON beside it
+        command: that started this, for the page
+
+    Raises:
+        OssicleError: if a work is unknown, or a folder of a peer is none
+    """
+    names = [*WORKS, SCALE]
+    for name in only:
+        if name not in names:
+            raise OssicleError(f"there is no work called `{name}`. {choices(name, names)}")
+    # What follows brings torch.
+    from .growing import growths
+    from .measuring import measure
+    from .plans import FULL, QUICK
+    from .report import Page
+
+    plan = QUICK if quick else FULL
+    page = Page(console, out, command)
+    for case in plan.cases:
+        if not only or case.work in only:
+            with console.status(f"measuring {case.name}"):
+                table = measure(case, peers, seconds=plan.seconds, weigh=case in plan.weighed)
+            page.add(table)
+            gc.collect()
+    if SCALE in only or not (only or quick):
+        for growth in growths():
+            page.add(growth)

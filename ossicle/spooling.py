@@ -1,0 +1,83 @@
+"""Columns of a table that grow on disk, so that a table of any length takes little memory until it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+from zipfile import ZIP_DEFLATED, ZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+ROWS_AT_ONCE = 2**14
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+class SpooledColumns:
+    """Columns of equal length that are appended to.
+
+    Args:
+        folder: keeps a file of each column; whoever makes it removes it
+        name: begins the files' names
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.rows = 0
+        self._folder, self._name = folder, name
+        self._columns: dict[str, _Column] = {}
+
+    def append(self, columns: Columns) -> int:
+        """Add rows, always of the same columns; returns how many."""
+        for name, values in columns.items():
+            if name not in self._columns:
+                self._columns[name] = _Column(self._folder / f"{self._name}_{name}", values)
+            self._columns[name].append(values)
+        added = len(next(iter(columns.values()))) if columns else 0
+        self.rows += added
+        return added
+
+    def chunks(self) -> Iterator[tuple[int, Columns]]:
+        """Consecutive rows and the number of the first of them; at least one chunk, if there are columns at all."""
+        for start in range(0, max(self.rows, 1) if self._columns else 0, ROWS_AT_ONCE):
+            rows = min(ROWS_AT_ONCE, self.rows - start)
+            yield start, {name: column.read(start, rows) for name, column in self._columns.items()}
+
+    def write_npy(self, archive: ZipFile, prefix: str = "") -> None:
+        """Write each column as an array of an `.npz`."""
+        for name, column in self._columns.items():
+            with npy_member(archive, f"{prefix}{name}") as member:
+                header = {"descr": column.dtype.str, "fortran_order": False, "shape": (self.rows, *column.shape)}
+                np.lib.format.write_array_header_1_0(member, header)
+                for start in range(0, self.rows, ROWS_AT_ONCE):
+                    member.write(column.read(start, min(ROWS_AT_ONCE, self.rows - start)).tobytes())
+
+
+class _Column:
+    """One column as raw bytes in a file; the first rows decide type and shape."""
+
+    def __init__(self, path: Path, like: npt.NDArray[Any]) -> None:
+        self.dtype, self.shape = like.dtype, like.shape[1:]
+        self._path = path
+        self._row_bytes = self.dtype.itemsize * int(np.prod(self.shape))
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        with self._path.open("ab") as file:
+            file.write(np.ascontiguousarray(values, dtype=self.dtype).tobytes())
+
+    def read(self, start: int, rows: int) -> npt.NDArray[Any]:
+        with self._path.open("rb") as file:
+            file.seek(start * self._row_bytes)
+            held = np.frombuffer(file.read(rows * self._row_bytes), dtype=self.dtype)
+        return held.reshape(rows, *self.shape)
+
+
+def new_npz(path: Path) -> ZipFile:
+    """A compressed archive of arrays, to be written."""
+    return ZipFile(path, "w", ZIP_DEFLATED)
+
+
+def npy_member(archive: ZipFile, name: str) -> IO[bytes]:
+    """An array's place in it."""
+    return archive.open(f"{name}.npy", "w", force_zip64=True)

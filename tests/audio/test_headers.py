@@ -1,0 +1,101 @@
+"""Headers of many recordings: read once, kept for later runs, and read anew when a file has changed."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ossicle.audio.corpora import headers
+from ossicle.audio.corpora.headers import read_headers
+
+RATE, FILES = 8000, 200
+PATHS = [f"{number % 7}/{number}.wav" for number in range(FILES)]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Recordings of 1, 2, … samples, of which the last is none; they count as written long ago."""
+    for folder in {path.split("/")[0] for path in PATHS}:
+        (tmp_path / "sounds" / folder).mkdir(parents=True)
+    for number, path in enumerate(PATHS):
+        soundfile.write(tmp_path / "sounds" / path, np.zeros(number + 1), RATE)
+    (tmp_path / "sounds" / PATHS[-1]).write_text("no sound")
+    monkeypatch.setenv("OSSICLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(headers, "KEPT_FROM", 10)
+    now = time.time_ns
+    monkeypatch.setattr("ossicle.audio.kept_clips.time.time_ns", lambda: now() + 10**10)
+    return tmp_path / "sounds"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each file is opened."""
+    counts: Counter[str] = Counter()
+    read = headers._header
+
+    def header(place: str) -> tuple[int, int]:
+        counts[place] += 1
+        return read(place)
+
+    monkeypatch.setattr(headers, "_header", header)
+    return counts
+
+
+EXPECTED = [*range(1, FILES), 0], [*[RATE] * (FILES - 1), 0]
+
+
+def stated(root: Path, paths: list[str] = PATHS) -> tuple[list[int], list[int]]:
+    frames, rates = read_headers(root, paths)
+    assert (frames.dtype, rates.dtype) == (np.int64, np.int32)
+    return frames.tolist(), rates.tolist()
+
+
+def test_headers_are_read_once(root: Path, opened: Counter[str]) -> None:
+    assert stated(root) == EXPECTED
+    assert opened == Counter({f"{root}/{path}": 1 for path in PATHS})
+    opened.clear()
+    assert stated(root) == EXPECTED
+    assert stated(root, PATHS[::-1]) == (EXPECTED[0][::-1], EXPECTED[1][::-1])
+    assert not opened
+
+
+def test_what_changes_vanishes_or_comes_is_seen(root: Path, opened: Counter[str]) -> None:
+    stated(root)
+    opened.clear()
+    soundfile.write(root / PATHS[3], np.zeros(4000), 16000)
+    (root / PATHS[4]).unlink()
+    soundfile.write(root / "new.wav", np.zeros(7), RATE)
+    frames, rates = stated(root, [*PATHS, "new.wav"])
+    assert (frames[3], rates[3]) == (4000, 16000)
+    assert (frames[4], rates[4]) == (0, 0)
+    assert frames[-1] == 7
+    assert set(opened) == {f"{root}/{path}" for path in (PATHS[3], PATHS[4], "new.wav")}
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK cut short"])
+def test_damaged_notes_are_made_anew(root: Path, opened: Counter[str], tmp_path: Path, damage: bytes) -> None:
+    stated(root)
+    (kept,) = (tmp_path / "cache" / "headers").iterdir()
+    kept.write_bytes(damage)
+    opened.clear()
+    assert stated(root) == EXPECTED
+    assert len(opened) == FILES
+    opened.clear()
+    assert stated(root) == EXPECTED
+    assert not opened
+
+
+def test_notes_that_cannot_be_kept_cost_a_warning(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert stated(root) == EXPECTED
+    assert "not kept for later runs" in caplog.text
+
+
+def test_a_small_corpus_keeps_nothing(root: Path, tmp_path: Path) -> None:
+    stated(root, PATHS[:9])
+    assert not (tmp_path / "cache").exists()

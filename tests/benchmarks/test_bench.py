@@ -1,0 +1,149 @@
+"""`ossicle bench` measures, compares with others, and says who does something else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ossicle.audio.kaldi_fbank import KaldiFbank
+from ossicle.benchmarks import measuring, running
+from ossicle.benchmarks.measuring import Measured, Table, measure
+from ossicle.benchmarks.peers import Peer, Weights, find_peers
+from ossicle.benchmarks.protocol import Spread, alone, peak_memory
+from ossicle.benchmarks.report import markdown
+from ossicle.benchmarks.targets import Target
+from ossicle.benchmarks.work import Case, Contender
+from ossicle.core.data import AudioBatch
+from ossicle.core.errors import OssicleError
+from ossicle.core.interfaces import FrontEnd
+from ossicle.encoders.beats import Beats
+from ossicle.encoders.checkpoint import load_weights
+from ossicle.encoders.released import convert_released
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ossicle", "bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_it_prints_and_writes_ratios(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    done = bench("--quick", "--only", "front-end", "--out", str(page))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(page.with_suffix(".json").read_text())
+    (front_end,) = figures["tables"]
+    own = front_end["contenders"]["ossicle"]
+    assert own["faster"]["lowest"] <= own["faster"]["median"] <= own["faster"]["highest"]
+    assert own["difference"] < 1e-3
+    assert f"{own['faster']['median']:.2f} [" in done.stdout
+    assert f"{own['faster']['median']:.2f} [" in page.read_text()
+    assert "`ossicle bench --quick --only front-end`" in page.read_text()
+
+
+@pytest.mark.parametrize("work", ["pipeline", "fine-tune"])
+def test_what_has_no_peer_is_measured_too(work: str) -> None:
+    table = measure(Case(work, "tiny", 1), [], seconds=0.0, weigh=False)
+    timed = [measured for measured in table.contenders.values() if not measured.failure]
+    assert timed
+    assert all(measured.cpu is not None and measured.cpu.median > 0 for measured in timed)
+
+
+def test_a_work_that_is_none_is_refused() -> None:
+    with pytest.raises(OssicleError, match=r"there is no work called `encoders`\. Did you mean `encoder`"):
+        running.bench(Console(), quick=True, only=["encoders"], peers=[], out=None, command="")
+
+
+def test_a_peer_needs_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(OssicleError, match="nowhere is no folder: give that of BEATs"):
+        find_peers([tmp_path / "nowhere"])
+
+
+def right(weights: Weights) -> Callable[[AudioBatch], Tensor]:
+    """Another implementation that takes the released weights."""
+    released = convert_released(dict(weights))
+    model = Beats(released.config, patch_dim=256, bands=8).eval()
+    load_weights(model, released.encoder)
+    front_end: FrontEnd = KaldiFbank(released.front_end)
+    return lambda clips: model(front_end(clips)).sequence
+
+
+def wrong(weights: Weights) -> Callable[[AudioBatch], Tensor]:
+    encode = right(weights)
+    return lambda clips: 1.01 * encode(clips)
+
+
+def broken(weights: Weights) -> Callable[[AudioBatch], Tensor]:
+    raise RuntimeError("no such kernel")
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    """Ours among others, of whom one gives something else and one nothing."""
+    peers = [Peer(how.__name__, how.__name__, how) for how in (broken, wrong, right)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "find_peers", lambda paths: peers)
+        return measure(Case("encoder", "tiny", 1), [], seconds=0.1, weigh=False)
+
+
+def test_only_those_who_agree_are_timed(table: Table) -> None:
+    assert table.baseline == "right"
+    assert table.contenders["right"].difference == pytest.approx(0.0, abs=1e-5)
+    assert table.contenders["wrong"].failure == "its output differs: 1.0e-02"
+    assert table.contenders["broken"].failure == "cannot be made: RuntimeError: no such kernel"
+    assert table.contenders["wrong"].cpu is None
+    page = markdown([table], "ossicle bench")
+    assert "| wrong | not timed |" in page
+    assert "- not timed: wrong: its output differs: 1.0e-02" in page
+
+
+def test_nothing_outruns_bare_products(table: Table) -> None:
+    assert table.rates["fp32"] > 0
+    share = table.contenders["ossicle fp32"].share
+    assert share is not None
+    assert 0 < share.median < 1.1
+
+
+def test_threads_are_given_back(table: Table) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        measure(Case("front-end", "tiny", 1), [], seconds=0.0, weigh=False)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_process_of_its_own_may_be_killed() -> None:
+    assert alone(os.getpid) != os.getpid()
+    assert alone(os.abort) is None
+
+
+def test_what_making_a_contender_took_is_no_memory_of_its_work() -> None:
+    needed = 2**28
+
+    def make() -> Contender:
+        torch.zeros(4 * needed, dtype=torch.uint8)
+        return Contender(lambda: torch.ones(needed, dtype=torch.uint8), "fills memory")
+
+    assert peak_memory(make, times=1) == pytest.approx(needed, rel=0.2)
+
+
+def test_targets_are_ratios_within_a_table() -> None:
+    times = {"theirs": Spread(1.5, 1.4, 1.6), "ours": Spread(3.0, 2.9, 3.1)}
+    contenders = {name: Measured(faster=faster, memory=100) for name, faster in times.items()}
+    case = Case("encoder")
+    tables = [Table(case.name, 80.0, "somebody", 3, {}, contenders)]
+    target = Target(case, "ours", "theirs", "times faster", 1.9)
+    assert target.reached(tables) == pytest.approx(2.0)
+    assert target.holds(2.0)
+    assert not Target(case, "ours", "theirs", "memory", 0.7).holds(1.0)
+    assert Target(case, "ours", "nobody", "times faster", 1.5).reached(tables) is None
