@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +43,8 @@ THREADS: Final = 1
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 25
 NO_BF16: Final = "bare products are slower in bf16 than in fp32 on this processor"
 _BARE: Final = "bare products, "
+_FEWEST_PRODUCTS, _BARE_SHARE = 20_000_000_000, 0.05
+"""Operations of bare products in a round: this many, or this share of a contender's."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def weighed(case: Case, paths: Sequence[Path], name: str) -> int:
 
 
 def _measure(work: Work, seconds: float) -> Table:
-    bare = _bare_products(work)
-    entries, failures = _enter(work, set(bare))
+    entries, failures = _enter(work)
+    bare = _bare_products(work, max(entry.flops for entry in entries.values()))
     turns: dict[str, Callable[[], object]] = {name: entry.contender.do for name, entry in entries.items()}
     turns |= {_BARE + precision: products for precision, products in bare.items()}
     once = sum(entry.warm_up.wall for entry in entries.values())
@@ -184,14 +185,14 @@ class _Entry:
     difference: float | None
 
 
-def _enter(work: Work, precisions: AbstractSet[Precision]) -> tuple[dict[str, _Entry], dict[str, Measured]]:
+def _enter(work: Work) -> tuple[dict[str, _Entry], dict[str, Measured]]:
     """Make the contenders and have each do its work once; those that fail or disagree are left out."""
     tried: dict[str, tuple[Contender, Tensor | None, int, Taken]] = {}
     failures: dict[str, Measured] = {}
     for name, make in work.makers.items():
         try:
             contender = make()
-            if contender.precision in ("fp32", *precisions):
+            if contender.precision == "fp32" or half_is_faster():
                 tried[name] = _try(contender)
             else:
                 failures[name] = Measured(contender.about, contender.precision, failure=NO_BF16)
@@ -228,12 +229,13 @@ def _try(contender: Contender) -> tuple[Contender, Tensor | None, int, Taken]:
     return contender, done[0] if does_give else given, flops, warm_up
 
 
-def _bare_products(work: Work) -> dict[Precision, BareProducts]:
-    """Of every precision that gains something on this machine: without instructions for it, bf16 is far slower."""
+def _bare_products(work: Work, flops: int) -> dict[Precision, BareProducts]:
+    """In each precision that is measured; the more a work does, the longer they take, for a rate varies with time."""
     if work.products is None:
         return {}
     precisions: list[Precision] = ["fp32", "bf16"] if half_is_faster() else ["fp32"]
-    return {precision: BareProducts(work.products, precision, compute_device()) for precision in precisions}
+    flops = max(_FEWEST_PRODUCTS, round(_BARE_SHARE * flops))
+    return {name: BareProducts(work.products, name, compute_device(), flops=flops) for name in precisions}
 
 
 def _measured(

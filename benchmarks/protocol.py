@@ -105,7 +105,7 @@ class BareProducts:
         flops: operations of a turn
     """
 
-    def __init__(self, products: Products, precision: Precision, device: torch.device, *, flops: float = 2e10) -> None:
+    def __init__(self, products: Products, precision: Precision, device: torch.device, *, flops: int) -> None:
         rows, width, hidden = products.rows, products.width, products.hidden
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._vectors = torch.randn(rows, width, device=device, dtype=dtype)

@@ -25,6 +25,7 @@ from .data import SpectrogramBatch
 from .distributed import compute_device
 from .experiment import TrainingConfig
 from .interfaces import FrontEnd, Objective, ObjectiveOutput
+from .layers import checkpoint_gradients
 
 MEASURED_STEPS: Final = 3
 STEP_SECONDS: Final = 4.0
@@ -111,6 +112,8 @@ def count_step(
     """
     objective.to(compute_device()).train()
     front_end.to(compute_device())
+    if training.gradient_checkpointing:
+        checkpoint_gradients(objective)
     weights = {tensor.data_ptr(): tensor.nbytes for module in (objective, *inputs) for tensor in _tensors(module)}
     trained = sum(parameter.numel() for parameter in objective.parameters() if parameter.requires_grad)
     one, two = (noise.batch(front_end, clips) for clips in (1, 2))
@@ -144,6 +147,8 @@ def measure_steps(
 
     objective.to(compute_device()).train()
     front_end.to(compute_device())
+    if training.gradient_checkpointing:
+        checkpoint_gradients(objective)
     torch.set_num_threads(training.threads or torch.get_num_threads())
     optimizer = build_optimizer(objective, training)
 

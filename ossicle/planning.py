@@ -23,6 +23,7 @@ from .core.documents import Document
 from .core.errors import OssicleError
 from .core.evaluation import folds_of
 from .core.experiment import TrainingConfig, parts_of, resolved_yaml
+from .core.interfaces import Tokenizer
 from .core.parts import Recipe
 from .core.running import Corpora
 from .core.sketches import Sketches
@@ -31,6 +32,7 @@ from .core.store import Artifact, Store
 from .locating import KnownCorpora, located
 from .measuring import calibration, measured
 from .running import DEFAULT_OUT, STORE
+from .tasks.kept_labels import are_kept
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class PlannedTraining:
         runs: how often it runs, once for each fold
         noise: clips like those of its corpus
         cost: what a step costs
+        labels_kept: whether a frozen tokenizer's labels of whole clips are made once, and not in every step; None where
+            there is no such tokenizer
         calibration: steps that were taken, if any were
     """
 
@@ -64,6 +68,7 @@ class PlannedTraining:
     runs: int
     noise: Noise
     cost: StepCost
+    labels_kept: bool | None = None
     calibration: Calibration | None = None
 
     @property
@@ -194,6 +199,7 @@ def _plain_stage(plan: Plan, planned: PlannedStage) -> dict[str, Any]:
             "clip_seconds": training.noise.seconds,
             "parameters": training.cost.parameters,
             "kept_parameters": dict(training.cost.kept),
+            "labels_kept": training.labels_kept,
             "patches_per_clip": training.cost.patches,
             "patches": training.patches,
             "flops_per_step": training.step_flops,
@@ -269,13 +275,14 @@ def _weighed(
             continue
         noise = _noise_like(stage, settings, corpora)
         try:
-            cost = scales.cost(stage, settings, noise)
+            cost, labels_kept = scales.weigh(stage, settings, noise)
         except OssicleError as error:
             yield replace(planned, unknown=str(error))
         except Exception as error:  # a stranger's part may raise anything where it holds no real numbers
             yield replace(planned, unknown=f"{type(error).__name__}: {error}")
         else:
-            yield replace(planned, training=PlannedTraining(settings, _runs(stage, corpora), noise, cost))
+            training = PlannedTraining(settings, _runs(stage, corpora), noise, cost, labels_kept)
+            yield replace(planned, training=training)
 
 
 class _Scales:
@@ -284,26 +291,28 @@ class _Scales:
     def __init__(self, checked: CheckedExperiment, corpora: Corpora, on_stage: Callable[[str], None]) -> None:
         self._sketches = Sketches(checked.stages, checked.plugins, corpora)
         self._on_stage = on_stage
-        self._costs: dict[str, tuple[str, StepCost]] = {}
+        self._found: dict[str, tuple[str, StepCost, bool | None]] = {}
 
-    def cost(self, stage: Stage, settings: TrainingConfig, noise: Noise) -> StepCost:
-        """What a step of a stage costs.
+    def weigh(self, stage: Stage, settings: TrainingConfig, noise: Noise) -> tuple[StepCost, bool | None]:
+        """What a step of a stage costs, and whether labels are kept.
 
         Raises:
             OssicleError: if that cannot be told
         """
         kind = self._kind(stage, noise)
-        if kind in self._costs:
-            other, cost = self._costs[kind]
+        if kind in self._found:
+            other, cost, labels_kept = self._found[kind]
             self._sketches.adopt(stage.name, other)
-            return cost
+            return cost, labels_kept
         self._on_stage(stage.name)
         sketch = self._sketches.sketch(stage.name)
         if sketch is None:
             raise OssicleError("its author does not say what it trains")
         cost = count_step(sketch.objective, sketch.front_end, noise, settings, inputs=sketch.inputs)
-        self._costs[kind] = stage.name, cost
-        return cost
+        labelled = [are_kept(part, type(sketch.objective)) for part in sketch.inputs if isinstance(part, Tokenizer)]
+        labels_kept = all(labelled) if labelled else None
+        self._found[kind] = stage.name, cost, labels_kept
+        return cost, labels_kept
 
     def _kind(self, stage: Stage, noise: Noise) -> str:
         """Equal for stages that train the same parts in the same way; seeds do not enter."""
@@ -322,7 +331,7 @@ def _bearing(value: Any) -> Any:
     """What of a setting bears on the cost of a clip: not how many there are, nor how fast they teach."""
     if not isinstance(value, dict):
         return value
-    idle = TrainingConfig.model_fields.keys() - {"precision"}
+    idle = TrainingConfig.model_fields.keys() - {"precision", "gradient_checkpointing"}
     return {name: item for name, item in value.items() if name not in idle}
 
 

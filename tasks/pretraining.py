@@ -10,6 +10,7 @@ from ..core.experiment import PretrainConfig
 from ..core.interfaces import Encoder, FrontEnd, Objective, Tokenizer
 from ..core.parts import build, save_part
 from ..core.running import StageRun
+from .kept_labels import KeptLabels, are_kept
 from .training import train_on_corpus
 from .watching import watcher
 
@@ -30,9 +31,9 @@ def pretrain(run: StageRun) -> None:
     front_end = run.part("survey", "front_end", FrontEnd)
     if "tokenizer" in run.inputs:
         check_front_end(run, "tokenizer", front_end)
-    objective = objective_of(run)
-    encoder = objective.parts()["encoder"]
     training: PretrainConfig = run.stage.settings["training"]
+    objective = _objective(run, front_end, _frozen_tokenizer(run, training))
+    encoder = objective.parts()["encoder"]
     watch = watcher(run, front_end, encoder, training)
     train_on_corpus(run, objective, front_end, training, watch=watch)
     run.metrics["parameters"] = sum(parameter.numel() for parameter in encoder.parameters())
@@ -44,13 +45,28 @@ def pretrain(run: StageRun) -> None:
 
 def objective_of(run: StageRun) -> Objective:
     """Build what `pretrain` trains."""
+    tokenizer = run.part("tokenizer", "tokenizer", Tokenizer) if "tokenizer" in run.inputs else None
+    return _objective(run, run.part("survey", "front_end", FrontEnd), tokenizer)
+
+
+def _objective(run: StageRun, front_end: FrontEnd, tokenizer: Tokenizer | None) -> Objective:
     training: PretrainConfig = run.stage.settings["training"]
-    front_end = run.part("survey", "front_end", FrontEnd)
     offers: dict[str, Any] = {"patch_dim": front_end.patch_dim, "bands": front_end.bands}
     offers["encoder"] = _build_encoder(run, front_end)
-    if "tokenizer" in run.inputs:
-        offers["tokenizer"] = run.part("tokenizer", "tokenizer", Tokenizer).to(compute_device())
+    if tokenizer is not None:
+        offers["tokenizer"] = tokenizer.to(compute_device())
     return build(training.objective, Objective, seed=run.stage.seed, **offers)
+
+
+def _frozen_tokenizer(run: StageRun, training: PretrainConfig) -> Tokenizer | None:
+    """The tokenizer of a stage, which reads labels that it has made before where that is quicker."""
+    if "tokenizer" not in run.inputs:
+        return None
+    tokenizer = run.part("tokenizer", "tokenizer", Tokenizer)
+    if not are_kept(tokenizer, training.objective.part.load()):
+        return tokenizer
+    whole = run.manifest().seconds <= training.crop_seconds
+    return KeptLabels(tokenizer, whole, run.work / "labels.sqlite")
 
 
 def check_front_end(run: StageRun, role: str, front_end: FrontEnd) -> None:
