@@ -6,40 +6,37 @@ often and large ones in bearable time.
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from tempfile import TemporaryDirectory
+from typing import Final
 
 import torch
-from torch import Tensor
 
 from ..core.distributed import compute_device
-from ..core.memory import give_back_freed_memory, keep_freed_memory
+from ..core.memory import keep_freed_memory
 from .peers import find_peers
 from .protocol import (
     BareProducts,
     Spread,
     Taken,
     agreement,
-    alone,
-    count_flops,
     half_is_faster,
     interleave,
-    peak_memory,
     ratio,
     shares,
     take,
 )
+from .seats import THREADS, Entry, Seat
 from .work import OURS, Case, Contender, Precision, Work
 from .works import WORKS
 
-THREADS: Final = 1
-"""Of torch, so that processor seconds are comparable."""
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 25
 NO_BF16: Final = "bare products are slower in bf16 than in fp32 on this processor"
 _BARE: Final = "bare products, "
@@ -105,53 +102,53 @@ def prepare(case: Case, paths: Sequence[Path]) -> Work:
     return work
 
 
-def measure(case: Case, paths: Sequence[Path], *, seconds: float, weigh: bool) -> Table:
+def measure(
+    case: Case, paths: Sequence[Path], *, seconds: float, prepare: Callable[[Case, Sequence[Path]], Work] = prepare
+) -> Table:
     """Measure a work in one case.
 
     Args:
         paths: where other implementations lie
         seconds: that its rounds may take, about
-        weigh: whether to measure memory as well
+        prepare: gives the work, here and in every contender's process
 
     Raises:
-        OssicleError: if one of the paths is no folder
+        OssicleError: if one of the paths is no folder, or one of our own contenders is killed
     """
-    # As in a run; of peers too, to their advantage.
     keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
-        table = _measure(prepare(case, paths), seconds)
+        with TemporaryDirectory() as scratch, ExitStack() as seats:
+            work = prepare(case, paths)
+            taken_seats = {
+                name: seats.enter_context(
+                    Seat(partial(_make, prepare, case, paths, name), scratch, ours=_is_ours(name))
+                )
+                for name in work.makers
+            }
+            return _measure(work, taken_seats, seconds)
     finally:
         torch.set_num_threads(before)
-    return _with_memory(table, case, paths) if weigh else table
 
 
-def _with_memory(table: Table, case: Case, paths: Sequence[Path]) -> Table:
-    # What was measured is gone, and the processes to come need the room.
-    gc.collect()
-    give_back_freed_memory()
-    contenders = {
-        name: replace(measured, memory=alone(weighed, case, paths, name)) if measured.cpu else measured
-        for name, measured in table.contenders.items()
-    }
-    return replace(table, contenders=contenders)
+def _make(prepare: Callable[[Case, Sequence[Path]], Work], case: Case, paths: Sequence[Path], name: str) -> Contender:
+    return prepare(case, paths).makers[name]()
 
 
-def weighed(case: Case, paths: Sequence[Path], name: str) -> int:
-    """Peak memory of a contender, for a process that has done nothing else."""
-    torch.set_num_threads(THREADS)
-    if name.startswith(OURS):
-        keep_freed_memory()
-    # A second step finds the optimiser's moments in place.
-    return peak_memory(prepare(case, paths).makers[name], times=2)
+def _is_half(name: str) -> bool:
+    return name.endswith("bf16")
 
 
-def _measure(work: Work, seconds: float) -> Table:
-    entries, failures = _enter(work)
+def _is_ours(name: str) -> bool:
+    return name.startswith(OURS)
+
+
+def _measure(work: Work, seats: Mapping[str, Seat], seconds: float) -> Table:
+    entries, failures = _enter(work, seats)
     bare = _bare_products(work, max(entry.flops for entry in entries.values()))
-    turns: dict[str, Callable[[], object]] = {name: entry.contender.do for name, entry in entries.items()}
-    turns |= {_BARE + precision: products for precision, products in bare.items()}
+    turns: dict[str, Callable[[], Taken]] = {name: seats[name].turn for name in entries}
+    turns |= {_BARE + precision: partial(take, products) for precision, products in bare.items()}
     once = sum(entry.warm_up.wall for entry in entries.values())
     rounds = min(MOST_ROUNDS, max(FEWEST_ROUNDS, int(seconds / once)))
     if len(turns) > 1:
@@ -175,58 +172,29 @@ def _measure(work: Work, seconds: float) -> Table:
     )
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A contender that agrees with the reference."""
-
-    contender: Contender
-    flops: int
-    warm_up: Taken
-    difference: float | None
-
-
-def _enter(work: Work) -> tuple[dict[str, _Entry], dict[str, Measured]]:
-    """Make the contenders and have each do its work once; those that fail or disagree are left out."""
-    tried: dict[str, tuple[Contender, Tensor | None, int, Taken]] = {}
-    failures: dict[str, Measured] = {}
-    for name, make in work.makers.items():
+def _enter(work: Work, seats: Mapping[str, Seat]) -> tuple[dict[str, Entry], dict[str, Measured]]:
+    """Have each contender do its work; those that fail or disagree are left out."""
+    tried: dict[str, Entry] = {}
+    failures = {name: Measured(precision="bf16", failure=NO_BF16) for name in work.makers if name not in seats}
+    for name, seat in seats.items():
         try:
-            contender = make()
-            if contender.precision == "fp32" or half_is_faster():
-                tried[name] = _try(contender)
-            else:
-                failures[name] = Measured(contender.about, contender.precision, failure=NO_BF16)
+            tried[name] = seat.enter()
         except Exception as error:
-            if name.startswith(OURS):
+            if _is_ours(name):
                 raise
             failures[name] = Measured(failure=f"cannot be made: {type(error).__name__}: {error}")
-    wanted = tried[work.reference][1]
-    entries: dict[str, _Entry] = {}
-    for name, (contender, given, flops, warm_up) in tried.items():
+    wanted = tried[work.reference].given
+    entries: dict[str, Entry] = {}
+    for name, entry in tried.items():
         found = None
-        if given is not None and wanted is not None and name != work.reference:
-            found = agreement(wanted, given, contender.precision)
+        if entry.given is not None and wanted is not None and name != work.reference:
+            found = agreement(torch.from_numpy(wanted), torch.from_numpy(entry.given), entry.precision)
         if found is not None and not found.holds:
             far = f"{found.difference:.1e}" if math.isfinite(found.difference) else "another shape"
-            failures[name] = Measured(contender.about, contender.precision, failure=f"its output differs: {far}")
+            failures[name] = Measured(entry.about, entry.precision, failure=f"its output differs: {far}")
         else:
-            entries[name] = _Entry(contender, flops, warm_up, found.difference if found else None)
+            entries[name] = replace(entry, difference=found.difference if found else None)
     return entries, failures
-
-
-def _try(contender: Contender) -> tuple[Contender, Tensor | None, int, Taken]:
-    """Take what a contender gives, before it has trained anything, and count what it does."""
-    does_give = contender.given is contender.do
-    given = None if contender.given is None or does_give else contender.given()
-    done: list[Any] = []
-    flops = 0
-
-    def count() -> None:
-        nonlocal flops
-        flops = count_flops(lambda: done.append(contender.do()))
-
-    warm_up = take(count)
-    return contender, done[0] if does_give else given, flops, warm_up
 
 
 def _bare_products(work: Work, flops: int) -> dict[Precision, BareProducts]:
@@ -240,19 +208,19 @@ def _bare_products(work: Work, flops: int) -> dict[Precision, BareProducts]:
 
 def _measured(
     name: str,
-    entries: Mapping[str, _Entry],
+    entries: Mapping[str, Entry],
     bare: Mapping[Precision, BareProducts],
     taken: Mapping[str, Sequence[Taken]],
 ) -> Measured:
-    entry, precision = entries[name], entries[name].contender.precision
+    entry, precision = entries[name], entries[name].precision
     times = [each.measure for each in taken[name]]
     baseline = [each.measure for each in taken[next(iter(entries))]]
-    flops = entries[entry.contender.counted_as or name].flops
+    flops = entries[entry.counted_as or name].flops
     share = None
     if flops and precision in bare:
         share = shares(flops, times, bare[precision], [each.measure for each in taken[_BARE + precision]])
     return Measured(
-        about=entry.contender.about,
+        about=entry.about,
         precision=precision,
         difference=entry.difference,
         gigaflops=flops / 1e9 if flops else None,
@@ -260,4 +228,5 @@ def _measured(
         wall=Spread.of([each.wall for each in taken[name]]),
         faster=ratio(baseline, times),
         share=share,
+        memory=entry.memory,
     )

@@ -15,12 +15,10 @@ class Plan:
 
     Attributes:
         cases: in their order
-        weighed: those whose contenders' peak memory is measured
         seconds: that the rounds of a case may take, about; three rounds are the fewest
     """
 
     cases: Sequence[Case]
-    weighed: Sequence[Case]
     seconds: float
 
 
@@ -35,7 +33,6 @@ QUICK: Final = Plan(
         Case("fine-tune", "tiny", 4),
         Case("pipeline", "tiny", 4),
     ),
-    weighed=(Case("pretrain", "tiny", 4),),
     seconds=6.0,
 )
 FULL: Final = Plan(
@@ -49,6 +46,5 @@ FULL: Final = Plan(
         Case("pipeline", "base", 8),
         Case("quickstart", "tiny", 8),
     ),
-    weighed=(Case("encoder", "base", 8), Case("pretrain", "base", 4)),
     seconds=20.0,
 )

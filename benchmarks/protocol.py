@@ -1,24 +1,21 @@
-"""How contenders are timed, weighed and held against each other.
+"""How contenders are timed and held against each other.
 
-Notable choices: contenders take turns in one process, so that whatever disturbs the machine disturbs them alike, and a
-ratio is taken within a round; processor seconds count on a CPU, and seconds on the clock on a GPU. The rate of bare
-matrix products is measured in the same rounds. Memory is measured in a process that holds one contender alone.
+Notable choices: contenders take turns, so that whatever disturbs the machine disturbs them alike, and a ratio is taken
+within a round; processor seconds count on a CPU, and seconds on the clock on a GPU. The rate of bare matrix products is
+measured in the same rounds.
 """
 
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from statistics import median
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, get_args
 
 import torch
 from torch import Tensor
@@ -26,11 +23,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from ..core.distributed import compute_device
-from ..core.launching import end_with_parent
-from ..core.memory import MemoryMeter
-from .work import Contender, Precision, Products
-
-T = TypeVar("T")
+from .work import Precision, Products
 
 LARGEST_DIFFERENCE: Final = 1e-3
 """Of fp32 outputs, as a share of their norm; of labels, the share that differs."""
@@ -81,12 +74,12 @@ def _cpu_seconds() -> float:
     return time.process_time() + times.children_user + times.children_system
 
 
-def interleave(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Taken]]:
-    """Let actions take turns: A B C A B C …"""
-    taken: dict[str, list[Taken]] = {name: [] for name in actions}
+def interleave(turns: Mapping[str, Callable[[], Taken]], rounds: int) -> dict[str, list[Taken]]:
+    """Let contenders take turns: A B C A B C …"""
+    taken: dict[str, list[Taken]] = {name: [] for name in turns}
     for _ in range(rounds):
-        for name, action in actions.items():
-            taken[name].append(take(action))
+        for name, turn in turns.items():
+            taken[name].append(turn())
     return taken
 
 
@@ -126,7 +119,8 @@ def half_is_faster() -> bool:
     """Whether products are quicker in bf16 than in fp32 here: a processor without instructions for it is far slower."""
     products = Products(512, 768, 3072)
     turns = {
-        precision: BareProducts(products, precision, compute_device(), flops=1) for precision in get_args(Precision)
+        precision: partial(take, BareProducts(products, precision, compute_device(), flops=1))
+        for precision in get_args(Precision)
     }
     taken = interleave(turns, 2)
     return taken["bf16"][1].measure < taken["fp32"][1].measure
@@ -189,29 +183,6 @@ def agreement(reference: Tensor, given: Tensor, precision: Precision) -> Agreeme
         cosine = F.cosine_similarity(reference, given, dim=-1).mean().item()
         return Agreement(difference, cosine >= LOWEST_COSINE)
     return Agreement(difference, difference <= LARGEST_DIFFERENCE)
-
-
-def alone(what: Callable[..., T], *arguments: object) -> T | None:
-    """Call a function in a process of its own; None if that was killed, as for want of memory."""
-    spawning = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawning, initializer=end_with_parent) as pool:
-        try:
-            return pool.submit(what, *arguments).result()
-        except BrokenProcessPool:
-            return None
-
-
-def peak_memory(make: Callable[[], Contender], times: int) -> int:
-    """Bytes that this process needs at most for a contender and what it holds, beyond what it had before."""
-    before = MemoryMeter()
-    contender = make()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    # What making it took at most is forgotten.
-    MemoryMeter()
-    for _ in range(times):
-        contender.do()
-    return before.grown()
 
 
 def computing_in(precision: Precision) -> AbstractContextManager[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,9 +42,8 @@ def bench(
     for case in plan.cases:
         if not only or case.work in only:
             with console.status(f"measuring {case.name}"):
-                table = measure(case, peers, seconds=plan.seconds, weigh=case in plan.weighed)
+                table = measure(case, peers, seconds=plan.seconds)
             page.add(table)
-            gc.collect()
     if SCALE in only or not (only or quick):
         for growth in growths():
             page.add(growth)

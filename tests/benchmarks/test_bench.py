@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,19 +15,29 @@ from rich.console import Console
 from torch import Tensor
 
 from ossicle.audio.kaldi_fbank import KaldiFbank
-from ossicle.benchmarks import measuring, running
+from ossicle.benchmarks import running
+from ossicle.benchmarks.inference_works import encoder_work
 from ossicle.benchmarks.measuring import Measured, Table, measure
 from ossicle.benchmarks.peers import Peer, Weights, find_peers
-from ossicle.benchmarks.protocol import Spread, alone, peak_memory
+from ossicle.benchmarks.protocol import Spread
 from ossicle.benchmarks.report import markdown
+from ossicle.benchmarks.seats import Seat
 from ossicle.benchmarks.targets import Target
-from ossicle.benchmarks.work import Case, Contender
+from ossicle.benchmarks.work import Case, Contender, Work
 from ossicle.core.data import AudioBatch
 from ossicle.core.errors import OssicleError
 from ossicle.core.interfaces import FrontEnd
 from ossicle.encoders.beats import Beats
 from ossicle.encoders.checkpoint import load_weights
 from ossicle.encoders.released import convert_released
+
+
+@pytest.fixture(scope="module", autouse=True)
+def importable() -> Iterator[None]:
+    """Lets the processes of contenders find this module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[2])
+        yield
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -47,14 +57,6 @@ def test_it_prints_and_writes_ratios(tmp_path: Path) -> None:
     assert f"{own['faster']['median']:.2f} [" in done.stdout
     assert f"{own['faster']['median']:.2f} [" in page.read_text()
     assert "`ossicle bench --quick --only front-end`" in page.read_text()
-
-
-@pytest.mark.parametrize("work", ["pipeline", "fine-tune"])
-def test_what_has_no_peer_is_measured_too(work: str) -> None:
-    table = measure(Case(work, "tiny", 1), [], seconds=0.0, weigh=False)
-    timed = [measured for measured in table.contenders.values() if not measured.failure]
-    assert timed
-    assert all(measured.cpu is not None and measured.cpu.median > 0 for measured in timed)
 
 
 def test_a_work_that_is_none_is_refused() -> None:
@@ -85,13 +87,17 @@ def broken(weights: Weights) -> Callable[[AudioBatch], Tensor]:
     raise RuntimeError("no such kernel")
 
 
+def among_others(case: Case, paths: Sequence[Path]) -> Work:
+    return encoder_work(case, [Peer(how.__name__, how.__name__, how) for how in (broken, wrong, right)])
+
+
 @pytest.fixture(scope="module")
 def table() -> Table:
     """Ours among others, of whom one gives something else and one nothing."""
-    peers = [Peer(how.__name__, how.__name__, how) for how in (broken, wrong, right)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, "find_peers", lambda paths: peers)
-        return measure(Case("encoder", "tiny", 1), [], seconds=0.1, weigh=False)
+    before = torch.get_num_threads()
+    made = measure(Case("encoder", "tiny", 1), [], seconds=0.1, prepare=among_others)
+    assert torch.get_num_threads() == before
+    return made
 
 
 def test_only_those_who_agree_are_timed(table: Table) -> None:
@@ -112,29 +118,28 @@ def test_nothing_outruns_bare_products(table: Table) -> None:
     assert 0 < share.median < 1.1
 
 
-def test_threads_are_given_back(table: Table) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        measure(Case("front-end", "tiny", 1), [], seconds=0.0, weigh=False)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+def killing() -> Contender:
+    os.abort()
 
 
-def test_a_process_of_its_own_may_be_killed() -> None:
-    assert alone(os.getpid) != os.getpid()
-    assert alone(os.abort) is None
+def test_a_process_of_its_own_may_be_killed(tmp_path: Path) -> None:
+    with Seat(killing, str(tmp_path), ours=False) as seat, pytest.raises(OssicleError, match="its process was killed"):
+        seat.enter()
 
 
-def test_what_making_a_contender_took_is_no_memory_of_its_work() -> None:
-    needed = 2**28
+NEEDED = 2**28
 
-    def make() -> Contender:
-        torch.zeros(4 * needed, dtype=torch.uint8)
-        return Contender(lambda: torch.ones(needed, dtype=torch.uint8), "fills memory")
 
-    assert peak_memory(make, times=1) == pytest.approx(needed, rel=0.2)
+def filling_memory() -> Contender:
+    torch.zeros(4 * NEEDED, dtype=torch.uint8)
+    return Contender(lambda: torch.ones(NEEDED, dtype=torch.uint8), "fills memory")
+
+
+def test_what_making_a_contender_took_is_no_memory_of_its_work(tmp_path: Path) -> None:
+    with Seat(filling_memory, str(tmp_path), ours=False) as seat:
+        entry = seat.enter()
+        assert entry.memory == pytest.approx(NEEDED, rel=0.2)
+        assert seat.turn().cpu > 0
 
 
 def test_targets_are_ratios_within_a_table() -> None:

@@ -12,6 +12,7 @@ from ossicle.benchmarks.inference_works import encoder, encoder_work, front_end
 from ossicle.benchmarks.protocol import (
     BareProducts,
     Spread,
+    Taken,
     agreement,
     count_flops,
     interleave,
@@ -25,7 +26,12 @@ from ossicle.encoders.settings import SIZES
 
 def test_contenders_take_turns() -> None:
     order: list[str] = []
-    taken = interleave({"one": lambda: order.append("one"), "two": lambda: order.append("two")}, 3)
+
+    def turn(name: str) -> Taken:
+        order.append(name)
+        return Taken(cpu=1.0, wall=1.0)
+
+    taken = interleave({"one": lambda: turn("one"), "two": lambda: turn("two")}, 3)
     assert order == ["one", "two"] * 3
     assert {name: len(times) for name, times in taken.items()} == {"one": 3, "two": 3}
 
