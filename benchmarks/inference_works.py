@@ -18,6 +18,7 @@ from ..core.config import PartChoice
 from ..core.data import AudioBatch
 from ..core.distributed import compute_device
 from ..core.interfaces import building_with
+from ..core.layers import compile_layers
 from ..core.loading import load_plugins
 from ..encoders.beats import Beats
 from ..encoders.releasing import release_encoder
@@ -128,9 +129,16 @@ def encoder_work(case: Case, peers: Sequence[Peer]) -> Work:
         f"{OURS} fp32": _own_encoder(parts, clips, "fp32"),
         f"{OURS} bf16": _own_encoder(parts, clips, "bf16"),
     }
+    if case == COMPILED:
+        makers |= {
+            f"{OURS} compiled fp32": _own_encoder(parts, clips, "fp32", compiled=True),
+            f"{OURS} compiled bf16": _own_encoder(parts, clips, "bf16", compiled=True),
+        }
     return Work(case, _seconds(clips), makers, f"{OURS} fp32", products(case, valid.shape[1]), remark=FOURIER)
 
 
+COMPILED = Case("encoder", "base", 8)
+"""Where compiled layers are measured, too: compiling takes longer than all else."""
 FOURIER = (
     "On a CPU ours computes the position convolution by Fourier transforms, whose operations are not counted; as a "
     "direct convolution it would be another 5 % of a base encoder's."
@@ -138,10 +146,12 @@ FOURIER = (
 
 
 def _own_encoder(
-    parts: Callable[[], tuple[KaldiFbank, Beats]], clips: AudioBatch, precision: Precision
+    parts: Callable[[], tuple[KaldiFbank, Beats]], clips: AudioBatch, precision: Precision, *, compiled: bool = False
 ) -> Callable[[], Contender]:
     def make() -> Contender:
         own, made = parts()
+        if compiled:
+            compile_layers(made)
 
         @torch.no_grad()
         def do() -> Tensor:
@@ -150,7 +160,10 @@ def _own_encoder(
             vectors: Tensor = encoded.sequence[encoded.valid]
             return vectors
 
-        return Contender(do, f"front end and encoder, {precision}", precision, given=do)
+        # What is compiled is not counted.
+        same = f"{OURS} {precision}" if compiled else None
+        about = f"front end and encoder, {precision}{', its layers compiled' if compiled else ''}"
+        return Contender(do, about, precision, given=do, counted_as=same)
 
     return make
 

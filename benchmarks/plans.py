@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from .targets import TARGETS
 from .work import Case
 
 
@@ -48,3 +49,4 @@ FULL: Final = Plan(
     ),
     seconds=20.0,
 )
+ABOUT_TARGETS: Final = Plan(cases=tuple(dict.fromkeys(target.case for target in TARGETS)), seconds=FULL.seconds)

@@ -13,12 +13,20 @@ from .works import SCALE, WORKS
 
 
 def bench(
-    console: Console, *, quick: bool, only: Sequence[str], peers: Sequence[Path], out: Path | None, command: str
+    console: Console,
+    *,
+    quick: bool,
+    targets: bool,
+    only: Sequence[str],
+    peers: Sequence[Path],
+    out: Path | None,
+    command: str,
 ) -> None:
     """Measure works and print a table of each as it is done.
 
     Args:
         quick: the two-minute version
+        targets: only what the targets are about
         only: names of works; all when empty
         peers: folders of other implementations
         out: Markdown file to write, with JSON beside it
@@ -34,16 +42,16 @@ def bench(
     # What follows brings torch.
     from .growing import growths
     from .measuring import measure
-    from .plans import FULL, QUICK
+    from .plans import ABOUT_TARGETS, FULL, QUICK
     from .report import Page
 
-    plan = QUICK if quick else FULL
+    plan = QUICK if quick else ABOUT_TARGETS if targets else FULL
     page = Page(console, out, command)
     for case in plan.cases:
         if not only or case.work in only:
             with console.status(f"measuring {case.name}"):
                 table = measure(case, peers, seconds=plan.seconds)
             page.add(table)
-    if SCALE in only or not (only or quick):
+    if SCALE in only or not (only or quick or targets):
         for growth in growths():
             page.add(growth)

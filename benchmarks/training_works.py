@@ -111,11 +111,15 @@ def pretrain_work(case: Case, peers: Sequence[Peer]) -> Work:
         return Step(objective, learner, batch)
 
     seen = "labels by random projection, encoder on the visible quarter at its true places"
-    full, light = PredictorConfig(layers=3), PredictorConfig(layers=3, attention="cross")
+    full, light = PredictorConfig(layers=3), PredictorConfig(layers=1, width=384, attention="cross")
     makers = {
         **_espnet_makers(peers, lambda: encoder(case.size), batch, ESPNET_PRETRAINING),
         **_step_makers(OURS, lambda: step(full), f"{seen}, full predictor of 3 layers"),
-        **_step_makers(f"{OURS} light", lambda: step(light), f"{seen}, light predictor (`attention: cross`)"),
+        **_step_makers(
+            f"{OURS} light",
+            lambda: step(light),
+            f"{seen}, light predictor (`{{layers: 1, width: 384, attention: cross}}`)",
+        ),
     }
     visible = round((1 - MASK_RATIO) * _patches(batch))
     return _work(case, batch, makers, patches=visible)

@@ -211,7 +211,9 @@ def _add_tokens(add: Adder) -> None:
 
 def _add_bench(add: Adder) -> None:
     command = add("bench", "measure how fast every part of the way is, beside other implementations of BEATs")
-    command.add_argument("--quick", action="store_true", help="the two-minute version")
+    extent = command.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="the two-minute version")
+    extent.add_argument("--targets", action="store_true", help="only what benchmarks/targets.py sets targets for")
     command.add_argument("--only", nargs="+", default=[], metavar="WORK", help="such as encoder or pretrain")
     command.add_argument(
         "--peer",
@@ -454,17 +456,18 @@ def _bench(options: argparse.Namespace) -> int:
 
     from .benchmarks.running import bench
 
-    quick = ["--quick"] if options.quick else []
+    extent = ["--quick"] if options.quick else ["--targets"] if options.targets else []
     only = ["--only", *options.only] if options.only else []
     peers = [word for peer in options.peer for word in ("--peer", peer.name)]
     bench(
         # In a log there is room for every column.
         Console(width=None if sys.stdout.isatty() else 120),
         quick=options.quick,
+        targets=options.targets,
         only=options.only,
         peers=options.peer,
         out=options.out,
-        command=" ".join(["ossicle bench", *quick, *only, *peers]),
+        command=" ".join(["ossicle bench", *extent, *only, *peers]),
     )
     return 0
 

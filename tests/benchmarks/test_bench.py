@@ -61,7 +61,7 @@ def test_it_prints_and_writes_ratios(tmp_path: Path) -> None:
 
 def test_a_work_that_is_none_is_refused() -> None:
     with pytest.raises(OssicleError, match=r"there is no work called `encoders`\. Did you mean `encoder`"):
-        running.bench(Console(), quick=True, only=["encoders"], peers=[], out=None, command="")
+        running.bench(Console(), quick=True, targets=False, only=["encoders"], peers=[], out=None, command="")
 
 
 def test_a_peer_needs_a_folder(tmp_path: Path) -> None:
