@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from .growing import Growth
-from .measuring import THREADS, Measured, Table
+from .measuring import Measured, Table
 from .protocol import Spread
+from .seats import THREADS
 from .targets import TARGETS
 
 COLUMNS: Final = ("", "CPU s", "wall s", "audio-s/s", "times faster", "GFLOP", "of GEMM rate", "memory", "differs")
@@ -25,11 +26,11 @@ SHOWN: Final = tuple(column for column in COLUMNS if column not in ("wall s", "G
 
 READING: Final = f"""\
 Contenders take turns, each in a process of its own with {THREADS} thread, on the same clips and with the same \
-weights. *CPU s* are the seconds of all its threads for one time (the median over rounds), *audio-s/s* is audio over that, or \
-over *wall s* on a GPU. *Times faster* than the first line, within each round: the median [lowest–highest]. *Of GEMM \
-rate* is the share of the rate that bare matrix products of the work's own shapes reached in the same rounds. *Memory* \
-is the peak of its process, beyond its imports. *Differs*: from ours in fp32, as a share of the norm (of labels: how \
-many differ); whoever differs by more than a thousandth in fp32 is not timed."""
+weights. *CPU s* are the seconds of all its threads for one time (the median over rounds), *audio-s/s* is audio over \
+that, or over *wall s* on a GPU. *Times faster* than the first line, within each round: the median [lowest–highest]. \
+*Of GEMM rate* is the share of the rate that bare matrix products of the work's own shapes reached in the same \
+rounds. *Memory* is the peak of its process, beyond its imports. *Differs*: from ours in fp32, as a share of the norm \
+(of labels: how many differ); whoever differs by more than a thousandth in fp32 is not timed."""
 
 
 def machine() -> dict[str, str]:

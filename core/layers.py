@@ -21,7 +21,7 @@ def compile_layers(module: nn.Module, *, backend: str = "inductor") -> None:
         OssicleError: if it has none
     """
     for layer in _layers(module, "compile"):
-        layer.compile(dynamic=True, backend=backend)
+        layer.compile(dynamic=True, backend=backend)  # type: ignore[no-untyped-call]
 
 
 def checkpoint_gradients(module: nn.Module) -> None:
@@ -31,7 +31,7 @@ def checkpoint_gradients(module: nn.Module) -> None:
         OssicleError: if it has none
     """
     for layer in _layers(module, "gradient_checkpointing"):
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def _layers(module: nn.Module, switch: str) -> Sequence[nn.Module]:

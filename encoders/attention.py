@@ -2,7 +2,8 @@
 
 Notable choices: everywhere but in training on a CPU torch's scaled dot-product attention does it, with the gated bias
 as an additive mask. There torch would keep five tensors of every query and key for the backward pass, as soon as a
-gradient flows through the mask: here the weights are computed anew instead, a few clips at a time.
+gradient flows through the mask: here the weights are computed anew instead. A CPU takes so many clips at a time as its
+caches hold.
 """
 
 from __future__ import annotations
@@ -44,8 +45,17 @@ def attend(
         with torch.autocast("cpu", enabled=False):
             attended: Tensor = _Attention.apply(query, key, value, padding, bias, gate, dropout)  # type: ignore[no-untyped-call]
         return attended
-    mask = _mask(padding, bias, gate).to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    if bias is None or torch.is_grad_enabled() or not on_cpu(query):
+        return _torchs(query, key, value, _mask(padding, bias, gate), dropout)
+    parts = [
+        _torchs(query[own], key[own], value[own], _mask(padding[own], _of(bias, own), _of(gate, own)), dropout)
+        for own in _chunks(query, key)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _torchs(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(query.dtype), dropout_p=dropout)
 
 
 def _mask(padding: Tensor, bias: Tensor | None, gate: Tensor | None) -> Tensor:
@@ -83,7 +93,7 @@ class _Attention(torch.autograd.Function):
         return out.mul_(factor) if dropout else out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, padding, bias, gate, *stays = ctx.saved_tensors
         of_query, of_key, of_value = map(torch.empty_like, (query, key, value))
@@ -104,6 +114,8 @@ class _Attention(torch.autograd.Function):
             torch.mul(of_logits @ key[clips], scale, out=of_query[clips])
             torch.mul(of_logits.mT @ query[clips], scale, out=of_key[clips])
             if of_gate is not None:
+                assert own_bias is not None
+                assert own_gate is not None
                 of_gate[clips] = (of_logits * own_bias).sum(-1, keepdim=True)
                 of_logits *= own_gate
             if of_bias is not None:
@@ -129,4 +141,4 @@ def _weights(query: Tensor, key: Tensor, padding: Tensor, bias: Tensor | None, g
     mask = _mask(padding, bias, gate).to(query.dtype).expand(clips, heads, queries, -1)
     logits = torch.baddbmm(mask.flatten(0, 1), query.flatten(0, 1), key.flatten(0, 1).mT, alpha=size**-0.5)
     weights = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-    return weights.to(query.dtype).unflatten(0, (clips, heads))
+    return weights.to(query.dtype).view(clips, heads, queries, -1)

@@ -115,7 +115,7 @@ class _Correlation(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         signal, weight = ctx.saved_tensors
         spectra = _Spectra(signal, weight)
@@ -138,11 +138,13 @@ class _Spectra:
     def of(self, steps: Tensor) -> Tensor:
         """(a, b, steps) to (frequencies, a, b) complex."""
         # The copy makes products of matrices fast.
-        return rearrange(torch.fft.rfft(steps, n=self.size), "a b f -> f a b").contiguous()
+        spectra: Tensor = rearrange(torch.fft.rfft(steps, n=self.size), "a b f -> f a b").contiguous()
+        return spectra
 
     def back(self, spectra: Tensor) -> Tensor:
         """(frequencies, a, b) complex to (a, b, size)."""
-        return torch.fft.irfft(rearrange(spectra, "f a b -> a b f"), n=self.size)
+        steps: Tensor = torch.fft.irfft(rearrange(spectra, "f a b -> a b f"), n=self.size)
+        return steps
 
 
 def _by_group(groups: int, *tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:

@@ -62,7 +62,7 @@ class _Dropout(torch.autograd.Function):
         return (x * stays).mul_(ctx.factor)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (stays,) = ctx.saved_tensors
         return (gradient * stays).mul_(ctx.factor), None

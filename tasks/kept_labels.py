@@ -8,7 +8,7 @@ a longer clip is where it is cropped, so its labels are made anew every time.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -25,10 +25,11 @@ _KEPT_AS: Final = np.uint16
 _MOST_CODES: Final = np.iinfo(_KEPT_AS).max + 1
 
 
-def are_kept(tokenizer: Tokenizer, objective: type[Objective]) -> bool:
+def are_kept(tokenizer: Tokenizer, objective: Callable[..., object]) -> bool:
     """Whether making a frozen tokenizer's labels costs more than reading them, and they are the same every time."""
     costly = any(True for _ in tokenizer.parameters())
-    return costly and tokenizer.codebook_size <= _MOST_CODES and objective.augment is Objective.augment
+    unchanged = getattr(objective, "augment", None) is Objective.augment
+    return costly and tokenizer.codebook_size <= _MOST_CODES and unchanged
 
 
 class KeptLabels(Tokenizer):

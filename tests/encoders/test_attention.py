@@ -66,6 +66,15 @@ def test_the_same_as_torchs_own(memory: int, gated: bool, per_clip: bool, at_onc
         torch.testing.assert_close(mine, other)
 
 
+@pytest.mark.parametrize("at_once", [1, 2 * HEADS * QUERIES**2, 2**22])
+def test_without_gradients_a_few_clips_at_a_time(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = inputs(memory=QUERIES, gated=True, biased=True, per_clip=False)
+    expected = attended(given).detach()
+    monkeypatch.setattr(attention, "_AT_ONCE", at_once)
+    with torch.no_grad():
+        torch.testing.assert_close(attended(given), expected)
+
+
 @pytest.mark.parametrize("biased", [False, True])
 def test_gradients_are_those_of_what_was_dropped(biased: bool) -> None:
     given = inputs(memory=QUERIES, gated=True, biased=biased, per_clip=False)

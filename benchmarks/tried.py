@@ -1,0 +1,136 @@
+"""What was tried for a CPU, one small thing against another: `python -m ossicle.benchmarks.tried`.
+
+Notable choices: at base size, on 10 s clips (496 patches), one thread; contenders take turns in one process, for what
+is compared is an operation and not a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..core.memory import keep_freed_memory
+from ..encoders.attention import attend
+from ..encoders.conv_position import correlate_direct, correlate_fourier
+from ..encoders.dropout import Dropout
+from .protocol import interleave, ratio, take
+
+CLIPS: Final = 4
+PATCHES: Final = 496
+HEADS: Final = 12
+WIDTH: Final = 768
+ROUNDS: Final = 9
+
+Trial = Mapping[str, Callable[[], object]]
+
+
+def linear_layers() -> Trial:
+    """One product for queries, keys and values, or three; MKL's, or oneDNN's with weights packed before."""
+    vectors = torch.randn(CLIPS * PATCHES, WIDTH)
+    weights = [torch.randn(WIDTH, WIDTH) for _ in range(3)]
+    fused, bias = torch.cat(weights), torch.zeros(3 * WIDTH)
+    packed = torch.ops.mkldnn._reorder_linear_weight(fused, len(vectors))
+    return {
+        "three products": lambda: [F.linear(vectors, weight) for weight in weights],
+        "one product": lambda: F.linear(vectors, fused),
+        "one product, packed for oneDNN": lambda: torch.ops.mkldnn._linear_pointwise(
+            vectors, packed, bias, "none", [], ""
+        ),
+    }
+
+
+def attention_without_gradients() -> Trial:
+    """torch's kernel with the gated bias as its mask, all clips at once or a few at a time; or the same by hand."""
+    query, key, value = (torch.randn(CLIPS, HEADS, PATCHES, WIDTH // HEADS) for _ in range(3))
+    bias, gate = torch.randn(HEADS, PATCHES, PATCHES), torch.rand(CLIPS, HEADS, PATCHES, 1)
+    padding = torch.zeros(CLIPS, 1, 1, PATCHES)
+
+    def at_once() -> None:
+        mask = torch.addcmul(padding, gate, bias)
+        F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+    @torch.no_grad()
+    def some_at_a_time() -> None:
+        attend(query, key, value, padding=padding, bias=bias, gate=gate)
+
+    def by_hand() -> None:
+        for clip in range(CLIPS):
+            logits = torch.baddbmm(gate[clip] * bias, query[clip], key[clip].mT, alpha=query.shape[-1] ** -0.5)
+            torch.bmm(logits.softmax(-1), value[clip])
+
+    return {
+        "torch's kernel": at_once,
+        "torch's kernel, a few clips at a time": some_at_a_time,
+        "products and softmax, clip by clip": by_hand,
+    }
+
+
+def dropout() -> Trial:
+    """torch's dropout, or sixteen random bits for each element."""
+    vectors = torch.randn(CLIPS, PATCHES, WIDTH)
+    ours = Dropout(0.1).train()
+    return {"torch's": lambda: F.dropout(vectors, 0.1), "ours": lambda: ours(vectors)}
+
+
+def position_convolution() -> Trial:
+    """Forward and backward: direct, by Fourier transforms of all groups at once, or group by group."""
+    signal = torch.randn(CLIPS, WIDTH, PATCHES, requires_grad=True)
+    weight = torch.randn(WIDTH, WIDTH // 16, 128, requires_grad=True)
+
+    def all_at_once() -> Tensor:
+        size = 576
+        signals = torch.fft.rfft(signal, n=size).unflatten(1, (16, -1)).permute(1, 3, 0, 2).contiguous()
+        kernels = torch.fft.rfft(weight, n=size).conj().unflatten(0, (16, -1)).permute(0, 3, 2, 1)
+        product = (signals @ kernels).permute(2, 0, 3, 1).flatten(1, 2)
+        return torch.fft.irfft(product, n=size).roll(64, dims=-1)[..., :PATCHES]
+
+    return {
+        "direct": lambda: correlate_direct(signal, weight, groups=16).sum().backward(),  # type: ignore[no-untyped-call]
+        "Fourier, all groups at once": lambda: all_at_once().sum().backward(),  # type: ignore[no-untyped-call]
+        "Fourier, group by group": lambda: correlate_fourier(signal, weight, groups=16).sum().backward(),  # type: ignore[no-untyped-call]
+    }
+
+
+def transform_sizes() -> Trial:
+    """The spectra of the convolution's weights, by the length of the transform."""
+    weight = torch.randn(WIDTH, WIDTH // 16, 128)
+    return {str(size): partial(torch.fft.rfft, weight, n=size) for size in (576, 600, 625, 640)}
+
+
+def half_precision() -> Trial:
+    """A product of the feed-forward layers."""
+    vectors, weight = torch.randn(PATCHES, WIDTH), torch.randn(4 * WIDTH, WIDTH)
+    halves = vectors.bfloat16(), weight.bfloat16()
+    return {"fp32": lambda: F.linear(vectors, weight), "bf16": lambda: F.linear(*halves)}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    trials = (
+        linear_layers,
+        attention_without_gradients,
+        dropout,
+        position_convolution,
+        transform_sizes,
+        half_precision,
+    )
+    for trial in trials:
+        actions = trial()
+        turns = {name: partial(take, action) for name, action in actions.items()}
+        interleave(turns, 2)
+        taken = interleave(turns, ROUNDS)
+        first = [each.cpu for each in taken[next(iter(taken))]]
+        print(trial.__name__.replace("_", " "))
+        for name, times in taken.items():
+            found = ratio(first, [each.cpu for each in times])
+            print(f"  {name}: {found.median:.2f} [{found.lowest:.2f}–{found.highest:.2f}] times as fast as the first")
+
+
+if __name__ == "__main__":
+    main()
