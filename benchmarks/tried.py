@@ -87,7 +87,8 @@ def position_convolution() -> Trial:
         signals = torch.fft.rfft(signal, n=size).unflatten(1, (16, -1)).permute(1, 3, 0, 2).contiguous()
         kernels = torch.fft.rfft(weight, n=size).conj().unflatten(0, (16, -1)).permute(0, 3, 2, 1)
         product = (signals @ kernels).permute(2, 0, 3, 1).flatten(1, 2)
-        return torch.fft.irfft(product, n=size).roll(64, dims=-1)[..., :PATCHES]
+        steps: Tensor = torch.fft.irfft(product, n=size)
+        return steps.roll(64, dims=-1)[..., :PATCHES]
 
     return {
         "direct": lambda: correlate_direct(signal, weight, groups=16).sum().backward(),  # type: ignore[no-untyped-call]
