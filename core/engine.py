@@ -54,7 +54,7 @@ from torcheval.metrics import Metric
 from .checkpoints import Layout, claim, settle, whole_weights
 from .data import PatchBatch, SpectrogramBatch
 from .display import Display
-from .distributed import from_all_ranks, from_first_rank
+from .distributed import from_all_ranks, from_first_rank, has_bf16
 from .errors import Interrupted, PluginError
 from .experiment import TrainingConfig
 from .interfaces import FrontEnd, Objective, ObjectiveOutput
@@ -129,6 +129,8 @@ def train(
         OssicleError: if other processes wrote the checkpoints than can go on from them
     """
     cpu_before = time.process_time()
+    if settings.precision == "bf16" and not has_bf16():
+        display.warn("this processor has no bf16 arithmetic: training in bf16 is far slower; set `precision: fp32`")
     gangs = training_gangs(device, settings.parallel)
     checkpoints = _checkpoint_manager(folder, gangs)
     objective.to(device)

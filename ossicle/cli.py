@@ -253,16 +253,16 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dry_run(options: argparse.Namespace, console: Console) -> int:
+    from .display import TerminalDisplay
     from .rehearsing import print_rehearsal, rehearse
 
-    with console.status("trying every training") as status:
-        found = rehearse(
-            options.experiment,
-            overrides=options.overrides,
-            out=options.out,
-            steps=options.steps,
-            on_stage=lambda name: status.update(f"trying {name}"),
-        )
+    found = rehearse(
+        options.experiment,
+        overrides=options.overrides,
+        out=options.out,
+        steps=options.steps,
+        on_stage=TerminalDisplay(console).note,
+    )
     print_rehearsal(found, console)
     return 0
 

@@ -22,6 +22,7 @@ from .audio.settings import SyntheticConfig
 from .checking import CheckedExperiment, compose, stages_of
 from .core.config import Config, PartChoice
 from .core.display import Silent
+from .core.distributed import has_bf16
 from .core.errors import CorpusError, OssicleError
 from .core.experiment import Experiment, TrainingConfig, resolved_yaml
 from .core.running import Corpora
@@ -59,6 +60,7 @@ class Rehearsal:
     Attributes:
         clip_seconds: length of the clips
         folder: where everything lies that was made; None if it is gone
+        in_fp32: whether what asks for bf16 was tried in fp32, for this processor has no bf16 arithmetic
     """
 
     name: str
@@ -66,6 +68,7 @@ class Rehearsal:
     clip_seconds: float
     stages: Sequence[RehearsedStage]
     folder: Path | None
+    in_fp32: bool = False
 
 
 def rehearse(
@@ -105,7 +108,8 @@ def rehearse(
                 on_stage(stage.name)
                 order = {"experiment": str(resolved), "store": str(folder / STORE), "stage": stage.name}
                 found.append(RehearsedStage(name=stage.name, **measured(rehearsal, order)))
-    return Rehearsal(checked.experiment.name, steps, seconds, found, Path(out) if out else None)
+    in_fp32 = not has_bf16() and any(config.precision == "bf16" for config in _trainings(checked.experiment))
+    return Rehearsal(checked.experiment.name, steps, seconds, found, Path(out) if out else None, in_fp32)
 
 
 @contextmanager
@@ -133,7 +137,8 @@ def shortened(checked: CheckedExperiment, folder: Path, *, steps: int, seconds: 
             path, several = folder / value.label, _is_multi_label(value, corpora)
             return PartChoice(synthetic, SyntheticConfig(path=path, seconds=seconds, multi_label=several))
         if isinstance(value, TrainingConfig):
-            return value.cut_short(steps=steps, clips=CLIPS)
+            short = value.cut_short(steps=steps, clips=CLIPS)
+            return short if has_bf16() else short.model_copy(update={"precision": "fp32"})
         return value.rehearsed() if isinstance(value, Config) else value
 
     changed = _changed(checked.experiment, change)
@@ -194,4 +199,6 @@ def print_rehearsal(rehearsal: Rehearsal, console: Console) -> None:
         table.add_row(stage.name, step, memory, f"{stage.loss:.3f}", duration(stage.seconds))
     console.print(table)
     kept = "nothing was kept" if rehearsal.folder is None else f"kept in {rehearsal.folder}"
+    if rehearsal.in_fp32:
+        kept += "; in fp32 throughout, for this processor has no bf16 arithmetic"
     console.print(Text(f"memory: by how much the process of each training grew at most; {kept}", "dim"), soft_wrap=True)

@@ -99,6 +99,15 @@ def test_the_whole_recipe_can_be_tried_without_its_corpora(tmp_path: Path) -> No
     assert {training.steps for stage in found if (training := training_of(stage))} == {3}
 
 
+@pytest.mark.parametrize(("there", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_tried_where_there_is_some(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool, expected: str
+) -> None:
+    monkeypatch.setattr("ossicle.rehearsing.has_bf16", lambda: there)
+    short = rehearsed(compose(tiny, ["pretrain.precision=bf16"]), tmp_path / "corpora")
+    assert short.pretrain.precision == expected
+
+
 def test_one_step_is_too_few(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tiny), "--dry-run", "--steps", "1"]) == 2
     assert "a dry run takes two steps at least" in capsys.readouterr().err

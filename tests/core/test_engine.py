@@ -351,6 +351,15 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path: Path) -> None
     assert published[12]["loss"] < published[1]["loss"]
 
 
+@pytest.mark.parametrize(("precision", "there", "told"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)])
+def test_bf16_without_instructions_for_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, there: bool, told: int
+) -> None:
+    monkeypatch.setattr("ossicle.core.engine.has_bf16", lambda: there)
+    _, _, display = train_toy(tmp_path, precision=precision, steps=2)
+    assert sum("no bf16 arithmetic" in text for text in display.said) == told
+
+
 def test_metrics_that_were_not_announced_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         PluginError, match=r"`Follow` announces the metrics \['error', 'speed'\], but reports \['error'\]"

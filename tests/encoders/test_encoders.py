@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +12,8 @@ from ossicle.core.data import Grid, PatchBatch, VisiblePatches
 from ossicle.core.errors import PluginError
 from ossicle.core.interfaces import Encoder
 from ossicle.encoders.beats import Beats
+from ossicle.encoders.dropout import Dropout
+from ossicle.encoders.layers import SelfAttention
 from ossicle.encoders.places import take
 from ossicle.encoders.settings import BeatsConfig, PlainVitConfig
 from ossicle.encoders.vit import PlainVit, sine_cosine
@@ -186,3 +190,35 @@ def test_the_convolution_sums_up_as_much_with_patches_hidden_as_without(monkeypa
         sums.append(encoder._conv_position(take(vectors, index), seen, index, batch).mean(1))
     middle = torch.stack(sums).mean(0)
     assert (middle - whole).norm() < 0.2 * whole.norm()
+
+
+@every_encoder
+@torch.no_grad()
+def test_bf16_keeps_each_clips_direction(build: Callable[[], Encoder]) -> None:
+    encoder, batch = build(), clips(9, 30, 17)
+    exact = encoder(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = encoder(batch)
+    means = [
+        torch.where(found.valid[..., None], found.sequence.float(), 0.0).sum(1) / found.valid.sum(1, keepdim=True)
+        for found in (exact, rough)
+    ]
+    assert torch.cosine_similarity(*means).min() >= 0.999
+
+
+@every_encoder
+def test_bf16_gives_about_the_same_gradients(build: Callable[[], Encoder]) -> None:
+    encoder, batch = build().train(), clips(9, 12)
+    for module in encoder.modules():
+        if isinstance(module, Dropout):
+            module.p = 0.0
+        elif isinstance(module, SelfAttention):
+            module.dropout = 0.0
+    found = []
+    for half in (False, True):
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            out = encoder(batch).sequence[batch.valid]
+        out.float().square().mean().backward()
+        found.append(torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None]))
+    assert torch.cosine_similarity(*found, dim=0) > 0.99
