@@ -40,13 +40,13 @@ def attend(
         gate: (B, H, N, 1), what each query scales the bias by
         dropout: of the attention's weights
     """
-    if torch.is_grad_enabled() and on_cpu(query) and (bias is not None or dropout):
+    if not on_cpu(query) or (bias is None and not dropout):
+        return _torchs(query, key, value, _mask(padding, bias, gate), dropout)
+    if torch.is_grad_enabled():
         # The backward pass knows nothing of autocast, and must find what the forward pass did.
         with torch.autocast("cpu", enabled=False):
             attended: Tensor = _Attention.apply(query, key, value, padding, bias, gate, dropout)  # type: ignore[no-untyped-call]
         return attended
-    if bias is None or torch.is_grad_enabled() or not on_cpu(query):
-        return _torchs(query, key, value, _mask(padding, bias, gate), dropout)
     parts = [
         _torchs(query[own], key[own], value[own], _mask(padding[own], _of(bias, own), _of(gate, own)), dropout)
         for own in _chunks(query, key)
@@ -126,7 +126,7 @@ class _Attention(torch.autograd.Function):
 def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:
     """Clips that are computed together."""
     clips, heads, queries, _ = query.shape
-    step = max(1, _AT_ONCE // (heads * queries * key.shape[2]))
+    step = max(1, _AT_ONCE // max(1, heads * queries * key.shape[2]))
     return (slice(first, first + step) for first in range(0, clips, step))
 
 
@@ -141,4 +141,4 @@ def _weights(query: Tensor, key: Tensor, padding: Tensor, bias: Tensor | None, g
     mask = _mask(padding, bias, gate).to(query.dtype).expand(clips, heads, queries, -1)
     logits = torch.baddbmm(mask.flatten(0, 1), query.flatten(0, 1), key.flatten(0, 1).mT, alpha=size**-0.5)
     weights = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-    return weights.to(query.dtype).view(clips, heads, queries, -1)
+    return weights.to(query.dtype).view(clips, heads, queries, key.shape[2])

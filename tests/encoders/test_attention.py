@@ -66,6 +66,22 @@ def test_the_same_as_torchs_own(memory: int, gated: bool, per_clip: bool, at_onc
         torch.testing.assert_close(mine, other)
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_no_queries(gradients: bool) -> None:
+    given = inputs(memory=3, gated=True, biased=True, per_clip=False)
+    none = {
+        "query": given["query"][:, :0].detach().requires_grad_(),
+        "bias": given["bias"][:, :0],
+        "gate": given["gate"][:, :, :0],
+    }
+    with torch.set_grad_enabled(gradients):
+        out = attended(given | none)
+    assert out.shape == (CLIPS, HEADS, 0, SIZE)
+    if gradients:
+        out.sum().backward()
+        assert not given["key"].grad.any()
+
+
 @pytest.mark.parametrize("at_once", [1, 2 * HEADS * QUERIES**2, 2**22])
 def test_without_gradients_a_few_clips_at_a_time(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = inputs(memory=QUERIES, gated=True, biased=True, per_clip=False)
