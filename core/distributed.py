@@ -209,5 +209,5 @@ def has_bf16() -> bool:
     import torch
 
     if compute_device().type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

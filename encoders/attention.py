@@ -47,11 +47,11 @@ def attend(
         with torch.autocast("cpu", enabled=False):
             attended: Tensor = _Attention.apply(query, key, value, padding, bias, gate, dropout)  # type: ignore[no-untyped-call]
         return attended
-    parts = [
-        _torchs(query[own], key[own], value[own], _mask(padding[own], _of(bias, own), _of(gate, own)), dropout)
-        for own in _chunks(query, key)
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    out = torch.empty_like(query)
+    for own in _chunks(query, key):
+        mask = _mask(padding[own[0]], _of(bias, own), _of(gate, own))
+        out[own] = _torchs(query[own], key[own], value[own], mask, dropout)
+    return out
 
 
 def _torchs(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float) -> Tensor:
@@ -81,13 +81,13 @@ class _Attention(torch.autograd.Function):
         out = torch.empty_like(query)
         stays: list[Tensor | None] = []
         factor = 1.0
-        for clips in _chunks(query, key):
-            weights = _weights(query[clips], key[clips], padding[clips], _of(bias, clips), _of(gate, clips))
+        for own in _chunks(query, key):
+            weights = _weights(query[own], key[own], padding[own[0]], _of(bias, own), _of(gate, own))
             if dropout:
                 drawn, factor = kept(weights, dropout)
                 stays.append(drawn)
                 weights *= drawn
-            out[clips] = weights @ value[clips]
+            out[own] = weights @ value[own]
         ctx.factor = factor
         ctx.save_for_backward(query, key, value, padding, bias, gate, *stays)
         return out.mul_(factor) if dropout else out
@@ -100,45 +100,52 @@ class _Attention(torch.autograd.Function):
         of_bias = None if bias is None else torch.zeros_like(bias)
         of_gate = None if gate is None else torch.empty_like(gate)
         gradient = gradient * ctx.factor
-        for number, clips in enumerate(_chunks(query, key)):
-            own_bias, own_gate = _of(bias, clips), _of(gate, clips)
-            weights = _weights(query[clips], key[clips], padding[clips], own_bias, own_gate)
-            of_weights = gradient[clips] @ value[clips].mT
+        for number, own in enumerate(_chunks(query, key)):
+            own_bias, own_gate = _of(bias, own), _of(gate, own)
+            weights = _weights(query[own], key[own], padding[own[0]], own_bias, own_gate)
+            of_weights = gradient[own] @ value[own].mT
             if stays:
                 of_weights *= stays[number]
-                of_value[clips] = (weights * stays[number]).mT @ gradient[clips]
+                of_value[own] = (weights * stays[number]).mT @ gradient[own]
             else:
-                of_value[clips] = weights.mT @ gradient[clips]
+                of_value[own] = weights.mT @ gradient[own]
             of_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
             scale = query.shape[-1] ** -0.5
-            torch.mul(of_logits @ key[clips], scale, out=of_query[clips])
-            torch.mul(of_logits.mT @ query[clips], scale, out=of_key[clips])
+            torch.mul(of_logits @ key[own], scale, out=of_query[own])
+            torch.mul(of_logits.mT @ query[own], scale, out=of_key[own])
             if of_gate is not None:
                 assert own_bias is not None
                 assert own_gate is not None
-                of_gate[clips] = (of_logits * own_bias).sum(-1, keepdim=True)
+                of_gate[own] = (of_logits * own_bias).sum(-1, keepdim=True)
                 of_logits *= own_gate
             if of_bias is not None:
-                of_bias[clips if bias.dim() == 4 else slice(None)] += of_logits if bias.dim() == 4 else of_logits.sum(0)
+                part = of_bias[own] if of_bias.dim() == 4 else of_bias[own[1]]
+                part += of_logits if of_bias.dim() == 4 else of_logits.sum(0)
         return of_query, of_key, of_value, None, of_bias, of_gate, None
 
 
-def _chunks(query: Tensor, key: Tensor) -> Iterator[slice]:
-    """Clips that are computed together."""
+def _chunks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Clips and heads that are computed together: several clips, or of a long one some heads."""
     clips, heads, queries, _ = query.shape
-    step = max(1, _AT_ONCE // max(1, heads * queries * key.shape[2]))
-    return (slice(first, first + step) for first in range(0, clips, step))
+    of_head = max(1, queries * key.shape[2])
+    some_clips, some_heads = max(1, _AT_ONCE // (heads * of_head)), min(heads, max(1, _AT_ONCE // of_head))
+    for clip in range(0, clips, some_clips):
+        for head in range(0, heads, some_heads):
+            yield slice(clip, clip + some_clips), slice(head, head + some_heads)
 
 
-def _of(tensor: Tensor | None, clips: slice) -> Tensor | None:
+def _of(tensor: Tensor | None, own: tuple[slice, slice]) -> Tensor | None:
     """A bias that is the same for all clips has no axis for them."""
-    return tensor[clips] if tensor is not None and tensor.dim() == 4 else tensor
+    if tensor is None:
+        return None
+    return tensor[own] if tensor.dim() == 4 else tensor[own[1]]
 
 
 def _weights(query: Tensor, key: Tensor, padding: Tensor, bias: Tensor | None, gate: Tensor | None) -> Tensor:
     """(B, H, N, M), each row of sum 1."""
     clips, heads, queries, size = query.shape
-    mask = _mask(padding, bias, gate).to(query.dtype).expand(clips, heads, queries, -1)
-    logits = torch.baddbmm(mask.flatten(0, 1), query.flatten(0, 1), key.flatten(0, 1).mT, alpha=size**-0.5)
+    fresh = padding.expand(clips, heads, queries, -1).clone() if bias is None else _mask(padding, bias, gate)
+    logits = fresh.to(query.dtype).flatten(0, 1)
+    logits.baddbmm_(query.flatten(0, 1), key.flatten(0, 1).mT, alpha=size**-0.5)
     weights = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     return weights.to(query.dtype).view(clips, heads, queries, key.shape[2])
