@@ -53,7 +53,8 @@ class KeptLabels(Tokenizer):
         self._file.execute("CREATE TABLE IF NOT EXISTS labels (clip INTEGER PRIMARY KEY, ids BLOB)")
 
     def forward(self, batch: PatchBatch) -> Tensor:
-        if batch.clips is None:
+        if batch.clips is None or batch.draws is None:
+            # Not from the training stream: shown clips may be cut shorter.
             return self.tokenizer(batch)  # type: ignore[no-any-return]
         clips: list[int] = batch.clips.tolist()
         kept = self._read(clips)

@@ -36,7 +36,9 @@ def batch_of(clips: list[int], count: int = 6) -> PatchBatch:
     numbers = (torch.tensor(clips)[:, None] * 7 + torch.arange(count)) % CODES
     # A clip is as long whatever batch it comes in.
     valid = torch.arange(count) < 3 + torch.tensor(clips)[:, None] % 4
-    return PatchBatch(numbers[..., None].float(), valid, Grid(count // 2, 2), clips=torch.tensor(clips))
+    return PatchBatch(
+        numbers[..., None].float(), valid, Grid(count // 2, 2), clips=torch.tensor(clips), draws=torch.tensor(clips)
+    )
 
 
 @pytest.mark.parametrize("streams", [1, 3])
@@ -54,14 +56,17 @@ def test_each_whole_clip_is_labelled_once(tmp_path: Path, streams: int) -> None:
     assert tokenizer.asked == [3, 2, 1, 1]
 
 
-def test_clips_without_numbers_are_labelled_every_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["clips", "draws"])
+def test_what_is_not_from_the_training_stream_is_labelled_every_time(tmp_path: Path, missing: str) -> None:
     tokenizer = Counting()
     kept = KeptLabels(tokenizer, np.ones(3, bool), tmp_path / "labels.sqlite")
-    batch = batch_of([1, 2])
-    batch.clips = None
+    kept.tokenize(batch_of([1, 2]))
+    # Pictures show a shorter stretch of the same clips.
+    batch = batch_of([1, 2], 2)
+    setattr(batch, missing, None)
     for _ in range(2):
-        kept.tokenize(batch)
-    assert tokenizer.asked == [2, 2]
+        assert torch.equal(kept.tokenize(batch).ids, Counting().tokenize(batch).ids)
+    assert tokenizer.asked == [2, 2, 2]
 
 
 def test_only_what_costs_more_than_reading_is_kept() -> None:
