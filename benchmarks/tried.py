@@ -100,7 +100,7 @@ def position_convolution() -> Trial:
 def transform_sizes() -> Trial:
     """The spectra of the convolution's weights, by the length of the transform."""
     weight = torch.randn(WIDTH, WIDTH // 16, 128)
-    return {str(size): partial(torch.fft.rfft, weight, n=size) for size in (576, 600, 625, 640)}
+    return {str(size): partial(torch.fft.rfft, weight, n=size) for size in (576, 600, 625, 640, 256)}
 
 
 def half_precision() -> Trial:

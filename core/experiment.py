@@ -91,8 +91,8 @@ class TrainingConfig(Config):
     """Whether torch compiles the layers: it takes a minute or more at the start, and pays in long trainings on an
     accelerator."""
     gradient_checkpointing: bool = False
-    """Whether each layer is computed anew for the backward pass, instead of keeping what it needs there: about a third
-    more time, and far less memory."""
+    """Whether each layer is computed anew for the backward pass, instead of keeping what it needs there: far less
+    memory, for another forward pass."""
 
     def cut_short(self, *, steps: int, clips: int) -> Self:
         """The same training for a few steps, each of a few clips of the greatest length, to try it out."""

@@ -70,6 +70,39 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(command=globals()[f"_{name}"])
         return command
 
+    _add_experiments(add)
+    _add_ablate(add)
+    _add_results(add)
+    _add_new(add)
+    _add_tokens(add)
+    _add_bench(add)
+    command = add("ensemble", "average what several runs predict for the same clips, and score the mean")
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run; two or more")
+    command.add_argument("--task", help="the task to look at (default: all that the runs share)")
+    command.add_argument("--subject", help="the encoder of each run (default: its last pre-trained one)")
+    command.add_argument("--view", help="the view of each run (default: the best on its validation clips)")
+    command = add("plugins", "list the parts on offer, where they come from, and plugins that failed")
+    command.add_argument("files", nargs="*", type=Path, help="plugin files to load besides the installed ones")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command = add("explain", "show a part's fields, defaults and documentation")
+    command.add_argument("kind", help="such as corpus, encoder, tokenizer, objective or task")
+    command.add_argument("name", help="the part's name")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that brings the part")
+    command = add("schema", "print the JSON schema of experiments, for editors")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file with further parts")
+    _add_exports(add)
+    command = add("import", "make an artifact of a released checkpoint of BEATs, OpenBEATs or ESPnet")
+    command.add_argument("file", type=Path, help="the checkpoint")
+    command.add_argument("--out", type=Path, required=True, help="the artifact's folder; made new")
+    command = add("export", "write an encoder or a tokenizer in the format that was released with BEATs")
+    command.add_argument("source", type=Path, help="an artifact, or a run's folder")
+    command.add_argument("--out", type=Path, required=True, help="the file to write, such as BEATs.pt")
+    command.add_argument("--part", choices=("encoder", "tokenizer"), help="default: the encoder, where there is one")
+    command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that it needs")
+    return parser
+
+
+def _add_experiments(add: Adder) -> None:
     for name, help in (
         ("run", "run an experiment; what is already done is not done again"),
         ("check", "find what would make an experiment fail, and print it resolved"),
@@ -95,25 +128,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--calibrate", action="store_true", help="measure a few steps of every training")
             command.add_argument("--price-per-hour", type=float, help="of this machine; with --calibrate")
             command.add_argument("--json", action="store_true", help="print JSON")
-    _add_ablate(add)
-    _add_results(add)
-    _add_new(add)
-    _add_tokens(add)
-    _add_bench(add)
-    command = add("ensemble", "average what several runs predict for the same clips, and score the mean")
-    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run; two or more")
-    command.add_argument("--task", help="the task to look at (default: all that the runs share)")
-    command.add_argument("--subject", help="the encoder of each run (default: its last pre-trained one)")
-    command.add_argument("--view", help="the view of each run (default: the best on its validation clips)")
-    command = add("plugins", "list the parts on offer, where they come from, and plugins that failed")
-    command.add_argument("files", nargs="*", type=Path, help="plugin files to load besides the installed ones")
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command = add("explain", "show a part's fields, defaults and documentation")
-    command.add_argument("kind", help="such as corpus, encoder, tokenizer, objective or task")
-    command.add_argument("name", help="the part's name")
-    command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that brings the part")
-    command = add("schema", "print the JSON schema of experiments, for editors")
-    command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file with further parts")
+
+
+def _add_exports(add: Adder) -> None:
     for name, help, made in (
         ("embed", "embed audio files", "embeddings.npz"),
         ("tokenize", "turn audio files into token ids", "tokens.npz"),
@@ -135,15 +152,6 @@ def _parser() -> argparse.ArgumentParser:
             help="what neighbouring windows share; half of it is context on either side (default: 4)",
         )
         command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that it needs")
-    command = add("import", "make an artifact of a released checkpoint of BEATs, OpenBEATs or ESPnet")
-    command.add_argument("file", type=Path, help="the checkpoint")
-    command.add_argument("--out", type=Path, required=True, help="the artifact's folder; made new")
-    command = add("export", "write an encoder or a tokenizer in the format that was released with BEATs")
-    command.add_argument("source", type=Path, help="an artifact, or a run's folder")
-    command.add_argument("--out", type=Path, required=True, help="the file to write, such as BEATs.pt")
-    command.add_argument("--part", choices=("encoder", "tokenizer"), help="default: the encoder, where there is one")
-    command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that it needs")
-    return parser
 
 
 def _add_ablate(add: Adder) -> None:

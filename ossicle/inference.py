@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -83,16 +84,10 @@ class LoadedPart:
         if max(map(len, clips)) <= window_seconds * sample_rate:
             return self._embedding(self._patches(self._whole(clips, sample_rate)), layers=layers)
 
-        def embedded(clip: npt.NDArray[Any]) -> Embedding:
-            parts = self.embed_stream(
-                self._stream(clip, sample_rate),
-                layers=layers,
-                window_seconds=window_seconds,
-                overlap_seconds=overlap_seconds,
-            )
-            return in_sequence(list(parts))
-
-        return side_by_side([embedded(clip) for clip in clips])
+        of_stream = partial(
+            self.embed_stream, layers=layers, window_seconds=window_seconds, overlap_seconds=overlap_seconds
+        )
+        return side_by_side([in_sequence(list(of_stream(self._stream(clip, sample_rate)))) for clip in clips])
 
     @torch.inference_mode()
     def embed_stream(
@@ -135,13 +130,8 @@ class LoadedPart:
         if max(map(len, clips)) <= window_seconds * sample_rate:
             return self._tokens(self._patches(self._whole(clips, sample_rate)))
 
-        def tokenized(clip: npt.NDArray[Any]) -> Tokens:
-            parts = self.tokenize_stream(
-                self._stream(clip, sample_rate), window_seconds=window_seconds, overlap_seconds=overlap_seconds
-            )
-            return in_sequence(list(parts))
-
-        return side_by_side([tokenized(clip) for clip in clips])
+        of_stream = partial(self.tokenize_stream, window_seconds=window_seconds, overlap_seconds=overlap_seconds)
+        return side_by_side([in_sequence(list(of_stream(self._stream(clip, sample_rate)))) for clip in clips])
 
     @torch.inference_mode()
     def tokenize_stream(

@@ -17,6 +17,8 @@ import pytest
 import soundfile
 import yaml
 
+from ossicle import cli
+from ossicle.audio.windows import OVERLAP_SECONDS, WINDOW_SECONDS
 from ossicle.cli import main
 from ossicle.core.errors import OssicleError
 from ossicle.running import run
@@ -463,3 +465,10 @@ def test_what_cannot_be_embedded(finished: tuple[Path, Shown], sounds: Path, tmp
         shown = ossicle("embed", *arguments)
         assert (shown.code, shown.out) == (2, "")
         assert shown.err.startswith(message)
+
+
+@pytest.mark.parametrize("command", ["embed", "tokenize"])
+def test_windows_are_those_of_python(command: str) -> None:
+    # The command line names them by itself, for what defines them brings torch.
+    options = cli._parser().parse_args([command, "part", "audio"])
+    assert (options.window_seconds, options.overlap_seconds) == (WINDOW_SECONDS, OVERLAP_SECONDS)
