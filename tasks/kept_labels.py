@@ -8,7 +8,8 @@ a longer clip is where it is cropped, so its labels are made anew every time.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -46,11 +47,11 @@ class KeptLabels(Tokenizer):
         self.tokenizer = tokenizer
         self._whole = whole
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Several ranks may write; what a crash loses is made again.
-        self._file = sqlite3.connect(file, timeout=60, isolation_level=None)
-        self._file.execute("PRAGMA journal_mode = WAL")
+        # Several ranks write, of several machines too, which a write-ahead log is not for; lost labels are made again.
+        self._file = sqlite3.connect(file, timeout=600, isolation_level=None)
         self._file.execute("PRAGMA synchronous = OFF")
-        self._file.execute("CREATE TABLE IF NOT EXISTS labels (clip INTEGER PRIMARY KEY, ids BLOB)")
+        with self._writing():
+            self._file.execute("CREATE TABLE IF NOT EXISTS labels (clip INTEGER PRIMARY KEY, ids BLOB)")
 
     def forward(self, batch: PatchBatch) -> Tensor:
         if batch.clips is None or batch.draws is None:
@@ -83,9 +84,15 @@ class KeptLabels(Tokenizer):
         rows = [
             (clip, ids.cpu().numpy().astype(_KEPT_AS).tobytes()) for clip, ids in labels.items() if self._whole[clip]
         ]
+        with self._writing():
+            self._file.executemany("INSERT OR IGNORE INTO labels VALUES (?, ?)", rows)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Wait until no other process writes; who began to read before would be told that the file is locked."""
         self._file.execute("BEGIN IMMEDIATE")
-        self._file.executemany("INSERT OR IGNORE INTO labels VALUES (?, ?)", rows)
-        self._file.execute("COMMIT")
+        with self._file:
+            yield
 
 
 def _rows(batch: PatchBatch, rows: Tensor) -> PatchBatch:

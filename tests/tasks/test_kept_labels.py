@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +81,15 @@ def test_only_what_costs_more_than_reading_is_kept() -> None:
     assert are_kept(Counting(), Objective)
     assert not are_kept(light, MaskedPrediction)
     assert not are_kept(Counting(), Augmenting)
+
+
+def label_beside_others(folder: Path) -> None:
+    for number in range(60):
+        kept = KeptLabels(Counting(), np.ones(10, bool), folder / f"{number}.sqlite")
+        kept.tokenize(batch_of([1, 2, 4]))
+
+
+def test_several_processes_open_and_fill_one_file_at_once(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(4, mp_context=get_context("forkserver")) as processes:
+        for done in [processes.submit(label_beside_others, tmp_path) for _ in range(4)]:
+            done.result()
