@@ -1,7 +1,8 @@
 """A plain Vision Transformer over patches: the baseline that tells what BEATs' own encoder adds.
 
 Notable choices: pre-norm layers without relative bias; fixed sine-cosine positions, half of each vector for the time
-column and half for the frequency band (as in Audio-MAE, Huang et al., 2022).
+column and half for the frequency band (as in Audio-MAE, Huang et al., 2022); patches are embedded by Xavier's initial
+weights, as in MAE, for with torch's own the positions drown them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class PlainVit(Encoder):
         self.config = config
         self.width = config.stack.width
         self.embed = nn.Linear(patch_dim, self.width)
+        nn.init.xavier_uniform_(self.embed.weight)
         self.stack = TransformerStack(config.stack)
 
     def forward(self, batch: PatchBatch, *, visible: VisiblePatches | None = None, layers: bool = False) -> Encoded:

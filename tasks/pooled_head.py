@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..core.data import Encoded
 from ..core.interfaces import Head
@@ -23,9 +24,20 @@ class PooledHead(Head):
         super().__init__()
         self.classes = classes
         self.view = config.view
+        size = width * bands * (2 if config.view == "bands+std" else 1)
+        self.standardize = _Standardize(size, affine=False) if config.standardize else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
-        self.linear = nn.Linear(width * bands * (2 if config.view == "bands+std" else 1), classes)
+        self.linear = nn.Linear(size, classes)
 
     def forward(self, encoded: Encoded) -> Tensor:
-        logits: Tensor = self.linear(self.dropout(encoded_views(encoded)[self.view]))
+        vectors = self.standardize(encoded_views(encoded)[self.view])
+        logits: Tensor = self.linear(self.dropout(vectors))
         return logits
+
+
+class _Standardize(nn.BatchNorm1d):
+    """Batch normalisation that takes a batch of one clip by what it has seen so far."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        several = self.training and len(vectors) > 1
+        return F.batch_norm(vectors, self.running_mean, self.running_var, training=several, eps=self.eps)

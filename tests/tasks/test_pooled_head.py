@@ -15,8 +15,9 @@ from ossicle.tasks.pooling import encoded_views
 BANDS, WIDTH, CLASSES = 3, 4, 5
 
 
-def head(view: str) -> Head:
-    choice = PartChoice.of(load_plugins().catalog.get("head", "pooled"), {"view": view})
+def head(view: str, *, standardize: bool = False) -> Head:
+    settings = {"view": view, "standardize": standardize}
+    choice = PartChoice.of(load_plugins().catalog.get("head", "pooled"), settings)
     return build(choice, Head, seed=0, width=WIDTH, classes=CLASSES, bands=BANDS)
 
 
@@ -47,3 +48,25 @@ def test_it_tells_apart_what_sounds_in_different_bands() -> None:
     whole = torch.ones(1, BANDS, dtype=torch.bool)
     low_scores, high_scores = (made(Encoded(clip, whole, Grid(1, BANDS))) for clip in (low, high))
     assert (low_scores - high_scores).abs().max() > 0.1
+
+
+def test_standardized_vectors_lose_what_all_clips_share() -> None:
+    made, plain = head("bands", standardize=True), head("bands")
+    made.linear.load_state_dict(plain.linear.state_dict())
+    encoded = clips(2, 4, 3, 4)
+    loud = Encoded(1000 + 50 * encoded.sequence, encoded.valid, encoded.grid)
+    scores = made(loud)
+    torch.testing.assert_close(scores, made(encoded), atol=2e-3, rtol=0)
+    torch.testing.assert_close(scores.mean(0), made.linear.bias, atol=1e-4, rtol=0)
+    assert (plain(loud) - plain(encoded)).abs().max() > 100
+
+
+def test_standardized_clips_are_scored_alike_alone_and_together_once_trained() -> None:
+    made = head("bands", standardize=True)
+    for _ in range(100):
+        made(clips(4, 4, 4))
+    # In training a clip alone has no variance, and is taken by what was seen before.
+    alone = made(clips(4))
+    made.eval()
+    torch.testing.assert_close(alone, made(clips(4, 4, 4))[:1])
+    torch.testing.assert_close(alone, made(clips(4)))
