@@ -1,4 +1,4 @@
-"""What grows with clips, batches, corpora and recordings, as tables: the measurements of `scale`."""
+"""What grows with clips, batches, corpora, ranks and recordings, as tables: the measurements of `scale` and `ranks`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from ..encoders.releasing import release_encoder
 from . import scale
 from .inference_works import encoder, front_end
+from .ranks import rank_costs
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def growths() -> Iterator[Growth]:
     yield Growth("encoder against the number of clips", scale.rows(scale.cost_by_batch(made, bands)))
     yield Growth("corpus against its clips, simulated", scale.rows(scale.corpus_costs()))
     yield Growth("padding of batches of mixed lengths", scale.rows(scale.padding_shares()))
+    yield Growth("a training step against its processes (ranks)", scale.rows(rank_costs()))
     with TemporaryDirectory() as folder:
         part = Path(folder, "tiny.pt")
         torch.save(release_encoder(made, front_end()).content, part)

@@ -47,6 +47,6 @@ FULL: Final = Plan(
         Case("pipeline", "base", 8),
         Case("quickstart", "tiny", 8),
     ),
-    seconds=20.0,
+    seconds=10.0,
 )
-ABOUT_TARGETS: Final = Plan(cases=tuple(dict.fromkeys(target.case for target in TARGETS)), seconds=FULL.seconds)
+ABOUT_TARGETS: Final = Plan(cases=tuple(dict.fromkeys(target.case for target in TARGETS)), seconds=20.0)

@@ -30,18 +30,54 @@ Trial = Mapping[str, Callable[[], object]]
 
 
 def linear_layers() -> Trial:
-    """One product for queries, keys and values, or three; MKL's, or oneDNN's with weights packed before."""
+    """One product for queries, keys and values, or three; MKL's, weights laid out so or so, oneDNN's or OpenBLAS's."""
     vectors = torch.randn(CLIPS * PATCHES, WIDTH)
     weights = [torch.randn(WIDTH, WIDTH) for _ in range(3)]
     fused, bias = torch.cat(weights), torch.zeros(3 * WIDTH)
-    packed = torch.ops.mkldnn._reorder_linear_weight(fused, len(vectors))
+    transposed, packed = fused.T.contiguous(), torch.ops.mkl._mkl_reorder_linear_weight(fused, len(vectors))
+    packed_for_onednn = torch.ops.mkldnn._reorder_linear_weight(fused, len(vectors))
     return {
         "three products": lambda: [F.linear(vectors, weight) for weight in weights],
         "one product": lambda: F.linear(vectors, fused),
-        "one product, packed for oneDNN": lambda: torch.ops.mkldnn._linear_pointwise(
-            vectors, packed, bias, "none", [], ""
+        "one product, weights transposed before": lambda: vectors @ transposed,
+        "one product, weights packed before": lambda: torch.ops.mkl._mkl_linear(
+            vectors, packed, fused, bias, len(vectors)
         ),
+        "one product, packed for oneDNN": lambda: torch.ops.mkldnn._linear_pointwise(
+            vectors, packed_for_onednn, bias, "none", [], ""
+        ),
+        "one product, by numpy's OpenBLAS": lambda: vectors.numpy() @ fused.numpy().T,
     }
+
+
+def feed_forward_network() -> Trial:
+    """Without gradients: all rows at once, or a few at a time, whose activations fit into caches; GELU in place."""
+    vectors = torch.randn(CLIPS * PATCHES, WIDTH)
+    expand, contract = torch.randn(4 * WIDTH, WIDTH), torch.randn(WIDTH, 4 * WIDTH)
+
+    def at_once() -> Tensor:
+        return F.linear(F.gelu(F.linear(vectors, expand)), contract)
+
+    def in_place() -> Tensor:
+        return F.linear(torch.ops.aten.gelu_(F.linear(vectors, expand)), contract)
+
+    def some_at_a_time(rows: int) -> list[Tensor]:
+        parts = (vectors[first : first + rows] for first in range(0, len(vectors), rows))
+        return [F.linear(F.gelu(F.linear(some, expand)), contract) for some in parts]
+
+    return {
+        "all rows at once": at_once,
+        "the same, GELU in place": in_place,
+        "a clip at a time": partial(some_at_a_time, PATCHES),
+        "128 rows at a time": partial(some_at_a_time, 128),
+    }
+
+
+def gated_bias() -> Trial:
+    """The bias of one clip, scaled by its gate: with heads that alternate in it, or one after the other."""
+    alternating = torch.randn(PATCHES, PATCHES, HEADS).permute(2, 0, 1)
+    gate, bias = torch.rand(1, HEADS, PATCHES, 1), alternating.contiguous()
+    return {"heads alternate": lambda: gate * alternating, "one head after the other": lambda: gate * bias}
 
 
 def attention_without_gradients() -> Trial:
@@ -70,11 +106,41 @@ def attention_without_gradients() -> Trial:
     }
 
 
+def attention_with_gradients() -> Trial:
+    """Forward and backward: the weights kept, in plain torch, clip by clip; or computed anew."""
+    query, key, value = (torch.randn(CLIPS, HEADS, PATCHES, WIDTH // HEADS, requires_grad=True) for _ in range(3))
+    bias = torch.randn(HEADS, PATCHES, PATCHES, requires_grad=True)
+    gate = torch.rand(CLIPS, HEADS, PATCHES, 1, requires_grad=True)
+    padding = torch.zeros(CLIPS, 1, 1, PATCHES)
+
+    def kept() -> None:
+        total = torch.zeros(())
+        for own in zip(query, key, value, gate, strict=True):
+            logits = torch.baddbmm(own[3] * bias, own[0], own[1].mT, alpha=query.shape[-1] ** -0.5)
+            total = total + (logits.softmax(-1) @ own[2]).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+
+    def anew() -> None:
+        attend(query, key, value, padding=padding, bias=bias, gate=gate).sum().backward()  # type: ignore[no-untyped-call]
+
+    return {"kept": kept, "computed anew": anew}
+
+
 def dropout() -> Trial:
-    """torch's dropout, or sixteen random bits for each element."""
+    """torch's dropout, or sixteen random bits for each element, drawn by torch or by numpy."""
     vectors = torch.randn(CLIPS, PATCHES, WIDTH)
     ours = Dropout(0.1).train()
-    return {"torch's": lambda: F.dropout(vectors, 0.1), "ours": lambda: ours(vectors)}
+
+    def drawn_by_torch() -> Tensor:
+        drawn = torch.empty(vectors.numel() // 4, dtype=torch.int64).random_(-(2**63), None)
+        stays = drawn.view(torch.int16).view(vectors.shape) >= round(0.1 * 2**16) - 2**15
+        return (vectors * stays).mul_(1 / 0.9)
+
+    return {
+        "torch's": lambda: F.dropout(vectors, 0.1),
+        "16 bits by torch": drawn_by_torch,
+        "ours": lambda: ours(vectors),
+    }
 
 
 def position_convolution() -> Trial:
@@ -115,7 +181,10 @@ def main() -> None:
     keep_freed_memory()
     trials = (
         linear_layers,
+        feed_forward_network,
+        gated_bias,
         attention_without_gradients,
+        attention_with_gradients,
         dropout,
         position_convolution,
         transform_sizes,

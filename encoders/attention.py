@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .dropout import kept, on_cpu
+from .dropout import draw_seed, kept, on_cpu, scale
 
 _AT_ONCE: Final = 2**22
 """Weights that are computed at once, about; what caches hold."""
@@ -65,7 +65,7 @@ def _mask(padding: Tensor, bias: Tensor | None, gate: Tensor | None) -> Tensor:
 
 
 class _Attention(torch.autograd.Function):
-    """The same as torch's, but that of the weights no more is kept for the backward pass than which were dropped."""
+    """The same as torch's, but that nothing of the weights' size is kept for the backward pass."""
 
     @staticmethod
     def forward(
@@ -78,41 +78,38 @@ class _Attention(torch.autograd.Function):
         gate: Tensor | None,
         dropout: float,
     ) -> Tensor:
+        ctx.dropout, ctx.seed = dropout, draw_seed() if dropout else 0
+        ctx.save_for_backward(query, key, value, padding, bias, gate)
         out = torch.empty_like(query)
-        stays: list[Tensor | None] = []
-        factor = 1.0
-        for own in _chunks(query, key):
+        for number, own in enumerate(_chunks(query, key)):
             weights = _weights(query[own], key[own], padding[own[0]], _of(bias, own), _of(gate, own))
             if dropout:
-                drawn, factor = kept(weights, dropout)
-                stays.append(drawn)
-                weights *= drawn
+                weights *= kept(weights, dropout, ctx.seed + number)
             out[own] = weights @ value[own]
-        ctx.factor = factor
-        ctx.save_for_backward(query, key, value, padding, bias, gate, *stays)
-        return out.mul_(factor) if dropout else out
+        return out.mul_(scale(dropout)) if dropout else out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, padding, bias, gate, *stays = ctx.saved_tensors
+        query, key, value, padding, bias, gate = ctx.saved_tensors
         of_query, of_key, of_value = map(torch.empty_like, (query, key, value))
         of_bias = None if bias is None else torch.zeros_like(bias)
         of_gate = None if gate is None else torch.empty_like(gate)
-        gradient = gradient * ctx.factor
+        gradient = gradient * scale(ctx.dropout)
         for number, own in enumerate(_chunks(query, key)):
             own_bias, own_gate = _of(bias, own), _of(gate, own)
             weights = _weights(query[own], key[own], padding[own[0]], own_bias, own_gate)
             of_weights = gradient[own] @ value[own].mT
-            if stays:
-                of_weights *= stays[number]
-                of_value[own] = (weights * stays[number]).mT @ gradient[own]
-            else:
-                of_value[own] = weights.mT @ gradient[own]
+            stayed = weights
+            if ctx.dropout:
+                stays = kept(weights, ctx.dropout, ctx.seed + number)
+                of_weights *= stays
+                stayed = stays.mul_(weights)
+            of_value[own] = stayed.mT @ gradient[own]
             of_logits = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            scale = query.shape[-1] ** -0.5
-            torch.mul(of_logits @ key[own], scale, out=of_query[own])
-            torch.mul(of_logits.mT @ query[own], scale, out=of_key[own])
+            smaller = query.shape[-1] ** -0.5
+            torch.mul(of_logits @ key[own], smaller, out=of_query[own])
+            torch.mul(of_logits.mT @ query[own], smaller, out=of_key[own])
             if of_gate is not None:
                 assert own_bias is not None
                 assert own_gate is not None

@@ -63,7 +63,7 @@ class ConvPosition(nn.Module):
         return F.gelu(neighbours - surplus + self.bias)
 
     def _weight(self) -> Tensor:
-        return self.gain * self.direction / _tap_norms(self.direction)
+        return self.direction * (self.gain / _tap_norms(self.direction))
 
     def _correlate(self, sequence: Tensor, weight: Tensor) -> Tensor:
         correlate = correlate_fourier if on_cpu(sequence) else correlate_direct
@@ -109,7 +109,8 @@ class _Correlation(torch.autograd.Function):
         spectra = _Spectra(signal, weight)
         out = signal.new_empty(signal.shape)
         for own, kernels, to in _by_group(groups, signal, weight, out):
-            product = spectra.back(spectra.of(kernels).conj() @ spectra.of(own))
+            # Conjugating the kernels, who are many, would copy them.
+            product = spectra.back((spectra.of(kernels) @ spectra.of(own).conj()).conj())
             # The first tap stands at step 0 of the transform, but sees `half` steps back.
             to.copy_(product.roll(spectra.half, dims=-1)[..., : out.shape[-1]])
         return out

@@ -1,7 +1,8 @@
 """The Transformer layers of BEATs, alone and stacked.
 
 Notable choices: the released code's division by 32 before the softmax cancels out and is left away. A dropped layer is
-computed and discarded, so that every rank of a distributed run sees gradients for the same parameters.
+computed and discarded, so that every rank of a distributed run sees gradients for the same parameters. In training on a
+CPU, the activations of a feed-forward network, its largest tensors, are computed anew for the backward pass.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any, Final
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..core.interfaces import LayeredModule
 from .attention import attend
-from .dropout import Dropout
+from .dropout import Dropout, on_cpu
 from .positions import BiasGate, RelativeBias
 from .settings import StackConfig
 
@@ -92,8 +94,37 @@ class FeedForward(nn.Module):
 
     def forward(self, sequence: Tensor) -> Tensor:
         """Transform each vector by itself: (B, N, D) to (B, N, D)."""
-        out: Tensor = self.contract(self.dropout(self.activation(self.expand(sequence))))
+        hidden = self.expand(sequence)
+        out: Tensor
+        if torch.is_grad_enabled() and on_cpu(hidden) and not (self.training and self.dropout.p):
+            out = _ActivatedLinear.apply(hidden, self.activation, self.contract.weight, self.contract.bias)  # type: ignore[no-untyped-call]
+        else:
+            out = self.contract(self.dropout(self.activation(hidden)))
         return out
+
+
+class _ActivatedLinear(torch.autograd.Function):
+    """A linear layer behind an activation, of which only the input is kept for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, activation: Callable[[Tensor], Tensor], weight: Tensor, bias: Tensor
+    ) -> Tensor:
+        ctx.activation = activation
+        ctx.save_for_backward(hidden, weight)
+        return F.linear(activation(hidden), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight = ctx.saved_tensors
+        with torch.enable_grad():  # type: ignore[no-untyped-call]
+            hidden = hidden.detach().requires_grad_()
+            activated = ctx.activation(hidden)
+        (of_hidden,) = torch.autograd.grad(activated, hidden, gradient @ weight.to(gradient.dtype))
+        rows = gradient.flatten(0, -2)
+        of_weight = rows.mT @ activated.detach().flatten(0, -2)
+        return of_hidden, None, of_weight.to(weight.dtype), rows.sum(0).to(weight.dtype)
 
 
 class TransformerLayer(nn.Module):
@@ -113,15 +144,29 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(
-        self, sequence: Tensor, *, padding: Tensor, bias: Tensor | None, memory: Tensor | None = None
+        self,
+        sequence: Tensor,
+        *,
+        padding: Tensor,
+        bias: Tensor | None,
+        memory: Tensor | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
-        """Transform a sequence: (B, N, D) to (B, N, D); the options are those of `SelfAttention`."""
+        """Transform a sequence: (B, N, D) to (B, N, D).
+
+        Args:
+            padding, bias, memory: as in `SelfAttention`
+            wanted: (M,) int64 among the B · N places; then only what stands there is given, (M, D)
+        """
+        normed = self.attention_norm(sequence) if self.pre_norm else sequence
+        attended = self.attention(normed, padding=padding, bias=bias, memory=memory)
+        if wanted is not None:
+            # What follows transforms each vector by itself.
+            sequence, attended = sequence.flatten(0, 1)[wanted], attended.flatten(0, 1)[wanted]
+        sequence = self._add(sequence, self.dropout(attended))
         if self.pre_norm:
-            attended = self.attention(self.attention_norm(sequence), padding=padding, bias=bias, memory=memory)
-            sequence = self._add(sequence, self.dropout(attended))
             return self._add(sequence, self.dropout(self.feed_forward(self.feed_forward_norm(sequence))))
-        attended = self.attention(sequence, padding=padding, bias=bias, memory=memory)
-        sequence = self.attention_norm(self._add(sequence, self.dropout(attended)))
+        sequence = self.attention_norm(sequence)
         out: Tensor = self.feed_forward_norm(self._add(sequence, self.dropout(self.feed_forward(sequence))))
         return out
 
@@ -152,7 +197,13 @@ class LayerStack(LayeredModule):
                 _init_deep_norm_(layer, gain=(8 * config.layers) ** -0.25)
 
     def through(
-        self, sequence: Tensor, *, valid: Tensor, bias: Tensor | None, memory: Tensor | None = None
+        self,
+        sequence: Tensor,
+        *,
+        valid: Tensor,
+        bias: Tensor | None,
+        memory: Tensor | None = None,
+        wanted: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Take a sequence through all layers.
 
@@ -160,18 +211,22 @@ class LayerStack(LayeredModule):
             sequence: (B, N, D)
             valid: (B, M) bool, the vectors that may be attended to
             bias, memory: as in `SelfAttention`
+            wanted: (B, N) bool, of which places the last layer's output is given; of all when None
 
         Returns:
-            (B, N, D), and the input of the first layer and the output of each
+            (B, N, D) or (wanted places, D), and the input of the first layer and the output of each
         """
         padding = _padding(valid, sequence.dtype)
         if self.config.norm == "post":
             sequence = self.norm(sequence)
         sequence = self.dropout(sequence)
         kept = [sequence]
-        for layer in self.layers:
-            after = layer(self._decay(sequence), padding=padding, bias=bias, memory=memory)
-            sequence = self._drop(sequence, after)
+        for number, layer in enumerate(self.layers, start=1):
+            asked = None
+            if wanted is not None and number == len(self.layers):
+                asked = wanted.flatten().nonzero()[:, 0]
+            after = layer(self._decay(sequence), padding=padding, bias=bias, memory=memory, wanted=asked)
+            sequence = self._drop(sequence if asked is None else sequence.flatten(0, 1)[asked], after)
             kept.append(sequence)
         if self.config.norm == "pre":
             sequence = self.norm(sequence)
@@ -195,7 +250,13 @@ class TransformerStack(LayerStack):
     """Layers over a sequence that attends to itself."""
 
     def forward(
-        self, sequence: Tensor, *, valid: Tensor, positions: Tensor | None = None, layers: bool = False
+        self,
+        sequence: Tensor,
+        *,
+        valid: Tensor,
+        positions: Tensor | None = None,
+        layers: bool = False,
+        wanted: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Transform a sequence.
 
@@ -204,12 +265,13 @@ class TransformerStack(LayerStack):
             valid: (B, N) bool, the vectors that may be attended to
             positions: (B, N) int64, the place of each vector; 0 to N - 1 in every clip when None
             layers: also give the input of the first layer and the output of each
+            wanted: (B, N) bool, of which places the last layer's output is given; of all when None
 
         Returns:
-            (B, N, D), and one such tensor per layer and for their input, or none
+            (B, N, D) or (wanted places, D), and one such tensor per layer and for their input, or none
         """
         bias = self.bias(sequence.shape[1], positions) if self.bias is not None else None
-        sequence, kept = self.through(sequence, valid=valid, bias=bias)
+        sequence, kept = self.through(sequence, valid=valid, bias=bias, wanted=wanted)
         return sequence, kept if layers else []
 
     def depths(self) -> list[list[nn.Module]]:

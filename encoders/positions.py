@@ -61,9 +61,10 @@ class RelativeBias(nn.Module):
         """
         if positions is None:
             distance = torch.arange(1 - count, count, device=self.table.device)
-            by_distance = self.table[self._bucket_of(distance)]  # (2N - 1, H)
+            # Without the copy heads would alternate in the bias, and layers would take three times as long to read it.
+            by_distance = self.table[self._bucket_of(distance)].T.contiguous()  # (H, 2N - 1)
             # Row i of the bias starts at distance -i: windows of N distances, last window first.
-            return by_distance.T.unfold(1, count, 1).flip(1)
+            return by_distance.unfold(1, count, 1).flip(1)
         return self.between(positions, positions)
 
     def between(self, queries: Tensor, keys: Tensor) -> Tensor:
@@ -93,5 +94,7 @@ class BiasGate(nn.Module):
         # Eight outputs summed in two groups of four are two outputs of the summed weights.
         weight = reduce(self.project.weight, "(gate four) d -> gate d", "sum", four=4)
         bias = reduce(self.project.bias, "(gate four) -> gate", "sum", four=4)
-        reset, update = F.linear(query, weight, bias).sigmoid().chunk(2, dim=-1)
+        # In the order of their projection queries need not be copied; what scales the bias lies as the bias does.
+        gates = F.linear(query.transpose(1, 2), weight, bias).transpose(1, 2).contiguous()
+        reset, update = gates.sigmoid().chunk(2, dim=-1)
         return reset * (update * self.scale[:, None, None] - 1.0) + 2.0

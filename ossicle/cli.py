@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ Adder = Callable[[str, str], argparse.ArgumentParser]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     options = _parse(arguments)
+    # pydantic would look for plugins of its own in all installed packages.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     try:
         code: int = options.command(options)

@@ -2,7 +2,8 @@
 
 Notable choices: only visible patches enter the encoder, each at its true place; the predictor is a stack of the same
 layers, thrown away afterwards. It computes all places, with a learnt vector where patches are hidden (MAE, He et al.,
-2022), or the hidden ones alone, which attend to the visible ones (CrossMAE, Fu et al., 2024).
+2022), and leaves the visible ones out once nothing attends to them any more; or the hidden ones alone, which attend to
+the visible ones (CrossMAE, Fu et al., 2024).
 """
 
 from __future__ import annotations
@@ -73,19 +74,25 @@ class MaskedObjective(Objective):
         if isinstance(self.predictor, CrossAttentionStack):
             vectors = self._predict_hidden(self.predictor, encoded, seen, visible, hidden, places)
         else:
-            vectors = self._predict_all(self.predictor, seen, visible, batch.valid, places)[hidden]
+            vectors = self._predict_among_all(self.predictor, seen, visible, batch.valid, hidden, places)
         return Predicted(encoded, hidden, vectors)
 
-    def _predict_all(
-        self, predictor: TransformerStack, seen: Tensor, visible: VisiblePatches, valid: Tensor, places: Tensor
+    def _predict_among_all(
+        self,
+        predictor: TransformerStack,
+        seen: Tensor,
+        visible: VisiblePatches,
+        valid: Tensor,
+        hidden: Tensor,
+        places: Tensor,
     ) -> Tensor:
-        """Compute every place: (B, N, W)."""
+        """Compute every place, but in the last layer only what becomes of the hidden ones: (hidden patches, W)."""
         count = valid.shape[1]
         # Padding of `visible` points at place 0, so it is sent past the end and cut off again.
         index = torch.where(visible.valid, visible.index, count).unsqueeze(-1).expand_as(seen)
         sequence = self.mask_embedding.to(seen.dtype).expand(*valid.shape, -1)
         sequence = nn.functional.pad(sequence, (0, 0, 0, 1)).scatter(1, index, seen)[:, :-1]
-        predicted, _ = predictor(sequence + places, valid=valid)
+        predicted, _ = predictor(sequence + places, valid=valid, wanted=hidden)
         vectors: Tensor = predicted
         return vectors
 

@@ -12,6 +12,7 @@ import pytest
 from ossicle.audio.front_end_settings import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
 from ossicle.benchmarks import scale
+from ossicle.benchmarks.ranks import rank_costs
 from ossicle.benchmarks.scale import first_batch, growth, silent_recordings, simulated
 from ossicle.core.corpus import Manifest
 from ossicle.tasks.splits import protocols
@@ -98,3 +99,11 @@ def test_measurements_come_as_rows() -> None:
     (row,) = scale.rows(scale.corpus_costs([100]))
     assert list(row) == ["clips", "manifest_mib", "fingerprint_seconds", "first_batch_seconds", "first_batch_mib"]
     assert all(row["share"] < 0.06 for row in scale.rows(scale.padding_shares(1500, batches=4)))
+
+
+def test_processes_share_the_work_and_wait_for_the_largest_batch() -> None:
+    (cost,) = rank_costs((2,), steps=2)
+    assert cost.ranks == 2
+    assert 0 < cost.waiting < 0.2
+    assert 0 <= cost.padding < 0.06
+    assert cost.cpu_seconds > 0

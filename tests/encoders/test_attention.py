@@ -110,10 +110,10 @@ def test_dropout_keeps_the_mean() -> None:
     torch.testing.assert_close(mean, attended(given).detach(), atol=0.15, rtol=0)
 
 
-def test_nothing_the_size_of_the_weights_is_kept_but_what_was_dropped() -> None:
+def test_nothing_of_the_size_of_the_weights_is_kept() -> None:
     given = inputs(memory=QUERIES, gated=True, biased=True, per_clip=False)
     kept: list[Tensor] = []
     with saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
         attended(given, dropout=0.1)
-    large = [tensor for tensor in kept if tensor.shape[-2:] == (QUERIES, QUERIES) and tensor is not given["bias"]]
-    assert {tensor.dtype for tensor in large} == {torch.bool}
+    assert kept
+    assert not [tensor for tensor in kept if tensor.shape[-2:] == (QUERIES, QUERIES) and tensor is not given["bias"]]

@@ -6,9 +6,12 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
+from ossicle.encoders import layers
 from ossicle.encoders.conv_position import correlate_direct, correlate_fourier
-from ossicle.encoders.layers import TransformerStack
+from ossicle.encoders.layers import FeedForward, TransformerStack
 from ossicle.encoders.places import put, take
 from ossicle.encoders.positions import RelativeBias, relative_buckets
 from ossicle.encoders.settings import StackConfig
@@ -94,3 +97,80 @@ def test_deep_norm_starts_the_branches_small():
 def test_every_activation_runs(activation: str):
     out, _ = stack(activation=activation)(torch.randn(1, 5, 16), valid=torch.ones(1, 5, dtype=torch.bool))
     assert out.shape == (1, 5, 16)
+
+
+def feed_forward(activation: str, precision: torch.dtype) -> tuple[list[Tensor], set[torch.Size]]:
+    """What a feed-forward network gives, the gradients of all that it computes with, and the sizes of what it keeps."""
+    torch.manual_seed(0)
+    config = StackConfig(layers=1, width=8, heads=2, feed_forward=24, activation=activation, dropout=0.0)
+    module = FeedForward(config)
+    vectors = torch.randn(2, 5, 8, requires_grad=True)
+    kept: dict[int, torch.Size] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.shape
+        return tensor
+
+    half = precision == torch.bfloat16
+    with saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        out = module(vectors)
+    out.square().sum().backward()
+    learnt = [vectors, *module.parameters()]
+    sizes = [size for place, size in kept.items() if place not in {tensor.data_ptr() for tensor in learnt}]
+    return [out.detach(), *(tensor.grad for tensor in learnt if tensor.grad is not None)], set(sizes)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("activation", ["gelu", "glu", "relu", "tanh"])
+def test_activations_computed_anew_give_the_same_gradients(
+    activation: str, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    ours, _ = feed_forward(activation, precision)
+    monkeypatch.setattr(layers, "on_cpu", lambda _: False)
+    plain, _ = feed_forward(activation, precision)
+    assert len(ours) == 6
+    for given, expected in zip(ours, plain, strict=True):
+        assert given.dtype == expected.dtype
+        torch.testing.assert_close(
+            given, expected, **({} if precision == torch.float32 else {"rtol": 0.02, "atol": 0.1})
+        )
+
+
+def test_activations_are_not_kept(monkeypatch: pytest.MonkeyPatch):
+    flat, kept = torch.Size([10, 24]), feed_forward("gelu", torch.float32)[1]
+    assert torch.Size([2, 5, 24]) in kept
+    assert flat not in kept
+    monkeypatch.setattr(layers, "on_cpu", lambda _: False)
+    assert flat in feed_forward("gelu", torch.float32)[1]
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_only_wanted_places_come_out_of_the_last_layer(norm: str):
+    module = stack(norm=norm, deep_norm=norm == "post", dropout=0.0).eval()
+    sequence, valid = torch.randn(2, 7, 16, requires_grad=True), torch.arange(7) < torch.tensor([[7], [4]])
+    wanted = torch.rand(2, 7, generator=torch.Generator().manual_seed(1)) < 0.5
+    some, _ = module(sequence, valid=valid, wanted=wanted)
+    all_of_them = module(sequence, valid=valid)[0][wanted]
+    torch.testing.assert_close(some, all_of_them)
+    learnt = [sequence, *module.parameters()]
+    for given, expected in zip(
+        torch.autograd.grad(some.square().sum(), learnt, allow_unused=True),
+        torch.autograd.grad(all_of_them.square().sum(), learnt, allow_unused=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(given, expected)
+
+
+def test_a_dropped_last_layer_gives_what_is_wanted():
+    module = stack(layer_drop=0.999, dropout=0.0).train()
+    sequence, valid = torch.randn(1, 5, 16), torch.ones(1, 5, dtype=torch.bool)
+    wanted = torch.tensor([[True, False, True, True, False]])
+    assert torch.equal(module(sequence, valid=valid, wanted=wanted)[0], module.norm(sequence)[wanted])
+
+
+def test_biases_lie_as_attention_reads_them():
+    """One head after the other: layers would take several times as long with heads that alternate."""
+    assert RelativeBias(3, buckets=8, max_distance=5)(7).is_contiguous()
+    gated = stack(gated=True).layers[0].attention
+    query = torch.randn(2, 7, 2, 8).transpose(1, 2)
+    assert gated.gate(query).is_contiguous()
