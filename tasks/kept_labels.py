@@ -8,6 +8,7 @@ a longer clip is where it is cropped, so its labels are made anew every time.
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -49,6 +50,7 @@ class KeptLabels(Tokenizer):
         file.parent.mkdir(parents=True, exist_ok=True)
         # Several ranks write, of several machines too, which a write-ahead log is not for; lost labels are made again.
         self._file = sqlite3.connect(file, timeout=600, isolation_level=None)
+        weakref.finalize(self, self._file.close)
         self._file.execute("PRAGMA synchronous = OFF")
         with self._writing():
             self._file.execute("CREATE TABLE IF NOT EXISTS labels (clip INTEGER PRIMARY KEY, ids BLOB)")
