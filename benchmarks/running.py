@@ -33,12 +33,14 @@ def bench(
         command: that started this, for the page
 
     Raises:
-        OssicleError: if a work is unknown, or a folder of a peer is none
+        OssicleError: if a work is unknown, a folder of a peer is none, or `out` is a folder or in none
     """
     names = [*WORKS, SCALE]
     for name in only:
         if name not in names:
             raise OssicleError(f"there is no work called `{name}`. {choices(name, names)}")
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise OssicleError(f"--out {out}: give a file, such as RESULTS.md, in a folder that exists")
     # What follows brings torch.
     from .growing import growths
     from .measuring import measure

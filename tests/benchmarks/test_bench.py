@@ -64,6 +64,13 @@ def test_a_work_that_is_none_is_refused() -> None:
         running.bench(Console(), quick=True, targets=False, only=["encoders"], peers=[], out=None, command="")
 
 
+@pytest.mark.parametrize("place", [".", "nowhere/page.md"])
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path, place: str) -> None:
+    out = tmp_path / place
+    with pytest.raises(OssicleError, match=r"--out .*: give a file, such as RESULTS\.md, in a folder that exists"):
+        running.bench(Console(), quick=True, targets=False, only=["front-end"], peers=[], out=out, command="")
+
+
 def test_a_peer_needs_a_folder(tmp_path: Path) -> None:
     with pytest.raises(OssicleError, match="nowhere is no folder: give that of BEATs"):
         find_peers([tmp_path / "nowhere"])
