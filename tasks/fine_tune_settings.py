@@ -26,7 +26,7 @@ class PooledHeadConfig(Config):
 
     view: Literal["bands", "bands+std"] = "bands"
     """What it sees of each band: the mean over time alone, or the standard deviation too."""
-    standardize: bool = False
+    standardise: bool = False
     """Give each number of the pooled vectors mean 0 and variance 1 over a batch (batch normalisation without gain and
     shift), as MAE has it before a linear classifier: what all clips share else slows its learning. Each of several
     processes goes by its own clips of a batch."""

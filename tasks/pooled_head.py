@@ -25,17 +25,17 @@ class PooledHead(Head):
         self.classes = classes
         self.view = config.view
         size = width * bands * (2 if config.view == "bands+std" else 1)
-        self.standardize = _Standardize(size, affine=False) if config.standardize else nn.Identity()
+        self.standardise = _Standardise(size, affine=False) if config.standardise else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(size, classes)
 
     def forward(self, encoded: Encoded) -> Tensor:
-        vectors = self.standardize(encoded_views(encoded)[self.view])
+        vectors = self.standardise(encoded_views(encoded)[self.view])
         logits: Tensor = self.linear(self.dropout(vectors))
         return logits
 
 
-class _Standardize(nn.BatchNorm1d):
+class _Standardise(nn.BatchNorm1d):
     """Batch normalisation that takes a batch of one clip by what it has seen so far."""
 
     def forward(self, vectors: Tensor) -> Tensor:

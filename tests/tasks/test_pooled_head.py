@@ -15,8 +15,8 @@ from ossicle.tasks.pooling import encoded_views
 BANDS, WIDTH, CLASSES = 3, 4, 5
 
 
-def head(view: str, *, standardize: bool = False) -> Head:
-    settings = {"view": view, "standardize": standardize}
+def head(view: str, *, standardise: bool = False) -> Head:
+    settings = {"view": view, "standardise": standardise}
     choice = PartChoice.of(load_plugins().catalog.get("head", "pooled"), settings)
     return build(choice, Head, seed=0, width=WIDTH, classes=CLASSES, bands=BANDS)
 
@@ -50,8 +50,8 @@ def test_it_tells_apart_what_sounds_in_different_bands() -> None:
     assert (low_scores - high_scores).abs().max() > 0.1
 
 
-def test_standardized_vectors_lose_what_all_clips_share() -> None:
-    made, plain = head("bands", standardize=True), head("bands")
+def test_standardised_vectors_lose_what_all_clips_share() -> None:
+    made, plain = head("bands", standardise=True), head("bands")
     made.linear.load_state_dict(plain.linear.state_dict())
     encoded = clips(2, 4, 3, 4)
     loud = Encoded(1000 + 50 * encoded.sequence, encoded.valid, encoded.grid)
@@ -61,8 +61,8 @@ def test_standardized_vectors_lose_what_all_clips_share() -> None:
     assert (plain(loud) - plain(encoded)).abs().max() > 100
 
 
-def test_standardized_clips_are_scored_alike_alone_and_together_once_trained() -> None:
-    made = head("bands", standardize=True)
+def test_standardised_clips_are_scored_alike_alone_and_together_once_trained() -> None:
+    made = head("bands", standardise=True)
     for _ in range(100):
         made(clips(4, 4, 4))
     # In training a clip alone has no variance, and is taken by what was seen before.
