@@ -6,6 +6,7 @@ broken installed plugin is kept as a failure (one warning line), while a broken 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -143,10 +144,16 @@ def _origin_of(entry_point: importlib.metadata.EntryPoint) -> Origin:
     distribution = entry_point.dist
     if distribution is None:
         return Origin(source=entry_point.value)
-    version = distribution.version
-    if distribution.name != "ossicle" and _is_editable(distribution):
+    name, version = _name_and_version(distribution)
+    if name != "ossicle" and _is_editable(distribution):
         version = f"{version} sha256:{_digest_of(_package(entry_point.module))}"
-    return Origin(source=distribution.name, version=version)
+    return Origin(source=name, version=version)
+
+
+@functools.cache
+def _name_and_version(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
+    """Kept, because each of the two reads all that an installed package says of itself, its README too."""
+    return distribution.name, distribution.version
 
 
 def _is_editable(distribution: importlib.metadata.Distribution) -> bool:

@@ -204,7 +204,10 @@ def _write_table(path: Path, clips: Iterable[RenderedClip]) -> None:
 
 def _read_table(path: Path) -> list[RenderedClip]:
     with path.open(newline="", encoding="utf-8") as file:
-        return [RenderedClip(**{**row, "frames": int(row["frames"])}) for row in csv.DictReader(file)]  # type: ignore[arg-type]
+        rows = csv.reader(file)
+        place = {name: number for number, name in enumerate(next(rows))}
+        path, split, label, frames, content = (place[column.name] for column in fields(RenderedClip))
+        return [RenderedClip(row[path], row[split], row[label], int(row[frames]), row[content]) for row in rows]
 
 
 def _publish(unfinished: Path, folder: Path) -> None:
