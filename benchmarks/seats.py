@@ -121,8 +121,9 @@ def _enter(make: Callable[[], Contender]) -> Entry:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     warm_up = take(count)
-    # A second step finds the optimiser's moments in place.
-    contender.do()
+    if contender.trains:
+        # A second step finds the optimiser's moments in place.
+        contender.do()
     memory = before.grown()
     return Entry(contender.about, contender.precision, contender.counted_as, given, flops, warm_up, memory)
 

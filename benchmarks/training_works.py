@@ -165,7 +165,7 @@ def _step_makers(name: str, step: Callable[[], Step | PeerStep], about: str) -> 
         def make() -> Contender:
             taken = made()
             given = taken.vectors if precision == "fp32" else None
-            return Contender(lambda: taken(precision), f"{about}; {precision}", precision, given)
+            return Contender(lambda: taken(precision), f"{about}; {precision}", precision, given, trains=True)
 
         return make
 

@@ -71,6 +71,7 @@ class Contender:
         given: what it gives for the clips, in evaluation mode, to be held against the others': vectors of real patches
             (patches, D), or labels (patches,) int64; None where there is nothing to compare
         counted_as: the contender whose operations it does, where its own cannot be counted
+        trains: whether the first time leaves more behind than what it gives, as an optimiser's moments
     """
 
     do: Callable[[], object]
@@ -78,6 +79,7 @@ class Contender:
     precision: Precision = "fp32"
     given: Callable[[], Tensor] | None = None
     counted_as: str | None = None
+    trains: bool = False
 
 
 @dataclass(frozen=True)
