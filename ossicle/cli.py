@@ -225,7 +225,9 @@ def _add_bench(add: Adder) -> None:
     extent = command.add_mutually_exclusive_group()
     extent.add_argument("--quick", action="store_true", help="the two-minute version")
     extent.add_argument("--targets", action="store_true", help="only what benchmarks/targets.py sets targets for")
-    command.add_argument("--only", nargs="+", default=[], metavar="WORK", help="such as encoder or pretrain")
+    command.add_argument(
+        "--only", nargs="+", action="extend", default=[], metavar="WORK", help="such as encoder or pretrain"
+    )
     command.add_argument(
         "--peer",
         type=Path,

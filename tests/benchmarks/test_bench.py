@@ -64,6 +64,12 @@ def test_a_work_that_is_none_is_refused() -> None:
         running.bench(Console(), quick=True, targets=False, only=["encoders"], peers=[], out=None, command="")
 
 
+def test_each_only_counts() -> None:
+    done = bench("--quick", "--only", "encoders", "--only", "front-end")
+    assert done.returncode == 2
+    assert "there is no work called `encoders`" in done.stderr
+
+
 @pytest.mark.parametrize("place", [".", "nowhere/page.md"])
 def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path, place: str) -> None:
     out = tmp_path / place
