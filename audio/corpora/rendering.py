@@ -206,13 +206,8 @@ def _read_table(path: Path) -> list[RenderedClip]:
     with path.open(newline="", encoding="utf-8") as file:
         # Not by `csv.DictReader`, which takes most of what `ossicle check` spends on a corpus.
         rows = csv.reader(file)
-        at = {name: number for number, name in enumerate(next(rows, []))}
-        return [
-            RenderedClip(
-                row[at["path"]], row[at["split"]], row[at["label"]], int(row[at["frames"]]), row[at["content"]]
-            )
-            for row in rows
-        ]
+        next(rows, None)  # the names of the columns, in the order of the fields
+        return [RenderedClip(path, split, label, int(frames), content) for path, split, label, frames, content in rows]
 
 
 def _publish(unfinished: Path, folder: Path) -> None:
