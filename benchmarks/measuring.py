@@ -122,15 +122,17 @@ def measure(
         with TemporaryDirectory() as scratch, ExitStack() as seats:
             work = prepare(case, paths)
             timed = [name for name in work.makers if half_is_faster() or not _is_half(name)]
-            makers = {name: partial(_make, prepare, case, paths, name) for name in timed}
-            seated = {name: Seat(make, scratch, ours=_is_ours(name)) for name, make in makers.items()}
+            found = {name: partial(_maker, prepare, case, paths, name) for name in timed}
+            seated = {name: Seat(find, scratch, ours=_is_ours(name)) for name, find in found.items()}
             return _measure(work, {name: seats.enter_context(seat) for name, seat in seated.items()}, seconds)
     finally:
         torch.set_num_threads(before)
 
 
-def _make(prepare: Callable[[Case, Sequence[Path]], Work], case: Case, paths: Sequence[Path], name: str) -> Contender:
-    return prepare(case, paths).makers[name]()
+def _maker(
+    prepare: Callable[[Case, Sequence[Path]], Work], case: Case, paths: Sequence[Path], name: str
+) -> Callable[[], Contender]:
+    return prepare(case, paths).makers[name]
 
 
 def _is_half(name: str) -> bool:

@@ -57,15 +57,15 @@ class Seat:
     """The process of one contender.
 
     Args:
-        make: makes it there
+        find: gives there what makes it; what that imports is no memory of the contender's
         scratch: folder for its files; whoever made that deletes it
         ours: whether it keeps freed memory, as all that Ossicle runs does
     """
 
-    def __init__(self, make: Callable[[], Contender], scratch: str, *, ours: bool) -> None:
+    def __init__(self, find: Callable[[], Callable[[], Contender]], scratch: str, *, ours: bool) -> None:
         spawning = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(1, mp_context=spawning, initializer=_sit_down, initargs=(scratch, ours))
-        self._make = make
+        self._find = find
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +80,7 @@ class Seat:
             OssicleError: if its process is killed
             Exception: whatever making it raises
         """
-        return self._ask(_enter, self._make)
+        return self._ask(_enter, self._find)
 
     def turn(self) -> Taken:
         """Have it do its work once more."""
@@ -105,7 +105,8 @@ def _sit_down(scratch: str, ours: bool) -> None:
         keep_freed_memory()
 
 
-def _enter(make: Callable[[], Contender]) -> Entry:
+def _enter(find: Callable[[], Callable[[], Contender]]) -> Entry:
+    make = find()
     before = MemoryMeter()
     contender = make()
     _seated.append(contender)

@@ -131,7 +131,7 @@ def test_nothing_outruns_bare_products(table: Table) -> None:
     assert 0 < share.median < 1.1
 
 
-def killing() -> Contender:
+def killing() -> Callable[[], Contender]:
     os.abort()
 
 
@@ -141,6 +141,12 @@ def test_a_process_of_its_own_may_be_killed(tmp_path: Path) -> None:
 
 
 NEEDED = 2**28
+imported: list[Tensor] = []
+
+
+def importing() -> Callable[[], Contender]:
+    imported.append(torch.ones(2 * NEEDED, dtype=torch.uint8))
+    return filling_memory
 
 
 def filling_memory() -> Contender:
@@ -148,8 +154,8 @@ def filling_memory() -> Contender:
     return Contender(lambda: torch.ones(NEEDED, dtype=torch.uint8), "fills memory")
 
 
-def test_what_making_a_contender_took_is_no_memory_of_its_work(tmp_path: Path) -> None:
-    with Seat(filling_memory, str(tmp_path), ours=False) as seat:
+def test_what_finding_and_making_a_contender_took_is_no_memory_of_its_work(tmp_path: Path) -> None:
+    with Seat(importing, str(tmp_path), ours=False) as seat:
         entry = seat.enter()
         assert entry.memory == pytest.approx(NEEDED, rel=0.2)
         assert seat.turn().cpu > 0
