@@ -119,6 +119,7 @@ class Manifest:
         label_names: the name of each label id
         multi_label: whether a clip can carry several labels
         folds: (clips,) int32; -1 where the corpus has no folds
+        contents: (clips,) uint64, which tells recordings apart that agree in all else; 0 where paths do
     """
 
     root: Path
@@ -130,12 +131,15 @@ class Manifest:
     label_names: tuple[str, ...] = ()
     multi_label: bool = False
     folds: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    contents: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", np.asarray(self.paths, dtype=np.dtypes.StringDType()))
         object.__setattr__(self, "labels", Labels.of(self.labels))
         if not self.folds.size and len(self.paths):
             object.__setattr__(self, "folds", np.full(len(self.paths), -1, np.int32))
+        if not self.contents.size and len(self.paths):
+            object.__setattr__(self, "contents", np.zeros(len(self.paths), np.uint64))
         lengths = {
             len(self.paths),
             len(self.frames),
@@ -143,6 +147,7 @@ class Manifest:
             len(self.splits),
             len(self.labels),
             len(self.folds),
+            len(self.contents),
         }
         if len(lengths) > 1:
             raise CorpusError(f"the columns of a manifest must have one length, but have {sorted(lengths)}")
@@ -173,6 +178,7 @@ class Manifest:
             splits=self.splits[rows],
             labels=self.labels.take(rows),
             folds=self.folds[rows],
+            contents=self.contents[rows],
         )
 
     def fingerprint(self) -> str:
@@ -189,6 +195,8 @@ class Manifest:
                 strict=True,
             )
             digest.update("".join(_LINE % clip for clip in clips).encode())
+        if self.contents.any():
+            digest.update(self.contents.astype("<u8").tobytes())
         return digest.hexdigest()
 
 

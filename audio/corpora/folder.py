@@ -41,15 +41,16 @@ class FolderCorpus(Corpus):
         """
         if problems := self.problems():
             raise CorpusError("\n".join(problems))
-        frames, sample_rates = read_headers(self.config.path, self._paths)
+        headers = read_headers(self.config.path, self._paths)
         names = [self._label(path, split) for path, split in zip(self._paths, self._splits, strict=True)]
         label_names = tuple(sorted({name for name in names if name is not None}))
         ids = {name: number for number, name in enumerate(label_names)}
         return Manifest(
             root=self.config.path,
             paths=text_column(self._paths),
-            frames=frames,
-            sample_rates=sample_rates,
+            frames=headers.frames,
+            sample_rates=headers.sample_rates,
+            contents=headers.contents,
             splits=np.array(self._splits, dtype=np.str_),
             labels=Labels.of([() if name is None else (ids[name],) for name in names]),
             label_names=label_names,

@@ -1,8 +1,9 @@
-"""Lengths and rates of many recordings, from their headers alone.
+"""Lengths and rates of many recordings, from their headers alone, and a digest that tells each from other versions of it.
 
 Notable choices: a small thread pool, because opening files waits on the disk; a file that cannot be read gets 0 frames
-at 0 Hz instead of an error, since the survey reports every bad file at once. What the headers of a large corpus say is
-kept in the cache, each under a hash of its file's state, so that a second run looks at the states alone.
+at 0 Hz instead of an error, since the survey reports every bad file at once. The digest is of a file's size and of its
+first, middle and last blocks, for to read a large corpus whole would take hours. What is read of a large corpus is kept
+in the cache, each under a hash of its file's state, so that a second run looks at the states alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -33,29 +34,47 @@ KEPT_FROM = 2000
 _THREADS = 8
 _AT_ONCE = 64
 _UNKNOWN = 0
+_BLOCK = 4096
 
 T = TypeVar("T")
 _log = logging.getLogger("ossicle")
 
 
-def read_headers(root: Path, paths: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Read what the headers of `paths` below `root` state.
+class Headers(NamedTuple):
+    """What many files say of themselves; all 0 where one is missing.
 
-    Returns:
-        (clips,) samples per channel and (clips,) rates in Hz; both 0 where a file is missing or unreadable.
+    Attributes:
+        frames: (files,) int64, samples per channel; 0 where a file is no audio
+        sample_rates: (files,) int32, in Hz; 0 where a file is no audio
+        contents: (files,) uint64, digests
     """
+
+    frames: npt.NDArray[np.int64]
+    sample_rates: npt.NDArray[np.int32]
+    contents: npt.NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, files: Sequence[tuple[int, int, int]]) -> Headers:
+        """The columns of what was read file by file."""
+        frames, sample_rates, contents = zip(*files, strict=True) if files else ((), (), ())
+        return cls(np.array(frames, np.int64), np.array(sample_rates, np.int32), np.array(contents, np.uint64))
+
+
+def read_headers(root: Path, paths: Sequence[str]) -> Headers:
+    """Read what is known of the files at `paths`, each below `root` or absolute, without decoding them."""
     root = root.absolute()
-    places = [f"{root}/{path}" for path in paths]
+    places = [os.path.join(root, path) for path in paths]
     if len(places) < KEPT_FROM:
-        return _columns(_each(_header, places))
+        return Headers.of(_each(_header, places))
     states = np.array(_each(_state, places), dtype=np.uint64)
     kept = _KeptHeaders.read(cache_folder() / "headers" / f"{_hash(str(root)):016x}.npz")
-    frames, sample_rates, found = kept.look_up(states)
+    headers, found = kept.look_up(states)
     missing = np.flatnonzero(~found)
-    frames[missing], sample_rates[missing] = _columns(_each(_header, [places[place] for place in missing]))
+    for column, read in zip(headers, Headers.of(_each(_header, [places[place] for place in missing])), strict=True):
+        column[missing] = read
     if missing.size:
-        kept.replace(states, frames, sample_rates)
-    return frames, sample_rates
+        kept.replace(states, headers)
+    return headers
 
 
 def _each(ask: Callable[[str], T], places: Sequence[str]) -> list[T]:
@@ -69,17 +88,24 @@ def _each(ask: Callable[[str], T], places: Sequence[str]) -> list[T]:
         ]
 
 
-def _columns(headers: Sequence[tuple[int, int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    table = np.array(headers, dtype=np.int64).reshape(-1, 2)
-    return np.ascontiguousarray(table[:, 0]), table[:, 1].astype(np.int32)
-
-
-def _header(place: str) -> tuple[int, int]:
+def _header(place: str) -> tuple[int, int, int]:
+    content = 0
     try:
+        content = _content(place)
         with soundfile.SoundFile(place) as file:
-            return int(file.frames), int(file.samplerate)
+            return int(file.frames), int(file.samplerate), content
     except (OSError, RuntimeError):
-        return 0, 0
+        return 0, 0, content
+
+
+def _content(place: str) -> int:
+    with open(place, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.blake2b(str(size).encode(), digest_size=8)
+        for start in sorted({0, max(0, size // 2 - _BLOCK // 2), max(0, size - _BLOCK)}):
+            file.seek(start)
+            digest.update(file.read(_BLOCK))
+    return _number(digest.digest())
 
 
 def _state(place: str) -> int:
@@ -88,54 +114,49 @@ def _state(place: str) -> int:
 
 
 def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()) or 1
+    return _number(hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest())
+
+
+def _number(digest: bytes) -> int:
+    """Not 0, which stands for what is not known."""
+    return int.from_bytes(digest) or 1
 
 
 class _KeptHeaders:
     """What headers say by the state of their files, the states ascending."""
 
-    def __init__(
-        self,
-        file: Path,
-        states: npt.NDArray[np.uint64],
-        frames: npt.NDArray[np.int64],
-        sample_rates: npt.NDArray[np.int32],
-    ) -> None:
+    def __init__(self, file: Path, states: npt.NDArray[np.uint64], headers: Headers) -> None:
         self._file = file
-        self._states, self._frames, self._sample_rates = states, frames, sample_rates
+        self._states, self._headers = states, headers
 
     @classmethod
     def read(cls, file: Path) -> _KeptHeaders:
         """What an earlier run has kept in `file`; nothing where that is missing or damaged."""
         try:
             with np.load(file, allow_pickle=False) as kept:
-                return cls(file, kept["states"], kept["frames"], kept["sample_rates"])
+                return cls(file, kept["states"], Headers(*(kept[name] for name in Headers._fields)))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            return cls(file, np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int32))
+            return cls(file, np.empty(0, np.uint64), Headers.of([]))
 
-    def look_up(
-        self, states: npt.NDArray[np.uint64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-        """(files,) frames and rates, 0 where they are not known, and whether they are."""
+    def look_up(self, states: npt.NDArray[np.uint64]) -> tuple[Headers, npt.NDArray[np.bool_]]:
+        """What the files of these states say, 0 where that is not known, and (files,) whether it is."""
         if not len(self._states):
-            return np.zeros(len(states), np.int64), np.zeros(len(states), np.int32), np.zeros(len(states), np.bool_)
+            return Headers(*(np.zeros(len(states), column.dtype) for column in self._headers)), np.zeros(
+                len(states), np.bool_
+            )
         places = np.searchsorted(self._states, states).clip(max=len(self._states) - 1)
         found = self._states[places] == states
-        return np.where(found, self._frames[places], 0), np.where(found, self._sample_rates[places], 0), found
+        return Headers(*(np.where(found, column[places], 0).astype(column.dtype) for column in self._headers)), found
 
-    def replace(
-        self,
-        states: npt.NDArray[np.uint64],
-        frames: npt.NDArray[np.int64],
-        sample_rates: npt.NDArray[np.int32],
-    ) -> None:
+    def replace(self, states: npt.NDArray[np.uint64], headers: Headers) -> None:
         """Keep these for later runs, and no others; those of files that were changed just now are left out."""
         order = np.argsort(states)
         order = order[states[order] != _UNKNOWN]
         unfinished = self._file.with_suffix(f".{os.getpid()}.npz")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(unfinished, states=states[order], frames=frames[order], sample_rates=sample_rates[order])
+            columns = {name: column[order] for name, column in headers._asdict().items()}
+            np.savez(unfinished, states=states[order], **columns)
             unfinished.replace(self._file)
         except OSError as error:
             _log.warning("what the headers of the recordings say is not kept for later runs: %s", error)

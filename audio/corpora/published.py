@@ -165,12 +165,13 @@ class PublishedCorpus(Corpus):
 
     def manifest_of(self, listing: Listing, root: Path) -> Manifest:
         """The manifest of a listing whose paths are relative to `root`."""
-        frames, sample_rates = read_headers(root, listing.paths)
+        headers = read_headers(root, listing.paths)
         return Manifest(
             root=root,
             paths=text_column(listing.paths),
-            frames=frames,
-            sample_rates=sample_rates,
+            frames=headers.frames,
+            sample_rates=headers.sample_rates,
+            contents=headers.contents,
             splits=np.array(listing.splits, dtype=np.str_),
             labels=Labels.of(listing.labels),
             label_names=listing.label_names,

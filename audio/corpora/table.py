@@ -56,14 +56,15 @@ class CsvCorpus(Corpus):
         if problems := self.problems():
             raise CorpusError("\n".join(problems))
         table = self._table
-        frames, sample_rates = read_headers(self.root, table.paths)
+        headers = read_headers(self.root, table.paths)
         label_names = self._label_names(table)
         ids = {name: number for number, name in enumerate(label_names)}
         return Manifest(
             root=self.root,
             paths=text_column(table.paths),
-            frames=frames,
-            sample_rates=sample_rates,
+            frames=headers.frames,
+            sample_rates=headers.sample_rates,
+            contents=headers.contents,
             splits=np.array(table.splits, dtype=np.str_),
             labels=Labels.of([tuple(ids[name] for name in names) for names in table.labels]),
             label_names=label_names,

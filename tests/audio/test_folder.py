@@ -34,6 +34,18 @@ def test_lists_every_format_at_any_depth_with_what_the_headers_state(tmp_path: P
     assert manifest.label_names == ()
 
 
+def test_another_version_of_the_recordings_has_another_fingerprint(tmp_path: Path) -> None:
+    touch_sounds(tmp_path, *(f"{folder}/{name}.wav" for folder in ("raw", "copy", "denoised") for name in "ab"))
+    soundfile.write(tmp_path / "denoised" / "b.wav", np.full(800, 0.5), 8000)
+
+    raw, copy, denoised = (
+        FolderCorpus(FolderConfig(path=tmp_path / folder)).manifest().fingerprint()
+        for folder in ("raw", "copy", "denoised")
+    )
+
+    assert raw == copy != denoised
+
+
 def test_labels_are_the_first_folders(tmp_path: Path) -> None:
     touch_sounds(tmp_path, "dog/monday/1.wav", "dog/2.wav", "cat/1.wav")
 

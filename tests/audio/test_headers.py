@@ -38,7 +38,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
     read = headers._header
 
-    def header(place: str) -> tuple[int, int]:
+    def header(place: str) -> tuple[int, int, int]:
         counts[place] += 1
         return read(place)
 
@@ -50,8 +50,8 @@ EXPECTED = [*range(1, FILES), 0], [*[RATE] * (FILES - 1), 0]
 
 
 def stated(root: Path, paths: list[str] = PATHS) -> tuple[list[int], list[int]]:
-    frames, rates = read_headers(root, paths)
-    assert (frames.dtype, rates.dtype) == (np.int64, np.int32)
+    frames, rates, contents = read_headers(root, paths)
+    assert (frames.dtype, rates.dtype, contents.dtype) == (np.int64, np.int32, np.uint64)
     return frames.tolist(), rates.tolist()
 
 
@@ -99,3 +99,17 @@ def test_notes_that_cannot_be_kept_cost_a_warning(root: Path, tmp_path: Path, ca
 def test_a_small_corpus_keeps_nothing(root: Path, tmp_path: Path) -> None:
     stated(root, PATHS[:9])
     assert not (tmp_path / "cache").exists()
+
+
+def test_another_version_of_a_recording_is_told_from_it(root: Path) -> None:
+    before = read_headers(root, PATHS).contents
+    sounds = np.full(FILES - 1, 0.1)
+    soundfile.write(root / PATHS[FILES - 2], sounds, RATE)
+    soundfile.write(root.parent / "cache.wav", sounds, RATE)
+    after = read_headers(root, [*PATHS, "../cache.wav"]).contents
+    assert np.flatnonzero(before != after[:FILES]).tolist() == [FILES - 2]
+    assert after[FILES] == after[FILES - 2]
+
+
+def test_paths_may_be_absolute(root: Path) -> None:
+    assert stated(root, [str(root / path) for path in PATHS]) == EXPECTED

@@ -42,6 +42,13 @@ def test_split_and_fold_columns_are_optional(tmp_path: Path) -> None:
     assert manifest.folds.tolist() == [-1]
 
 
+def test_paths_may_be_absolute(tmp_path: Path) -> None:
+    manifest = corpus(tmp_path, f"path\n{tmp_path}/a.wav\n").manifest()
+
+    assert manifest.frames.tolist() == [800]
+    assert manifest.path(0).is_file()
+
+
 def test_draws_validation_clips_of_training_ones_alone(tmp_path: Path) -> None:
     rows = [f"clip{number}.wav,{'test' if number % 3 == 0 else 'train'}" for number in range(300)]
     corpus(tmp_path, "path,split\n" + "\n".join(rows) + "\n")

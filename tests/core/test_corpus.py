@@ -61,6 +61,7 @@ def test_a_fingerprint_never_changes() -> None:
         {"splits": np.array(["train", "test"])},
         {"labels": [(0,), (1, 2)]},
         {"folds": np.array([-1, 0], np.int32)},
+        {"contents": np.array([0, 7], np.uint64)},
         {"label_names": tuple("abcdefh")},
         {"multi_label": False},
     ],
