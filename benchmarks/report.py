@@ -13,6 +13,7 @@ from typing import Final
 import torch
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from .growing import Growth
 from .measuring import Measured, Table
@@ -85,23 +86,23 @@ class Page:
 
 def print_growth(console: Console, growth: Growth) -> None:
     """Print how one cost grows."""
-    shown = RichTable(*growth.rows[0], title=growth.title, title_justify="left", title_style="bold")
+    shown = RichTable(*growth.rows[0], title=Text(growth.title, "bold"), title_justify="left")
     for row in growth.rows:
-        shown.add_row(*map(_figure, row.values()))
+        shown.add_row(*(Text(_figure(value)) for value in row.values()))
     console.print(shown)
 
 
 def print_table(console: Console, table: Table) -> None:
     """Print one work in one case."""
-    shown = RichTable(title=_title(table), title_justify="left", title_style="bold")
+    shown = RichTable(title=Text(_title(table), "bold"), title_justify="left")
     for column in SHOWN:
         shown.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for name, measured in table.contenders.items():
         cells = dict(zip(COLUMNS, _row(name, measured, table), strict=True))
-        shown.add_row(*(cells[column] for column in SHOWN))
+        shown.add_row(*(Text(cells[column]) for column in SHOWN))
     console.print(shown)
     for note in _failures(table):
-        console.print(note)
+        console.print(Text(note))
 
 
 def markdown(tables: Sequence[Table], command: str, growths: Sequence[Growth] = ()) -> str:

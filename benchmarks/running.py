@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from ..core.errors import OssicleError
 from ..core.wording import choices
@@ -51,7 +52,7 @@ def bench(
     page = Page(console, out, command)
     for case in plan.cases:
         if not only or case.work in only:
-            with console.status(f"measuring {case.name}"):
+            with console.status(Text(f"measuring {case.name}")):
                 table = measure(case, peers, seconds=plan.seconds)
             page.add(table)
     if SCALE in only or not (only or quick or targets):

@@ -333,6 +333,7 @@ def _verdicts(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.text import Text
 
     from .plan_view import print_plan
     from .planning import plan
@@ -347,7 +348,7 @@ def _plan(options: argparse.Namespace) -> int:
             store=options.store,
             calibrate=options.calibrate,
             price_per_hour=options.price_per_hour,
-            on_stage=lambda name: status.update(f"weighing {name}"),
+            on_stage=lambda name: status.update(Text(f"weighing {name}")),
         )
     if options.json:
         print(json.dumps(found.plain(), indent=2))
@@ -447,6 +448,7 @@ def _tokenize(options: argparse.Namespace) -> int:
 
 def _tokens(options: argparse.Namespace) -> int:
     from rich.console import Console
+    from rich.text import Text
 
     from .tokens import measure_tokenizers, write_token_cards
     from .tokens.card import CardOptions
@@ -456,7 +458,11 @@ def _tokens(options: argparse.Namespace) -> int:
     asked = CardOptions(clips=options.clips, seed=options.seed, split=options.split, codes=options.code)
     with console.status("loading") as status:
         found = measure_tokenizers(
-            options.tokenizers, options.corpus, asked, plugins=options.plugin, on_step=status.update
+            options.tokenizers,
+            options.corpus,
+            asked,
+            plugins=options.plugin,
+            on_step=lambda step: status.update(Text(step)),
         )
         figures = write_token_cards(found, options.out)
     print_cards(found, console)

@@ -1,4 +1,7 @@
-"""What a run shows in a terminal: a live progress bar where there is one, plain lines elsewhere."""
+"""What a run shows in a terminal: a live progress bar where there is one, plain lines elsewhere.
+
+Notable choices: what others say is never read as rich's markup, for names and paths may hold brackets.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 PLAIN_SECONDS = 20.0
 """How often a line is printed where there is no live terminal."""
@@ -26,10 +30,10 @@ class TerminalDisplay:
 
     def note(self, message: str) -> None:
         self._title = message
-        self._console.print(f"[bold]•[/bold] {message}", highlight=False)
+        self._console.print(Text.assemble(("•", "bold"), " ", message))
 
     def warn(self, message: str) -> None:
-        self._console.print(f"[bold yellow]warning[/bold yellow] {message}", highlight=False)
+        self._console.print(Text.assemble(("warning", "bold yellow"), " ", message))
 
     def start(self, task: str, total: int | None, completed: int = 0) -> None:
         self.finish()
@@ -37,11 +41,11 @@ class TerminalDisplay:
         if not self._console.is_terminal:
             return
         self._progress = Progress(
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=self._console,
             transient=True,
         )
@@ -54,7 +58,7 @@ class TerminalDisplay:
         elif time.monotonic() - self._printed_at > PLAIN_SECONDS:
             self._printed_at = time.monotonic()
             total = "" if self._total is None else f" of {self._total}"
-            self._console.print(f"  {completed}{total}  {self._figures}", highlight=False)
+            self._console.print(Text(f"  {completed}{total}  {self._figures}"))
 
     def metrics(self, values: Mapping[str, float]) -> None:
         self._figures = _figures(values)

@@ -188,7 +188,10 @@ def _is_multi_label(choice: PartChoice, corpora: Corpora) -> bool:
 def print_rehearsal(rehearsal: Rehearsal, console: Console) -> None:
     """Print a table of the trainings."""
     table = Table(
-        title=f"{rehearsal.name}: {rehearsal.steps} steps of {CLIPS} clips of {rehearsal.clip_seconds:g}{SPACE}s each",
+        title=Text(
+            f"{rehearsal.name}: {rehearsal.steps} steps of {CLIPS} clips of {rehearsal.clip_seconds:g}{SPACE}s each",
+            "bold",
+        ),
         title_justify="left",
     )
     table.add_column("stage")
@@ -196,7 +199,7 @@ def print_rehearsal(rehearsal: Rehearsal, console: Console) -> None:
         table.add_column(heading, justify="right")
     for stage in rehearsal.stages:
         step, memory = f"{stage.step_seconds:.3g}{SPACE}s", f"{stage.bytes / 2**30:.2f}{SPACE}GiB"
-        table.add_row(stage.name, step, memory, f"{stage.loss:.3f}", duration(stage.seconds))
+        table.add_row(Text(stage.name), step, memory, f"{stage.loss:.3f}", duration(stage.seconds))
     console.print(table)
     kept = "nothing was kept" if rehearsal.folder is None else f"kept in {rehearsal.folder}"
     if rehearsal.in_fp32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,11 +17,14 @@ import pyarrow.parquet
 import pytest
 import soundfile
 import yaml
+from rich.console import Console
 
 from ossicle import cli
 from ossicle.audio.windows import OVERLAP_SECONDS, WINDOW_SECONDS
 from ossicle.cli import main
 from ossicle.core.errors import OssicleError
+from ossicle.display import TerminalDisplay
+from ossicle.rehearsing import Rehearsal, RehearsedStage, print_rehearsal
 from ossicle.running import run
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
@@ -387,6 +391,22 @@ def test_a_damaged_card_is_told_without_a_traceback(finished: tuple[Path, Shown]
         card.write_text(whole)
     assert shown.code == 2
     assert re.search(r"card\.json is damaged: .*; delete the folder to make it anew\n$", shown.err)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("text", ["gone: [/data/x]", "pip install 'mine[torch]'", "iteration [v2]/pretrain", ":smile:"])
+def test_what_others_say_is_shown_as_it_is(text: str, terminal: bool) -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=terminal, color_system=None)
+    display = TerminalDisplay(console)
+    display.note(text)
+    display.warn(text)
+    print_rehearsal(Rehearsal(text, 2, 1.0, [RehearsedStage(text, 1.0, 1.0, 1, 0.5)], None), console)
+    display.start(text, 3)
+    display.metrics({f"[/{text}] accuracy": 0.5})
+    display.finish()
+    written = console.file.getvalue()  # type: ignore[attr-defined]
+    assert written.startswith(f"• {text}\nwarning {text}\n{text}: 2 steps")
+    assert written.count(text) >= 4
 
 
 # Embedding and tokenizing

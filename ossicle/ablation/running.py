@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from ..core.errors import Interrupted, OssicleError, PluginError
 from ..core.experiment import resolved_yaml
 from ..core.launching import Job, Launcher
@@ -85,7 +87,7 @@ def ablate(
     measured = None
     if calibrate:
         with console.status("measuring") as status:
-            measured = measure(cells, store, lambda name: status.update(f"measuring {name}"))
+            measured = measure(cells, store, lambda name: status.update(Text(f"measuring {name}")))
     print_plan(study, cells, record, expectation(cells, store, measured), store, console)
     if not dry_run:
         _run(study, cells, record, store, options, catalog, console)
