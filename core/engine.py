@@ -55,7 +55,7 @@ from .checkpoints import Layout, claim, settle, whole_weights
 from .data import PatchBatch, SpectrogramBatch
 from .display import Display
 from .distributed import from_all_ranks, from_first_rank, has_bf16
-from .errors import Interrupted, PluginError
+from .errors import Interrupted, OssicleError, PluginError
 from .experiment import TrainingConfig
 from .interfaces import FrontEnd, Objective, ObjectiveOutput
 from .layers import checkpoint_gradients, compile_layers
@@ -126,7 +126,8 @@ def train(
 
     Raises:
         Interrupted: if SIGINT or SIGTERM came; a checkpoint was written
-        OssicleError: if other processes wrote the checkpoints than can go on from them
+        OssicleError: if the weights are no longer finite, which is looked at every `settings.log_every` steps, or if
+            other processes wrote the checkpoints than can go on from them
     """
     cpu_before = time.process_time()
     if settings.precision == "bf16" and not has_bf16():
@@ -156,7 +157,7 @@ def train(
             objective, unit, reader, settings, gangs, checkpoints, seed, recorder, display, keep_checkpoints
         )
         with closing(trainer):
-            _run(trainer, unit, asked, settings)
+            _run(trainer, unit, spread, asked, settings)
     spread.gather()
     objective.eval()
     if choose_weights is not None:
@@ -164,17 +165,32 @@ def train(
     return _summary(trainer, cpu_before)
 
 
-def _run(trainer: Trainer, unit: _ObjectiveUnit, asked: threading.Event, settings: TrainingConfig) -> None:
+def _run(
+    trainer: Trainer, unit: _ObjectiveUnit, spread: SpreadObjective, asked: threading.Event, settings: TrainingConfig
+) -> None:
     def heed() -> None:
+        taken = trainer._step_nr - 1
+        if taken % settings.log_every == 0:
+            _refuse_divergence(spread, taken)
         if any(from_all_ranks(asked.is_set())):
             request_stop(trainer)
 
     unit.before_step = heed
     with suppress(TaskStopException):
         trainer.run()
+    _refuse_divergence(spread, trainer._step_nr)
     # A request may come after the last step has begun.
     if any(from_all_ranks(asked.is_set())):
         raise Interrupted(f"stopped after step {trainer._step_nr} of {settings.steps}; a checkpoint is kept")
+
+
+def _refuse_divergence(spread: SpreadObjective, step: int) -> None:
+    # fairseq2 clips gradients that are not finite like any others, and every later weight is NaN.
+    if not all(from_all_ranks(spread.is_finite())):
+        raise OssicleError(
+            f"the training has diverged: after step {step} not all weights are finite; "
+            "lower its `lr`, or lengthen its `warmup_steps`"
+        )
 
 
 def _summary(trainer: Trainer, cpu_before: float) -> TrainingSummary:

@@ -109,9 +109,9 @@ class TrainingConfig(Config):
     @field_validator("warmup_steps")
     @classmethod
     def _within_steps(cls, value: int, info: ValidationInfo) -> int:
-        steps = info.data.get("steps", value)
-        if value > steps:
-            raise ValueError(f"must be at most `steps` ({steps}), but is {value}")
+        steps = info.data.get("steps", value + 1)
+        if value >= steps:
+            raise ValueError(f"must be less than `steps` ({steps}), but is {value}")
         return value
 
     @field_validator("checkpoint_every")

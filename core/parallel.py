@@ -15,7 +15,7 @@ import torch
 from fairseq2.gang import Gangs, ProcessGroupGang, create_fake_gangs, create_fsdp_gangs, create_parallel_gangs
 from fairseq2.nn.ddp import to_ddp
 from fairseq2.nn.fsdp import FSDP2Module, FSDPWrapper, to_fsdp2
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import register_dataclass
 
@@ -66,6 +66,13 @@ class SpreadObjective:
             self._before = [_Surface.of(module) for module in objective.modules()]
             self.model = to_fsdp2(objective, gangs, _shard, broadcast_state=True)
 
+    @torch.no_grad()
+    def is_finite(self) -> bool:
+        """Whether all that is trained is, as far as this process holds it."""
+        held = (parameter for parameter in self._objective.parameters() if parameter.requires_grad)
+        finite = [_held(parameter).isfinite().all() for parameter in held]
+        return not finite or bool(torch.stack(finite).all())
+
     def gather(self) -> None:
         """Make the objective whole and plain on every rank; it cannot be trained through `model` any more."""
         if not self._before:
@@ -86,6 +93,10 @@ def _shard(module: nn.Module, wrapper: FSDPWrapper) -> nn.Module:
     for shard in module.shards():
         wrapper(shard)
     return wrapper(module, reshard_after_forward=False)
+
+
+def _held(parameter: nn.Parameter) -> Tensor:
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
 def _gathered(parameter: nn.Parameter) -> nn.Parameter:

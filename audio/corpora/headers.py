@@ -1,4 +1,4 @@
-"""Lengths and rates of many recordings, from their headers alone, and a digest that tells each from other versions of it.
+"""Lengths and rates of many recordings, from their headers alone, and a digest that another version of one lacks.
 
 Notable choices: a small thread pool, because opening files waits on the disk; a file that cannot be read gets 0 frames
 at 0 Hz instead of an error, since the survey reports every bad file at once. The digest is of a file's size and of its

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ossicle.cli import main
 from ossicle.core.data import Grid, PatchBatch, SpectrogramBatch
 from ossicle.core.display import Silent
 from ossicle.core.engine import request_stop, train
-from ossicle.core.errors import Interrupted, PluginError
+from ossicle.core.errors import Interrupted, OssicleError, PluginError
 from ossicle.core.experiment import TrainingConfig
 from ossicle.core.interfaces import FrontEnd, Objective, ObjectiveOutput
 
@@ -364,6 +364,26 @@ def test_metrics_that_were_not_announced_are_refused(tmp_path: Path) -> None:
         PluginError, match=r"`Follow` announces the metrics \['error', 'speed'\], but reports \['error'\]"
     ):
         train_toy(tmp_path, objective=Follow(("error", "speed")))
+
+
+class Diverging(Follow):
+    """Its loss is none from the fifth batch on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, batch: PatchBatch) -> ObjectiveOutput:
+        self.seen += 1
+        output = super().forward(batch)
+        return replace(output, loss=output.loss * (float("nan") if self.seen >= 5 else 1.0))
+
+
+@pytest.mark.parametrize(("steps", "told_after"), [(12, 8), (6, 6)])
+def test_a_training_that_diverges_ends_with_a_remedy(tmp_path: Path, steps: int, told_after: int) -> None:
+    message = f"diverged: after step {told_after} not all weights are finite; lower its `lr`"
+    with pytest.raises(OssicleError, match=message):
+        train_toy(tmp_path, steps=steps, objective=Diverging(), log_every=4)
 
 
 @pytest.mark.usefixtures("usual_handlers")
