@@ -17,6 +17,8 @@ _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """`M_TRIM_THRESHOLD` and `M_MMAP_THRESHOLD` of glibc's malloc.h."""
 _NEVER: Final = 2**30
+_OLD_LIMIT: Final = 2**25
+"""The highest threshold for mapping that older versions of glibc accept."""
 
 
 def keep_freed_memory() -> None:
@@ -26,8 +28,8 @@ def keep_freed_memory() -> None:
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     tuned = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
-    if set_option is not None and not tuned:
-        set_option(_MMAP_THRESHOLD, _NEVER)
+    # Once its trim threshold is set, glibc no longer raises the other one as it learns: it is set first, or neither is.
+    if set_option is not None and not tuned and any(set_option(_MMAP_THRESHOLD, most) for most in (_NEVER, _OLD_LIMIT)):
         set_option(_TRIM_THRESHOLD, _NEVER)
 
 

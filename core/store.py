@@ -113,10 +113,16 @@ class Store:
 
     @contextmanager
     def draft(self, kind: str, key: str) -> Iterator[Path]:
-        """Give a folder to write an artifact's files into, for `commit`; it is removed if the block fails."""
-        path = self.root / "work" / f"{kind}-{key[:16]}.draft-{os.getpid()}"
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
+        """Give a folder to write an artifact's files into, for `commit`; it is removed if the block fails.
+
+        To be asked for within `making`: what processes that were killed there have left is removed first.
+        """
+        name = f"{kind}-{key[:16]}.draft-"
+        path = self.root / "work" / f"{name}{os.getpid()}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f"{name}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        path.mkdir()
         try:
             yield path
         finally:

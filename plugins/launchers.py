@@ -187,6 +187,10 @@ class SlurmConfig(Config):
     """Further options of `sbatch` by their long names, such as `{partition: gpu, account: lab}`."""
 
 
+_MOST_JOBS = 10**6
+"""How often a function is queued again; submitit would give up after three times."""
+
+
 class Slurm(Launcher):
     """Submit every function as a job of its own."""
 
@@ -197,7 +201,15 @@ class Slurm(Launcher):
             raise OssicleError(
                 "launcher `slurm` needs submitit: `pip install 'ossicle[slurm]'`, or use `launcher: local`"
             ) from None
-        self._executor = submitit.AutoExecutor(folder=folder / "slurm", cluster=config.executor)
+        try:
+            self._executor = submitit.AutoExecutor(
+                folder=folder / "slurm", cluster=config.executor, slurm_max_num_timeout=_MOST_JOBS
+            )
+        except RuntimeError as error:
+            raise OssicleError(
+                f"launcher `slurm` cannot reach the cluster: {error} Start the ablation where jobs are submitted, or "
+                "use `launcher: local`"
+            ) from None
         self._executor.update_parameters(
             timeout_min=max(1, round(60 * config.hours)),
             cpus_per_task=config.cpus,

@@ -15,6 +15,7 @@ from ossicle.checking import CheckedExperiment, compose
 from ossicle.cli import main
 from ossicle.core.experiment import parts_of, resolved_yaml
 from ossicle.core.stages import training_of
+from ossicle.measuring import rehearsal
 from ossicle.rehearsing import shortened
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
@@ -87,6 +88,16 @@ def test_all_trainings_are_tried_and_nothing_is_left(tiny: Path, tmp_path: Path)
         assert 0 < float(loss) < 20
     assert "2 steps of 2 clips of 2\N{NO-BREAK SPACE}s each" in shown.stdout
     assert list(scratch.iterdir()) == list(work.iterdir()) == []
+
+
+def test_what_an_earlier_dry_run_has_made_is_tried_again(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ossicle.measuring.logging.disable", lambda level: None)
+    short = tmp_path / "short.yaml"
+    short.write_text(resolved_yaml(rehearsed(compose(tiny, ["pretrain.crop_seconds=2"]), tmp_path / "corpora")))
+    order = {"experiment": str(short), "store": str(tmp_path / "store"), "stage": "iteration 1/pretrain"}
+    assert all(rehearsal(order)["step_seconds"] > 0 for _ in range(2))
 
 
 def test_the_whole_recipe_can_be_tried_without_its_corpora(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from ossicle.core.memory import MemoryMeter
+from ossicle.core.memory import MemoryMeter, keep_freed_memory
 
 PAGE_FAULTS = """
 import resource, sys, torch
@@ -45,3 +46,22 @@ def _page_faults(tuning: dict[str, str]) -> int:
         [sys.executable, "-c", PAGE_FAULTS], env=environment | tuning, capture_output=True, text=True, check=True
     )
     return int(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(2**40, [(-3, 2**30), (-1, 2**30)]), (2**25, [(-3, 2**30), (-3, 2**25), (-1, 2**30)])]
+)
+def test_older_versions_of_glibc_are_told_what_they_accept(
+    monkeypatch: pytest.MonkeyPatch, limit: int, expected: list[tuple[int, int]]
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def mallopt(option: int, value: int) -> int:
+        told.append((option, value))
+        return int(option != -3 or value <= limit)
+
+    monkeypatch.setattr("ossicle.core.memory.ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    for name in [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]:
+        monkeypatch.delenv(name)
+    keep_freed_memory()
+    assert told == expected

@@ -52,6 +52,16 @@ def test_a_draft_that_fails_leaves_nothing_but_its_unfinished_work(store: Store)
     assert contents(store) == [f"work/survey-{KEY[:16]}/checkpoint"]
 
 
+def test_a_draft_of_a_process_that_was_killed_is_removed_by_the_next(store: Store) -> None:
+    left = store.root / "work" / f"survey-{KEY[:16]}.draft-1"
+    left.mkdir(parents=True)
+    (left / "large").touch()
+    with store.draft("survey", KEY) as folder:
+        store.commit(folder, "survey", KEY, {})
+    assert contents(store) == [f"survey-{KEY[:16]}/{CARD}"]
+    assert not left.exists()
+
+
 def test_a_card_that_cannot_be_written_leaves_no_artifact(store: Store) -> None:
     with pytest.raises(TypeError), store.draft("survey", KEY) as folder:
         store.commit(folder, "survey", KEY, {"metrics": object()})

@@ -87,6 +87,15 @@ def test_a_job_whose_time_is_up_is_queued_again_with_its_arguments() -> None:
     assert delayed.function(*delayed.args) == 3.0
 
 
+def test_a_job_is_queued_again_as_often_as_its_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OssicleError, match=r"cannot reach the cluster: .*or use `launcher: local`"):
+        Slurm(SlurmConfig(), folder=tmp_path)
+    (tmp_path / "srun").touch(mode=0o755)
+    assert Slurm(SlurmConfig(), folder=tmp_path)._executor._executor.max_num_timeout > 1000
+
+
 def test_without_submitit_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(
