@@ -21,11 +21,12 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from ..audio.pipeline import clip_batches
 from ..audio.surveying import good_rows
-from ..core.corpus import TRAIN, Manifest
+from ..core.corpus import SPLITS, TRAIN, UNLABELLED, Manifest
 from ..core.distributed import compute_device
 from ..core.interfaces import FrontEnd, Tokenizer
 from ..core.parts import load_part
 from ..core.running import StageRun
+from ..core.store import Artifact
 
 SHUFFLES = 5
 BATCH_SECONDS = 64.0
@@ -34,7 +35,7 @@ FILE = "tokens.json"
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """Figures of one tokenizer on the training clips of a corpus; shares of information in [0, 1].
+    """Figures of one tokenizer on clips that it may have learnt from; shares of information in [0, 1].
 
     Attributes:
         codebook_size: K
@@ -139,6 +140,16 @@ def _label_information(
     return information(classes), float(np.mean(shuffled))
 
 
+def _heard_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
+    """The training clips, whose classes are known; of a corpus without any, what else a pre-training may have heard."""
+    rows = good_rows(survey, manifest, (TRAIN,))
+    if manifest.label_names and not manifest.multi_label:
+        rows = rows[manifest.labels.counts[rows] > 0]
+    if not rows.size:
+        rows = good_rows(survey, manifest, (TRAIN, UNLABELLED))
+    return rows if rows.size else good_rows(survey, manifest, SPLITS)
+
+
 @torch.inference_mode()
 def _tokens(run: StageRun) -> tuple[list[npt.NDArray[np.int64]], Manifest, int, int]:
     device = compute_device()
@@ -146,9 +157,7 @@ def _tokens(run: StageRun) -> tuple[list[npt.NDArray[np.int64]], Manifest, int, 
     front_end = load_part(source, "front_end", FrontEnd, catalog).to(device)
     tokenizer = load_part(source, "tokenizer", Tokenizer, catalog).to(device)
     manifest = run.manifest()
-    rows = good_rows(run.inputs["survey"], manifest, (TRAIN,))
-    if manifest.label_names and not manifest.multi_label:
-        rows = rows[manifest.labels.counts[rows] > 0]
+    rows = _heard_rows(run.inputs["survey"], manifest)
     found: dict[int, npt.NDArray[np.int64]] = {}
     crop_seconds = run.stage.settings["crop_seconds"]
     for batch in clip_batches(manifest, rows, front_end, batch_seconds=BATCH_SECONDS, crop_seconds=crop_seconds):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ossicle.core.corpus import Manifest
+from ossicle.running import run
 from ossicle.tasks.token_statistics import TokenStatistics, mean_statistics, token_statistics
 
 BANDS, COLUMNS, CLIPS = 4, 6, 60
@@ -80,3 +83,18 @@ def test_several_streams_have_the_mean_of_their_figures() -> None:
     assert mean_statistics([label]) == label
     unlabelled = figures([np.zeros(BANDS, dtype=np.int64)] * CLIPS, multi_label=True)
     assert mean_statistics([unlabelled] * 2).label_information is None
+
+
+@pytest.mark.parametrize(("split", "heard"), [("unlabelled", "[train, unlabelled]"), ("valid", "[valid]")])
+def test_a_corpus_without_training_clips_is_measured_on_those_that_were_heard(
+    split: str, heard: str, tiny: Path, tones: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tones / "train", tmp_path / "mine" / split)
+    overrides = ["evaluate=[]", f"corpus.path={tmp_path / 'mine'}", f"pretrain.splits={heard}", "pretrain.steps=2"]
+    folder = run(tiny, overrides=overrides, out=tmp_path / "runs")
+    stages = json.loads((folder / "run.json").read_text())["stages"]
+    (artifact,) = (folder / stage["artifact"] for stage in stages if stage["kind"] == "tokens")
+    found = json.loads((artifact / "tokens.json").read_text())
+    assert found["clips"] == 12
+    assert found["used"] > 1
+    assert (found["label_information"] is None) == (split == "unlabelled")
