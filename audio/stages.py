@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def survey_stage(experiment: Experiment, corpus: PartChoice) -> Stage:
     """Find a corpus's bad recordings; on the experiment's own corpus, measure the front end's statistics too."""
     own = corpus == experiment.corpus
+    label = experiment.corpus_label(corpus)
     return Stage(
-        name=f"{corpus.label}/survey",
+        name=f"{label}/survey",
         kind="survey",
         action="ossicle.audio.surveying:run_survey",
         settings={
@@ -24,5 +25,5 @@ def survey_stage(experiment: Experiment, corpus: PartChoice) -> Stage:
             "statistics_of": experiment.pretrain.splits if own else (),
             "max_bad_share": experiment.max_bad_share,
         },
-        labels={"corpus": corpus.label},
+        labels={"corpus": label},
     )

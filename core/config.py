@@ -143,8 +143,12 @@ class PartChoice:
     @property
     def label(self) -> str:
         """What people call it: what its `path` points at if it goes by that, else its name."""
-        path = getattr(self.config, "path", None) if self.config.goes_by_path else None
-        return Path(path).stem if path is not None else self.name
+        stated = getattr(self.config, "path", None) if self.config.goes_by_path else None
+        if stated is None:
+            return self.name
+        path = Path(stated)
+        # A folder `recordings.2024` has no suffix.
+        return path.stem if path.suffix[1:2].isalpha() else path.name
 
     @property
     def origin(self) -> Origin:

@@ -105,6 +105,11 @@ class Assignment:
     survey: str
     encoders: Mapping[str, str]
 
+    @property
+    def corpus_label(self) -> str:
+        """What people call the corpus, unique in the experiment."""
+        return self.experiment.corpus_label(self.corpus)
+
 
 def folds_of(manifest: Manifest) -> list[int]:
     """The folds to cross-validate over, ascending; none where the corpus has a `test` split or no folds."""

@@ -171,6 +171,13 @@ class Experiment(Config):
 
     _folder = field_validator("name")(naming_a_folder)
 
+    def corpus_label(self, corpus: PartChoice) -> str:
+        """What people call a corpus of this experiment: its label, numbered from the second that is labelled alike."""
+        chosen = (choice for _, choice in parts_of(self) if choice.kind == "corpus" and choice.label == corpus.label)
+        alike = list(dict.fromkeys(chosen))
+        number = alike.index(corpus) + 1 if corpus in alike else 1
+        return corpus.label if number == 1 else f"{corpus.label} {number}"
+
 
 @dataclass(frozen=True)
 class ResolvedExperiment:

@@ -134,7 +134,7 @@ def shortened(checked: CheckedExperiment, folder: Path, *, steps: int, seconds: 
 
     def change(value: Any) -> Any:
         if isinstance(value, PartChoice) and value.kind == "corpus":
-            path, several = folder / value.label, _is_multi_label(value, corpora)
+            path, several = folder / checked.experiment.corpus_label(value), _is_multi_label(value, corpora)
             return PartChoice(synthetic, SyntheticConfig(path=path, seconds=seconds, multi_label=several))
         if isinstance(value, TrainingConfig):
             short = value.cut_short(steps=steps, clips=CLIPS)

@@ -112,14 +112,15 @@ def pretrain_stage(
 
 def tokens_stage(experiment: Experiment, tokenizer: str, *, survey: str, subject: str) -> Stage:
     """Measure what the labels of a tokenizer hold, on the experiment's own corpus."""
+    corpus = experiment.corpus_label(experiment.corpus)
     return Stage(
-        name=f"tokens/{experiment.corpus.label}/{subject}",
+        name=f"tokens/{corpus}/{subject}",
         kind="tokens",
         action="ossicle.tasks.token_statistics:measure",
         settings={"corpus": experiment.corpus, "crop_seconds": experiment.pretrain.crop_seconds},
         inputs={"tokenizer": tokenizer, "survey": survey},
         seed=experiment.seed,
-        labels={"corpus": experiment.corpus.label, "subject": subject},
+        labels={"corpus": corpus, "subject": subject},
     )
 
 
@@ -135,8 +136,9 @@ def evaluation_stages(experiment: Experiment, encoders: Mapping[str, str], *, su
     for task in experiment.evaluate:
         corpus = getattr(task.config, "corpus", None) or experiment.corpus
         title = task.config.title(task.name) if isinstance(task.config, TaskConfig) else task.name
-        seen[title, corpus.label] += 1
-        repeat = seen[title, corpus.label]
+        label = experiment.corpus_label(corpus)
+        seen[title, label] += 1
+        repeat = seen[title, label]
         title = title if repeat == 1 else f"{title} {repeat}"
         task_survey = survey_stage(experiment, corpus)
         asked = Assignment(experiment, task, title, corpus, task_survey.name, encoders)
@@ -154,26 +156,27 @@ def _usual_stages(asked: Assignment, survey: str) -> list[Stage]:
 
 
 def _features_stage(experiment: Experiment, corpus: PartChoice, subject: str, source: str, *, survey: str) -> Stage:
+    label = experiment.corpus_label(corpus)
     return Stage(
-        name=f"features/{corpus.label}/{subject}",
+        name=f"features/{label}/{subject}",
         kind="features",
         action="ossicle.tasks.features:extract",
         settings={"corpus": corpus, "crop_seconds": experiment.pretrain.crop_seconds},
         inputs={"source": source, "survey": survey},
-        labels={"corpus": corpus.label, "subject": subject},
+        labels={"corpus": label, "subject": subject},
     )
 
 
 def _evaluate_stage(asked: Assignment, subject: str, *, features: str) -> Stage:
     return Stage(
-        name=f"{asked.title}/{asked.corpus.label}/{subject}",
+        name=f"{asked.title}/{asked.corpus_label}/{subject}",
         kind="evaluate",
         action="ossicle.tasks.evaluation:evaluate",
         settings={"task": asked.task, "corpus": asked.corpus},
         inputs={"features": features},
         seed=asked.experiment.seed,
         revision=2,
-        labels={"task": asked.title, "corpus": asked.corpus.label, "subject": subject},
+        labels={"task": asked.title, "corpus": asked.corpus_label, "subject": subject},
     )
 
 
@@ -184,13 +187,13 @@ def fine_tuned_evaluation_stage(asked: Assignment, subject: str) -> Stage:
         subject: one of `asked.encoders`
     """
     return Stage(
-        name=f"{asked.title}/{asked.corpus.label}/{subject}",
+        name=f"{asked.title}/{asked.corpus_label}/{subject}",
         kind="evaluate",
         action="ossicle.tasks.fine_tuning:evaluate",
         settings={"task": asked.task, "corpus": asked.corpus},
         inputs={"encoder": asked.encoders[subject], "survey": asked.survey},
         seed=asked.experiment.seed,
-        labels={"task": asked.title, "corpus": asked.corpus.label, "subject": subject},
+        labels={"task": asked.title, "corpus": asked.corpus_label, "subject": subject},
         objective="ossicle.tasks.fine_tuning:objective_of",
     )
 

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from ossicle.checking import compose
 from ossicle.cli import main
 from ossicle.core.errors import ConfigError, OssicleError
+from ossicle.core.experiment import parts_of
 from ossicle.core.store import Artifact
 from ossicle.planning import plan
+from ossicle.rehearsing import shortened
 from ossicle.running import run
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
@@ -157,6 +160,24 @@ class Odd(Schedule):
                       inputs={"survey": survey.name, "tokenizer": survey.name})
         return [survey, bare, wrong]
 """
+
+
+ALIKE = """evaluate=[knn_probe, {type: knn_probe, corpus: {type: folder, path: %(tones)s}},
+  {type: knn_probe, corpus: {type: csv, path: /elsewhere/tones.csv, label_column: label}}]"""
+
+
+def test_corpora_of_one_name_are_told_apart(tiny: Path, tones: Path, tmp_path: Path) -> None:
+    names = [stage.name for stage in compose(tiny, [ALIKE % {"tones": tones}]).stages]
+    for number in ("", " 2", " 3"):
+        expected = {f"tones{number}/survey", f"features/tones{number}/untrained", f"knn_probe/tones{number}/untrained"}
+        assert expected <= set(names)
+    short = shortened(compose(tiny, [ALIKE % {"tones": tones}]), tmp_path, steps=2, seconds=2.0)
+    assert len({corpus.config.path for _, corpus in parts_of(short) if corpus.kind == "corpus"}) == 3
+
+
+def test_a_folders_name_may_hold_a_date(tiny: Path) -> None:
+    override = "evaluate=[{type: knn_probe, corpus: {type: folder, path: /elsewhere/tones.2024}}]"
+    assert "tones.2024/survey" in [stage.name for stage in compose(tiny, [override]).stages]
 
 
 def test_what_cannot_be_weighed_is_said(tiny: Path, tmp_path: Path) -> None:
