@@ -15,6 +15,7 @@ from .core.loading import Plugins, load_plugins
 from .core.running import Corpora
 from .core.stages import Schedule, Stage, in_order
 from .core.validation import in_reading_order
+from .tasks.watched import watch_problems
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: 
             yield from (resolved.problem(path, message) for message in found)
     if experiment.corpus not in broken:
         yield from _split_problems(resolved, corpora)
+        yield from _watch_problems(resolved, corpora)
     for number, task in enumerate(experiment.evaluate):
         if isinstance(task.config, TaskConfig) and (task.config.corpus or experiment.corpus) not in broken:
             manifest = corpora.manifest(task.config.corpus or experiment.corpus)
@@ -139,3 +141,12 @@ def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[
             f"corpus `{experiment.corpus.label}` has no clip in the splits {wanted}. It has: {there or 'no clips'}"
         )
         yield resolved.problem(("pretrain", "splits"), message)
+
+
+def _watch_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:
+    """Encoders that are to be judged while they learn, on a corpus that cannot judge them."""
+    experiment = resolved.experiment
+    watching = [path for path, choice in parts_of(experiment) if choice.kind == "task" and path[-1] == "watch"]
+    if watching:
+        found = watch_problems(corpora.manifest(experiment.corpus))
+        yield from (resolved.problem(path, message) for path in watching for message in found)

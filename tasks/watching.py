@@ -1,20 +1,14 @@
-"""Judge an encoder while it learns, so that a training that goes astray is seen before it ends.
-
-Notable choices: the test clips are never touched. The validation clips take their place, and a fifth of the training
-clips, drawn by a hash of their paths, takes that of the validation clips. No random number is drawn.
-"""
+"""Judge an encoder while it learns, so that a training that goes astray is seen before it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 from torch import nn
 
-from ..audio.corpora.splits import drawn_split
 from ..core.config import PartChoice
-from ..core.corpus import TEST, TRAIN, VALID, Manifest
+from ..core.corpus import TEST
 from ..core.distributed import world_size
 from ..core.errors import ConfigError, Problem
 from ..core.evaluation import Features, Task
@@ -23,8 +17,7 @@ from ..core.interfaces import Encoder, FrontEnd
 from ..core.parts import build
 from ..core.running import StageRun
 from .features import embed, judged_rows
-
-CHOOSING_SHARE = 0.2
+from .watched import watch_problems, without_test
 
 
 def watcher(
@@ -33,7 +26,7 @@ def watcher(
     """Give what judges `encoder` after every `training.watch_every` steps, and says nothing after the others.
 
     Raises:
-        ConfigError: if the corpus has no labelled clips to watch by, or FSDP holds the encoder in pieces
+        ConfigError: if the corpus cannot be watched by, or FSDP holds the encoder in pieces
     """
     if training.watch is None:
         return lambda step: {}
@@ -49,11 +42,10 @@ class _Watch:
         training: PretrainConfig = run.stage.settings["training"]
         manifest = run.manifest()
         rows = judged_rows(run.inputs["survey"], manifest)
-        self._rows = rows[manifest.splits[rows] != TEST]
-        self._clips = without_test(manifest)
-        splits = set(self._clips.splits[self._rows].tolist())
-        if not manifest.label_names or not {TRAIN, VALID, TEST} <= splits:
-            raise ConfigError([Problem("pretrain.watch", "needs a corpus with labelled `train` and `valid` clips")])
+        seen = manifest.take(rows[manifest.splits[rows] != TEST])
+        if problems := watch_problems(seen):
+            raise ConfigError([Problem("pretrain.watch", problem) for problem in problems])
+        self._clips = without_test(seen)
         if training.parallel == "fsdp" and world_size() > 1:
             raise ConfigError([Problem("pretrain.watch", "needs a whole encoder in a process: use `parallel: ddp`")])
         self._task = build(choice, Task)
@@ -65,17 +57,8 @@ class _Watch:
         """The score of every view, by `watched_` and its metric and view."""
         was_training = self._encoder.training
         self._encoder.eval()
-        rows, views = embed(self._clips, self._rows, self._front_end, self._encoder, crop_seconds=self._crop_seconds)
+        every = np.arange(len(self._clips))
+        rows, views = embed(self._clips, every, self._front_end, self._encoder, crop_seconds=self._crop_seconds)
         self._encoder.train(was_training)
         result = self._task.evaluate(Features(self._clips.take(rows), views), seed=self._seed)
         return {f"watched_{score.metric}_{score.view}": score.value for score in result.scores}
-
-
-def without_test(manifest: Manifest) -> Manifest:
-    """Let validation clips stand for the test clips, and some training clips for them; test clips lose their split."""
-    splits = manifest.splits.astype("<U10").copy()
-    splits[manifest.splits == TEST] = ""
-    splits[manifest.splits == VALID] = TEST
-    for row in np.flatnonzero(manifest.splits == TRAIN):
-        splits[row] = drawn_split(str(manifest.paths[row]), valid_share=CHOOSING_SHARE, test_share=0.0, seed=0)
-    return replace(manifest, splits=splits)
