@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from ..checking import CheckedExperiment, check
@@ -22,6 +23,8 @@ from ..core.store import Store
 from ..core.validation import in_reading_order
 from ..core.wording import choices
 from ..locating import KnownCorpora, LocatedStage, located
+from .judging import judged, roles_in
+from .settings import MEASURES
 from .study import Cell, Study
 
 
@@ -31,11 +34,13 @@ class CheckedCell:
 
     Attributes:
         stages: inputs first, each with its content key and what an earlier run made
+        subject: the encoder that is judged; empty where there is none
     """
 
     cell: Cell
     checked: CheckedExperiment = field(repr=False)
     stages: Sequence[LocatedStage] = field(repr=False)
+    subject: str
 
     @cached_property
     def by_key(self) -> Mapping[str, Stage]:
@@ -72,7 +77,7 @@ def check_cells(study: Study, store: Store, *, prepare: bool) -> list[CheckedCel
     for cell in study.cells:
         try:
             checked.append((cell, check(cell.document, [], corpora, prepare=prepare, load=load)))
-            problems = list(_misjudged(study, checked[-1][1]))
+            problems = list(_misjudged(study, checked[-1][1], corpora))
         except ConfigError as error:
             problems = error.problems
         for problem in problems:
@@ -80,7 +85,11 @@ def check_cells(study: Study, store: Store, *, prepare: bool) -> list[CheckedCel
     if found:
         problems = [_told(problem, cells, study) for problem, cells in found.items()]
         raise ConfigError(in_reading_order(problems, study.document.source))
-    return [CheckedCell(cell, one, list(located(one.stages, store, corpora))) for cell, one in checked]
+    encoder = study.config.compare.encoder
+    return [
+        CheckedCell(cell, one, list(located(one.stages, store, corpora)), judged(roles_in(one.stages), encoder))
+        for cell, one in checked
+    ]
 
 
 def _told(problem: Problem, cells: Sequence[Cell], study: Study) -> Problem:
@@ -92,22 +101,32 @@ def _told(problem: Problem, cells: Sequence[Cell], study: Study) -> Problem:
     return Problem(problem.where, f"{problem.message} ({word} {', '.join(f'`{name}`' for name in names)})")
 
 
-def _misjudged(study: Study, checked: CheckedExperiment) -> Iterator[Problem]:
+def _misjudged(study: Study, checked: CheckedExperiment, corpora: Corpora) -> Iterator[Problem]:
     """Metrics and encoders of the comparison that an experiment does not have."""
     compare = study.config.compare
-    judged = [stage.labels for stage in checked.stages if stage.kind == "evaluate"]
-    questions = list(dict.fromkeys(f"{labels['task']}/{labels['corpus']}" for labels in judged))
+    judging = [stage for stage in checked.stages if stage.kind == "evaluate"]
+    measures = {f"{stage.labels['task']}/{stage.labels['corpus']}": _measures(stage, corpora) for stage in judging}
+    allowed = [f"{question}/{measure}" for question, found in measures.items() for measure in found]
     places = [study.document.place(("compare", "metric"))]
     places += [study.document.place(("compare", "secondary", number)) for number in range(len(compare.secondary))]
     for place, metric in zip(places, compare.metrics, strict=True):
-        question, _, measure = metric.rpartition("/")
-        if question not in questions:
-            allowed = [f"{name}/{measure}" for name in questions]
+        if metric not in allowed:
             yield Problem(place.value, f"no task gives `{metric}`. {choices(metric, allowed)}")
-    subjects = list(dict.fromkeys(labels["subject"] for labels in judged))
+    subjects = list(dict.fromkeys(stage.labels["subject"] for stage in judging))
     if compare.encoder is not None and compare.encoder not in subjects:
         where = study.document.place(("compare", "encoder")).value
         yield Problem(where, f"no encoder `{compare.encoder}` is judged. {choices(compare.encoder, subjects)}")
+
+
+def _measures(stage: Stage, corpora: Corpora) -> tuple[str, ...]:
+    """The measures that variants may be compared by where a stage judges; all where its labels are not known yet."""
+    choice = stage.settings.get("corpus")
+    if not isinstance(choice, PartChoice):
+        return tuple(chain(*MEASURES.values()))
+    corpus = corpora.corpus(choice)
+    if not corpus.is_ready and not hasattr(corpus, "multi_label"):
+        return tuple(chain(*MEASURES.values()))
+    return MEASURES[corpora.manifest(choice).multi_label]
 
 
 class _AssumedCorpora(KnownCorpora):

@@ -1,8 +1,7 @@
 """What an ablation's cells found: each cell's run with the encoder that is judged in it, and its figures.
 
-Notable choices: a cell speaks through the last encoder of its schedule that is no control, unless the ablation names
-one, and through the view that did best on the validation clips; a cell that cannot be read is named, and the others
-are compared.
+Notable choices: a cell speaks through the encoder that `judging` says, and through the view that did best on the
+validation clips; a cell that cannot be read is named, and the others are compared.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from ..core.errors import ArtifactError
 from ..report.record import ProbeScore, RunRecord, Stage, TokenFigures
 from ..report.training import Training
 from ..report.verdict import best_view
+from .judging import judged
 from .record import DONE, read_ablation
 
 
@@ -187,20 +187,10 @@ def _cell(folder: Path, entry: Mapping[str, Any], encoder: str | None, problems:
         problems.append(f"{cell.title}: {error}")
         return cell
     problems += [f"{cell.title}: {text}" for text in record.problems]
-    subject = _judged(record, encoder)
+    subject = judged({score.subject: score.role for score in record.scores}, encoder)
     if not subject:
         problems.append(f"{cell.title}: no encoder" + (f" called `{encoder}`" if encoder else "") + " was judged")
     return Cell(*about, seconds, record, subject)
-
-
-def _judged(record: RunRecord, encoder: str | None) -> str:
-    subjects = list(dict.fromkeys(score.subject for score in record.scores))
-    if encoder is not None:
-        return encoder if encoder in subjects else ""
-    roles = {score.subject: score.role for score in record.scores}
-    made = [subject for subject in subjects if roles[subject] == "iteration"]
-    starts = [subject for subject in subjects if roles[subject] == "start"]
-    return (made or starts or [""])[-1]
 
 
 def _with_inputs(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:

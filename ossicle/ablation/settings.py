@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 from pydantic import Field, field_validator
 
 from ..core.config import Config, LauncherChoice
 from ..core.experiment import naming_a_folder
 
+MEASURES: Final[Mapping[bool, tuple[str, ...]]] = {False: ("accuracy", "UAR"), True: ("mAP",)}
+"""The measures whose errors can be told, of corpora whose clips carry one label (False) and several (True)."""
 Seed = Annotated[int, Field(ge=0)]
 Filter = dict[str, Any]
 

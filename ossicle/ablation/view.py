@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -15,6 +15,7 @@ from ..core.store import Store
 from ..report.formats import SPACE, count, duration
 from .cells import CheckedCell, shared
 from .expectation import Expectation
+from .judging import changed
 from .record import DONE, FAILED, LOG, AblationRecord, CellRecord
 from .study import Study
 
@@ -30,8 +31,11 @@ def print_plan(
     store: Store,
     console: Console,
 ) -> None:
-    """Print the cells with their states, what they share, and how long the rest may take."""
+    """Print the cells with their states, which encoder is judged, what they share, and how long the rest may take."""
     console.print(_table(study, cells, record, store))
+    console.print(Text(_judged(cells), "dim"), soft_wrap=True)
+    for text in _passed_by(study, cells):
+        console.print(Text("warning: ", "bold yellow").append(text, "default"), soft_wrap=True)
     console.print()
     needed = shared(cells)
     to_make = {key for cell in cells for key in cell.to_make(store)}
@@ -64,6 +68,35 @@ def _table(study: Study, cells: Sequence[CheckedCell], record: AblationRecord, s
         found = [by_place.get((variant.name, seed)) for seed in study.config.seeds]
         table.add_row(name, *(Text("–", "dim") if cell is None else _state(cell, record, store) for cell in found))
     return table
+
+
+def _judged(cells: Sequence[CheckedCell]) -> str:
+    """Which encoder is judged, of which variants where they differ."""
+    variants: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        variants.setdefault(cell.subject or "no encoder", {})[cell.cell.variant.name] = None
+    if len(variants) == 1:
+        return f"judged: {next(iter(variants))}"
+    return "judged: " + "; ".join(f"{subject} of {', '.join(names)}" for subject, names in variants.items())
+
+
+def _passed_by(study: Study, cells: Sequence[CheckedCell]) -> Iterator[str]:
+    """Sentences on variants whose own changes the judged encoder meets in its teacher at most."""
+    compare = study.config.compare
+    by_place = {(cell.cell.variant.name, cell.cell.seed): cell for cell in cells}
+    found: dict[tuple[str, ...], dict[str, None]] = {}
+    for cell in cells:
+        baseline = by_place.get((compare.baseline, cell.cell.seed))
+        if compare.encoder is not None or baseline is None or baseline.subject != cell.subject:
+            continue
+        others = changed(cell.checked.stages, baseline.checked.stages)
+        if others and cell.subject not in others:
+            found.setdefault((cell.subject, *others), {})[cell.cell.variant.name] = None
+    for (subject, *others), names in found.items():
+        yield (
+            f"{', '.join(f'`{name}`' for name in names)} and `{compare.baseline}` differ in {', '.join(others)}, but "
+            f"{subject} is judged: say `encoder: {others[0]}` in `compare`, or `encoder: {subject}` if that is meant"
+        )
 
 
 def _state(cell: CheckedCell, record: AblationRecord, store: Store) -> Text:

@@ -338,7 +338,7 @@ _Judged = TypeVar("_Judged", bound=ProbeScore | TokenFigures)
 def _in_order(found: Iterable[_Judged], stages: Sequence[Stage]) -> list[_Judged]:
     """Give every subject its role, and sort by it; equals in the order of the schedule."""
     trained = {_trained(stage): bool(stage.labels.get("control")) for stage in stages if stage.kind == "pretrain"}
-    judged = [replace(one, role=_role(one.subject, control=trained.get(one.subject, False))) for one in found]
+    judged = [replace(one, role=role_of(one.subject, control=trained.get(one.subject, False))) for one in found]
     others = [one.subject for one in judged if one.subject not in trained]
     subjects = list(dict.fromkeys([*others, *trained]))
     return sorted(judged, key=lambda one: (get_args(Role).index(one.role), subjects.index(one.subject)))
@@ -359,7 +359,8 @@ def _taught(stages: Sequence[Stage]) -> set[str]:
     }
 
 
-def _role(subject: str, *, control: bool) -> Role:
+def role_of(subject: str, *, control: bool) -> Role:
+    """What a subject is, by its name and by whether its iteration is a control."""
     if subject in (UNTRAINED, CHECKPOINT):
         return "start"
     if subject.startswith(LOG_MEL):

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from ossicle.ablation.cells import check_cells, shared
+from ossicle.ablation.cells import CheckedCell, check_cells, shared
+from ossicle.ablation.expectation import expectation
+from ossicle.ablation.record import AblationRecord
+from ossicle.ablation.settings import MEASURES
+from ossicle.ablation.statistics import MEASURES as TOLD
 from ossicle.ablation.study import Study, load_study
+from ossicle.ablation.view import print_plan
 from ossicle.checking import compose
 from ossicle.core.documents import to_yaml
 from ossicle.core.errors import ConfigError
 from ossicle.core.loading import load_plugins
 from ossicle.core.stages import training_of
 from ossicle.core.store import Store
+from ossicle.tasks.scoring import metric_name
+
+pytestmark = pytest.mark.usefixtures("own_plugins")
 
 ROOT = Path(__file__).parents[2]
 CATALOG = load_plugins().catalog
@@ -142,6 +153,21 @@ BROKEN = [
     ("{tokenizer: place, seed: 7}", "{seed: [0, 7]}", "9:9: the filters leave no cell; loosen them"),
     ('n, 0.8"', 'n"', "10:55: there is no variant `random projection`. Did you mean `random projection, 0."),
     ("knn_probe/", "knn_prob/", "10:19: no task gives `knn_prob/tones/accuracy`. Did you mean `knn_probe/tones/accur"),
+    (
+        "tones/accuracy",
+        "tones/acuracy",
+        "10:19: no task gives `knn_probe/tones/acuracy`. Did you mean `knn_probe/tones/ac",
+    ),
+    (
+        "tones/accuracy",
+        "tones/mAP",
+        "10:19: no task gives `knn_probe/tones/mAP`. Did you mean `knn_probe/tones/UAR`? A",
+    ),
+    (
+        "baseline:",
+        "secondary: [linear_probe/tones/f1], baseline:",
+        "10:57: no task gives `linear_probe/tones/f1`. Did y",
+    ),
     ("knn_probe/tones/", "", "10:19: `compare.metric` must name a task, a corpus and a measure, such as "),
     ("baseline:", "encoder: it, baseline:", "10:54: no encoder `it` is judged. Allowed: untrained, iteration 1, "),
     ("base: ./tiny", "base: ./tinny", "1:7: there is no file `tinny.yaml` in {here}. Did you mean `tiny.yaml`?"),
@@ -174,6 +200,77 @@ def test_all_problems_are_told_at_once_and_which_variants_have_them(study_file: 
 def test_a_seed_is_no_override(study_file: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape("override 'seed=3': seeds are listed: `seeds=[0, 1]`")):
         read(study_file, "seed=3")
+
+
+def test_the_measures_are_those_whose_errors_can_be_told() -> None:
+    assert {measure for measures in MEASURES.values() for measure in measures} == set(TOLD)
+    assert all(metric_name(multi_label=several) in measures for several, measures in MEASURES.items())
+
+
+# Which encoder is judged
+
+
+def plan_of(study: Study, cells: list[CheckedCell], folder: Path) -> str:
+    """What is shown before anything runs."""
+    console, store = Console(file=io.StringIO(), width=100, color_system=None), Store(folder)
+    record = AblationRecord(folder, study, jobs=1)
+    print_plan(study, cells, record, expectation(cells, store, None), store, console)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+ITERATIONS = """\
+base:
+  base: ./tiny.yaml
+  schedule: {distill: {steps: 4}, iterations: [&first {tokenizer: place}, {tokenizer: self_distilled}]}
+vary:
+  tokenizer:
+    place: {}
+    k-means: {schedule.iterations.0.tokenizer: kmeans}
+    residual: {schedule.iterations.1.tokenizer: residual_distilled}
+    only one: {schedule.iterations: [*first]}
+    a longer probe: {evaluate.0: {type: linear_probe, max_iterations: 2000}}
+compare: {metric: knn_probe/tones/accuracy, baseline: place}
+"""
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_plan_says_who_is_judged_and_warns_of_changes_elsewhere(named: bool, tiny: Path, tmp_path: Path) -> None:
+    path = tiny.parent / "who.yaml"
+    path.write_text(ITERATIONS.replace("baseline:", "encoder: iteration 1, baseline:") if named else ITERATIONS)
+    study = read(path)
+    shown = plan_of(study, check_cells(study, Store(tmp_path), prepare=False), tmp_path)
+    if named:
+        assert "judged: iteration 1\n" in shown
+        assert "warning" not in shown
+        return
+    assert "judged: iteration 2 of place, k-means, residual, a longer probe; iteration 1 of only one\n" in shown
+    assert shown.count("warning: ") == 1
+    assert (
+        "warning: `k-means` and `place` differ in iteration 1, but iteration 2 is judged: say `encoder: iteration 1` "
+        "in `compare`, or `encoder: iteration 2` if that is meant\n" in shown
+    )
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/ablations.md"])
+def test_a_documented_ablation_judges_what_it_varies(page: str, tmp_path: Path) -> None:
+    text = (ROOT / page).read_text()
+    (block,) = (block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "\ncompare:" in block)
+    path = tmp_path / "ablations" / "documented.yaml"
+    path.parent.mkdir()
+    shutil.copy(ROOT / "experiments" / "quickstart.yaml", tmp_path)
+    plugin, name = re.findall(r"plugins: \[\./(\w+\.py)\], schedule\.iterations\.0\.tokenizer: (\w+)", block)[0]
+    example = (ROOT / "examples" / "sign_hash.py").read_text()
+    (path.parent / plugin).write_text(example.replace('tokenizer("sign_hash")', f'tokenizer("{name}")'))
+    path.write_text(block)
+    study = read(path, "seeds=[0]")
+    cells = check_cells(study, Store(tmp_path), prepare=False)
+    shown = plan_of(study, cells, tmp_path)
+    assert "warning" not in shown
+    assert {cell.subject for cell in cells} == {"iteration 1"}
+    # Nor would it be silent without `encoder`.
+    path.write_text(re.sub(r"\n  encoder: .*", "", block))
+    study = read(path, "seeds=[0]")
+    assert "but iteration 2 is judged" in plan_of(study, check_cells(study, Store(tmp_path), prepare=False), tmp_path)
 
 
 NAMES = st.lists(
