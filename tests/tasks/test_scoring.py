@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossicle.core.errors import CorpusError
+from ossicle.tasks import scoring
 from ossicle.tasks.scoring import (
     accuracy,
     accuracy_of_draws,
@@ -167,3 +168,27 @@ def test_interval_of_average_precision_is_corrected_for_its_bias():
     draws = mean_average_precision_of_draws(truth, scores)(rng.integers(200, size=(500, 200)))
     assert draws.mean() > score.value
     assert score.low < score.value < score.high < np.quantile(draws, 0.975)
+
+
+def test_an_interval_of_many_clips_asks_for_no_figure_of_every_clip_left_out():
+    right, asked = np.arange(5000) % 3 > 0, []
+
+    def statistic(rows):
+        asked.append(len(rows))
+        return right[rows].mean(-1)
+
+    low, high = bootstrap_interval(statistic, len(right), seed=0)
+    assert sum(asked) == 1000 + 500 + 1  # draws, groups left out, and the figure itself
+    assert low < right.mean() < high
+
+
+def test_groups_left_out_give_nearly_the_interval_of_single_clips(monkeypatch):
+    rng = np.random.default_rng(0)
+    truth = rng.random((2000, 3)) < 0.05
+    statistic = mean_average_precision_of_draws(truth, rng.normal(size=truth.shape) + 1.5 * truth)
+    plain = np.array(bootstrap_interval(statistic, 2000, seed=0, corrected=False))
+    single = np.array(bootstrap_interval(statistic, 2000, seed=0))
+    monkeypatch.setattr(scoring, "_MOST_LEFT_OUT_SINGLY", 1999)
+    grouped = np.array(bootstrap_interval(statistic, 2000, seed=0))
+    assert not np.array_equal(grouped, single)
+    assert (np.abs(grouped - single) < 0.1 * np.abs(plain - single)).all()
