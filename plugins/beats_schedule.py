@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema, core_schema
 
 from ossicle.audio.stages import survey_stage
 from ossicle.core.config import CHECKPOINT, Config, CorpusChoice, ObjectiveConfig, TokenizerChoice, TokenizerConfig
@@ -65,6 +66,25 @@ class TeacherConfig(Config):
         return self
 
 
+class _ByName:
+    """Reads `teacher: NAME` as `teacher: {of: NAME}`, also where something was laid over the name."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_spelled_out, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+def _spelled_out(stated: Any) -> Any:
+    if isinstance(stated, str):
+        return {"of": stated}
+    if isinstance(stated, dict) and "type" in stated:
+        # What is laid over a name takes it for that of a part.
+        return {"of": stated["type"], **{key: value for key, value in stated.items() if key != "type"}}
+    return stated
+
+
 class IterationConfig(Config):
     """One turn: a tokenizer, and an encoder pre-trained from scratch on its labels, or by an objective without any."""
 
@@ -74,7 +94,7 @@ class IterationConfig(Config):
     tokenizer: TokenizerChoice | None = None
     """Gives the labels of this iteration; neither needed nor made where the objective learns from none."""
 
-    teacher: str | TeacherConfig | None = None
+    teacher: Annotated[TeacherConfig | None, _ByName()] = None
     """The encoder that teaches the tokenizer: a name, such as `previous`, or a mapping; `previous` when absent and the
     tokenizer needs a teacher."""
 
@@ -90,7 +110,7 @@ class IterationConfig(Config):
     @property
     def taught_by(self) -> TeacherConfig:
         """The teacher, where the tokenizer needs one."""
-        return self.teacher if isinstance(self.teacher, TeacherConfig) else TeacherConfig(of=self.teacher or PREVIOUS)
+        return self.teacher or TeacherConfig()
 
     @property
     def needs_teacher(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
@@ -39,6 +40,9 @@ class SingleConfig(IterationConfig):
     def alone(self) -> BeatsScheduleConfig:
         """The schedule whose only iteration this is."""
         return BeatsScheduleConfig.model_construct(iterations=(self,))
+
+    def problems(self, facts: Mapping[str, object]) -> list[str]:
+        return self.alone.problems(facts)
 
     @model_validator(mode="after")
     def _check_alone(self) -> Self:

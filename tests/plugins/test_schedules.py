@@ -102,3 +102,49 @@ def test_a_checkpoint_teaches(tiny: Path, tmp_path: Path) -> None:
     both = taught.replace("checkpoint:", "of: untrained, checkpoint:")
     with pytest.raises(ConfigError, match="either `of: untrained` or a `checkpoint`"):
         stages(tiny, distill, f"schedule.iterations=[{both}]")
+
+
+def test_single_refuses_a_teacher_that_is_not_there(tiny: Path, tmp_path: Path) -> None:
+    taught = f"{{type: single, tokenizer: {DISTILLED}, {DISTILL}, teacher: {{checkpoint: {tmp_path / 'none.pt'}}}}}"
+    with pytest.raises(ConfigError, match=r"none\.pt` does not exist"):
+        stages(tiny, f"schedule={taught}")
+
+
+DISTILLED = "{type: self_distilled, codebook_size: 16}"
+DISTILL = "distill: {steps: 2, log_every: 1}"
+TAUGHT = f"schedule={{type: beats, {DISTILL}, iterations: [{{tokenizer: {DISTILLED}, teacher: untrained}}]}}"
+
+
+def test_what_is_laid_over_a_teachers_name_keeps_it_or_replaces_it(tiny: Path) -> None:
+    plain = stages(tiny, TAUGHT)
+    assert stages(tiny, TAUGHT, "schedule.iterations.0.teacher={of: untrained}") == plain
+    tuned = stages(tiny, TAUGHT, "schedule.iterations.0.teacher.fine_tune.steps=7")["iteration 1/teacher"]
+    assert (tuned.inputs["encoder"], tuned.settings["training"].steps) == ("untrained", 7)
+
+
+def test_a_teacher_may_not_learn_what_its_pupils_are_cross_validated_on(
+    tiny: Path, tones: Path, tmp_path: Path
+) -> None:
+    clips = sorted(tones.rglob("*.wav"))
+    for name, chosen in (("folds", clips[::2]), ("others", clips[1::2]), ("overlapping", clips[1::3])):
+        rows = [f"{clip},{clip.parent.name},{number % 3}" for number, clip in enumerate(chosen)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["path,label,fold", *rows]) + "\n")
+    folds, others, overlapping = (
+        f"{{type: csv, path: {tmp_path / name}.csv, label_column: label}}"
+        for name in ("folds", "others", "overlapping")
+    )
+    leaking = [f"corpus={folds}", TAUGHT, "schedule.iterations.0.teacher.fine_tune={steps: 7, log_every: 1}"]
+
+    with pytest.raises(ConfigError, match="`iteration 1/teacher` learns labels of all folds of `folds`, on which"):
+        stages(tiny, *leaking)
+    with pytest.raises(ConfigError, match="learns labels of all folds of `folds`"):
+        stages(tiny, *leaking, f"schedule.iterations.0.teacher.corpus={overlapping}")
+    assert "iteration 1/teacher" in stages(tiny, *leaking, f"schedule.iterations.0.teacher.corpus={others}")
+    assert "iteration 1/teacher" in stages(tiny, *leaking, "evaluate=[]")
+
+
+def test_a_misspelt_key_of_a_teacher_is_the_only_thing_told(tiny: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        stages(tiny, TAUGHT, "schedule.iterations.0.teacher={of: untrained, fine_tune: {stepz: 1}}")
+    (told,) = str(caught.value).splitlines()
+    assert "unknown key `stepz`. Did you mean `steps`?" in told
