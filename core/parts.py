@@ -16,7 +16,7 @@ from torch import nn
 from .catalog import Catalog, Part, UnknownPartError
 from .config import PartChoice
 from .errors import ArtifactError, PluginError
-from .interfaces import building_with
+from .interfaces import Encoder, FrontEnd, Head, Tokenizer, building_with
 from .store import Artifact
 from .validation import with_options
 
@@ -35,13 +35,16 @@ def build(choice: PartChoice, expected: type[T], *, seed: int = 0, **offers: Any
         seed: drives the part's random initial values
 
     Raises:
-        PluginError: if the constructor names something that is not on offer, or the part is no `expected`
+        PluginError: if the constructor names something that is not on offer, or needs something that would not be there
+            when what it makes is loaded again, or the part is no `expected`
     """
     part = choice.part
     construct: Any = part.load()
     if isinstance(construct, type) and not issubclass(construct, expected):
         raise PluginError(_misfit(part, expected))
     arguments = _arguments(part, construct, offers)
+    if isinstance(construct, type) and issubclass(construct, (FrontEnd, Tokenizer, Encoder, Head)):
+        _refuse_what_cannot_be_kept(part, construct, arguments)
     with building_with(seed):
         built = construct(choice.config, **arguments)
     if not isinstance(built, expected):
@@ -127,6 +130,17 @@ def _arguments(part: Part, construct: Callable[..., Any], offers: Mapping[str, A
                 f"but only these are on offer: {', '.join(sorted(offers)) or 'nothing'}"
             )
     return chosen
+
+
+def _refuse_what_cannot_be_kept(part: Part, construct: type, arguments: Mapping[str, Any]) -> None:
+    """Tell before a part is trained that it could not be built anew from its artifact."""
+    parameters = inspect.signature(construct).parameters
+    for name in arguments.keys() - _kept(arguments).keys() - {"catalog"}:
+        if parameters[name].default is inspect.Parameter.empty:
+            raise PluginError(
+                f"{part.kind} `{part.name}` of {part.origin.describe()} needs `{name}`, which will not be there when "
+                f"it is loaded again: give `{name}` a default. Of a teacher, `teacher_choice` is kept"
+            )
 
 
 def save_part(folder: Path, role: str, module: nn.Module) -> dict[str, Any]:

@@ -74,6 +74,11 @@ def test_asking_for_what_is_not_on_offer() -> None:
     )
 
 
+def test_what_could_not_be_loaded_again_is_refused_before_it_is_trained() -> None:
+    with pytest.raises(PluginError, match="needs `cochlea`, which will not be there when it is loaded again: give"):
+        build_tokenizer(choice(Asking), patch_dim=5, cochlea=object())
+
+
 def test_a_part_of_the_wrong_class() -> None:
     with pytest.raises(PluginError, match=r"tokenizer `mine` of ears 1\.0 must be an ossicle\.Encoder"):
         build(choice(Asking), Encoder, patch_dim=5)  # type: ignore[type-abstract]
