@@ -124,6 +124,9 @@ def _deal_out(checkpoint: Path, was: int, now: int, *, seed: int, device: torch.
     def file(number: int) -> Path:
         return checkpoint / "trainer" / f"rank_{number:02}.pt"
 
+    def unfinished(number: int) -> Path:
+        return file(number).with_suffix(".unfinished")
+
     states = [torch.load(file(old), map_location="cpu", weights_only=False) for old in range(was)]
     bags = [state["_metric_bag"] for state in states]
     names = [name for name in bags[0] if name.startswith("total_")]
@@ -136,7 +139,10 @@ def _deal_out(checkpoint: Path, was: int, now: int, *, seed: int, device: torch.
         if new >= was:
             fresh = [torch.Generator(place).manual_seed(seed + new) for place in places]
             state["_rng_bag"] = {"generators": [generator.get_state() for generator in fresh]}
-        torch.save(state, file(new))
+        torch.save(state, unfinished(new))
+    # A process that is killed while it writes has changed nothing.
+    for new in range(max(was, now)):
+        unfinished(new).replace(file(new))
     return int(totals["total_clips"]["weighted_sum"])
 
 

@@ -154,7 +154,8 @@ def run_stages(
         inputs = {role: records[source].artifact for role, source in stage.inputs.items()}
         started = time.perf_counter()
         with _making(stage, key, store, display):
-            reused = _agreed(stage, key, store.find(stage.kind, key) is not None)
+            # Over a network, whoever has looked for a file in vain may not see it for a while after it is there.
+            reused = _agreed(stage, key, rank() == 0 and store.find(stage.kind, key) is not None)
             if not reused:
                 display.note(stage.name)
                 work = store.work(stage.kind, key)

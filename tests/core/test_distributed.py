@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from safetensors.numpy import load_file
 from torch import nn
 
+from ossicle.core.checkpoints import _deal_out
 from ossicle.core.data import PatchBatch
 from ossicle.core.interfaces import Objective, ObjectiveOutput
 
@@ -269,6 +271,27 @@ def test_checkpoints_of_other_processes_are_refused_or_dealt_out_anew(home: Path
     ((_, expected),) = whole.curves("loss").items()
     ((_, found),) = crew.curves("loss").items()
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_dealing_out_that_is_cut_short_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trainer").mkdir()
+    files = [tmp_path / "trainer" / f"rank_{number:02}.pt" for number in range(2)]
+    for file in files:
+        torch.save({"_metric_bag": {"total_clips": {"weighted_sum": torch.tensor(3.0)}}}, file)
+    before = [file.read_bytes() for file in files]
+    save = torch.save
+
+    def killed(state: object, path: Path) -> None:
+        if "01" in path.name:
+            raise KeyboardInterrupt
+        save(state, path)
+
+    monkeypatch.setattr("ossicle.core.checkpoints.torch.save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _deal_out(tmp_path, 2, 1, seed=0, device=torch.device("cpu"))
+    monkeypatch.undo()
+    assert [file.read_bytes() for file in files] == before
+    assert _deal_out(tmp_path, 2, 1, seed=0, device=torch.device("cpu")) == 6
 
 
 def test_what_fails_in_the_first_process_alone_ends_all_of_them(home: Path) -> None:
