@@ -34,7 +34,8 @@ def bench(
         command: that started this, for the page
 
     Raises:
-        OssicleError: if a work is unknown, a folder of a peer is none, or `out` is a folder or in none
+        OssicleError: if a work is unknown or not part of what is asked for, a folder of a peer is none, or `out` is a
+            folder, in none, or where the figures go
     """
     names = [*WORKS, SCALE]
     for name in only:
@@ -42,6 +43,8 @@ def bench(
             raise OssicleError(f"there is no work called `{name}`. {choices(name, names)}")
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise OssicleError(f"--out {out}: give a file, such as RESULTS.md, in a folder that exists")
+    if out is not None and out == out.with_suffix(".json"):
+        raise OssicleError(f"--out {out}: the figures go there, beside the page; give the page another ending")
     # What follows brings torch.
     from .growing import growths
     from .measuring import measure
@@ -49,6 +52,11 @@ def bench(
     from .report import Page
 
     plan = QUICK if quick else ABOUT_TARGETS if targets else FULL
+    extent = "--quick" if quick else "--targets"
+    there = list(dict.fromkeys([*(case.work for case in plan.cases), SCALE]))
+    for name in only:
+        if name not in there:
+            raise OssicleError(f"{extent} does not measure `{name}`; leave one of the two out. {choices(name, there)}")
     page = Page(console, out, command)
     for case in plan.cases:
         if not only or case.work in only:

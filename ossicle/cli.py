@@ -1,19 +1,21 @@
 """The command line. Nothing heavy is imported before a command needs it.
 
 Exit codes: 0 done; 1 cells of an ablation have failed; 2 something the user can mend, told in one line per problem;
-130 stopped on request.
+130 stopped on request; 141 whoever read the output, such as `head`, has gone.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from . import __version__
 from .core.errors import Interrupted, OssicleError, StoppedElsewhere
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from .core.catalog import Catalog
 
-FAILED, MENDABLE, STOPPED = 1, 2, 130
+FAILED, MENDABLE, STOPPED, UNREAD = 1, 2, 130, 141
 
 Adder = Callable[[str, str], argparse.ArgumentParser]
 """Adds a sub-command, by its name and its help."""
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     try:
         code: int = options.command(options)
+        sys.stdout.flush()
     except Interrupted as stop:
         print(f"{stop}. To go on, give the same command again.", file=sys.stderr)
         return STOPPED
@@ -46,10 +49,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OssicleError as error:
         print(error, file=sys.stderr)
         return MENDABLE
+    except BrokenPipeError:
+        if _is_read(sys.stdout):
+            raise
+        # Else Python would try once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    except OSError as error:
+        # One that names no file is no matter of what the user has given, but of ours.
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        print(f"{error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        return MENDABLE
     except KeyboardInterrupt:
         print("stopped; what was finished is kept. To go on, give the same command again.", file=sys.stderr)
         return STOPPED
     return code
+
+
+def _is_read(stream: TextIO) -> bool:
+    """Whether what is written there can still reach somebody."""
+    poll = select.poll()
+    # Errors are told of unasked.
+    poll.register(stream, 0)
+    return not any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -126,7 +149,7 @@ def _add_experiments(add: Adder) -> None:
                 action="store_true",
                 help="try a few steps of every training at full size on synthetic clips; nothing is kept without --out",
             )
-            command.add_argument("--steps", type=int, default=2, help="of each training in a dry run (default: 2)")
+            command.add_argument("--steps", type=int, help="of each training in a dry run (default: 2)")
         if name == "plan":
             command.add_argument("--calibrate", action="store_true", help="measure a few steps of every training")
             command.add_argument("--price-per-hour", type=float, help="of this machine; with --calibrate")
@@ -251,6 +274,11 @@ def _run(options: argparse.Namespace) -> int:
     console = Console()
     if options.dry_run:
         return _dry_run(options, console)
+    if options.steps is not None:
+        raise OssicleError(
+            f"--steps is for a dry run: add --dry-run to try {options.steps} steps of every training, or say "
+            f"`pretrain.steps={options.steps}` to pre-train for so many"
+        )
     with joined():
         folder = run(
             options.experiment,
@@ -267,13 +295,19 @@ def _run(options: argparse.Namespace) -> int:
 
 def _dry_run(options: argparse.Namespace, console: Console) -> int:
     from .display import TerminalDisplay
-    from .rehearsing import print_rehearsal, rehearse
+    from .rehearsing import STEPS, print_rehearsal, rehearse
 
+    given = {"--store": options.store is not None, "--elastic": options.elastic}
+    if useless := [option for option, is_given in given.items() if is_given]:
+        raise OssicleError(
+            f"{' and '.join(useless)} cannot go with --dry-run, which goes on from nothing and keeps what it makes, if "
+            "anything, in --out: leave one or the other out"
+        )
     found = rehearse(
         options.experiment,
         overrides=options.overrides,
         out=options.out,
-        steps=options.steps,
+        steps=STEPS if options.steps is None else options.steps,
         on_stage=TerminalDisplay(console).note,
     )
     print_rehearsal(found, console)
@@ -450,10 +484,12 @@ def _tokens(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
+    from .destinations import check_page
     from .tokens import measure_tokenizers, write_token_cards
     from .tokens.card import CardOptions
     from .tokens.terminal import print_cards
 
+    check_page("--out", options.out)
     console = Console()
     asked = CardOptions(clips=options.clips, seed=options.seed, split=options.split, codes=options.code)
     with console.status("loading") as status:

@@ -21,6 +21,7 @@ from .audio.corpora.folder import SUFFIXES
 from .audio.decode import decode_stretches
 from .audio.windows import OVERLAP_SECONDS, WINDOW_SECONDS
 from .core.errors import OssicleError
+from .destinations import check_file
 from .inference import LoadedPart, load
 from .spooling import Columns, SpooledColumns, new_npz, npy_member
 
@@ -46,7 +47,7 @@ def embed_files(
         The number of files.
 
     Raises:
-        OssicleError: if there is no audio, or `out` has another ending than `.npz` or `.parquet`
+        OssicleError: if there is no audio, or `out` has another ending than `.npz` or `.parquet` or cannot be written
     """
 
     def of_file(model: LoadedPart, path: Path, rows: SpooledColumns) -> Columns:
@@ -110,6 +111,7 @@ class _Length:
 def _export(part: Path, audio: Sequence[Path], out: Path, plugins: Sequence[Path], of_file: _OfFile) -> int:
     if out.suffix not in (".npz", ".parquet"):
         raise OssicleError(f"--out must end in .npz or .parquet, but is {out}")
+    check_file("--out", out)
     paths = list(_audio_files(audio))
     model = load(part, plugins=plugins)
     out.parent.mkdir(parents=True, exist_ok=True)

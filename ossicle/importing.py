@@ -19,6 +19,7 @@ from .core.loading import load_plugins
 from .core.parts import load_part
 from .core.running import versions
 from .core.store import CARD, Artifact, find_artifact
+from .destinations import check_file, check_folder
 from .encoders.checkpoint_settings import content_key, file_sha256
 from .encoders.released import Released, read_released
 from .encoders.releasing import Release, release_encoder
@@ -36,12 +37,13 @@ def import_file(file: Path, out: Path) -> Artifact:
 
     Raises:
         ArtifactError: if the file cannot be read
-        OssicleError: if there is something in `out`
+        OssicleError: if there is something in `out`, or a file in its way
     """
     if file.is_dir():
         raise OssicleError(f"{file} is a folder; only released files need to be imported")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OssicleError(f"{out} is not empty; name a new folder")
+    check_folder("--out", out)
     released = read_released(file)
     draft = out.parent / f".{out.name}.draft-{os.getpid()}"
     draft.mkdir(parents=True)
@@ -87,7 +89,9 @@ def export(source: Path, out: Path, *, part: str | None = None, plugins: Sequenc
 
     Raises:
         ArtifactError: if there is no such part, or the released code cannot express it
+        OssicleError: if there can be no such file
     """
+    check_file("--out", out)
     if not source.is_dir():
         raise ArtifactError(f"{source} is no artifact and no run; `ossicle import` makes an artifact of a file")
     artifact = find_artifact(source)

@@ -27,12 +27,15 @@ from .core.errors import CorpusError, OssicleError
 from .core.experiment import Experiment, TrainingConfig, resolved_yaml
 from .core.running import Corpora
 from .core.stages import training_of
+from .destinations import check_folder
 from .measuring import measured, rehearsal
 from .report.formats import SPACE, duration
 from .running import STORE
 
 CLIPS = 2
 """In each step."""
+STEPS = 2
+"""Of each training, unless another number is asked for; fewer would only warm up."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def rehearse(
     *,
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
-    steps: int = 2,
+    steps: int = STEPS,
     on_stage: Callable[[str], None] = lambda name: None,
 ) -> Rehearsal:
     """Try every training of an experiment; its corpora may be missing.
@@ -90,12 +93,14 @@ def rehearse(
 
     Raises:
         ConfigError: if the experiment cannot run as written, whatever its corpora
-        OssicleError: if a training fails
+        OssicleError: if a training fails, or `out` is no folder
     """
     if steps < 2:
         raise OssicleError(
             f"a dry run takes two steps at least, for the first one warms up, but {steps} were asked for"
         )
+    if out is not None:
+        check_folder("--out", Path(out))
     checked = compose(Path(experiment), overrides)
     seconds = max(config.crop_seconds for config in _trainings(checked.experiment))
     with _folder(out) as folder:

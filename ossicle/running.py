@@ -17,6 +17,7 @@ from .core.distributed import first_rank_first, joined, rank
 from .core.experiment import resolved_yaml
 from .core.running import Corpora, StageRecord, command_line, run_stages, versions
 from .core.store import Store
+from .destinations import check_folder
 from .report import write_report
 
 DEFAULT_OUT = Path("runs")
@@ -49,10 +50,13 @@ def run(
     Raises:
         ConfigError: if the experiment cannot run as written
         Interrupted: if it was asked to stop; the same call goes on from there
-        OssicleError: if its processes cannot train together, or cannot go on from what others have kept
+        OssicleError: if its processes cannot train together, cannot go on from what others have kept, or `out` or
+            `store` is no folder
         StoppedElsewhere: if another of its processes ended it, and raises what happened
     """
     with joined():
+        check_folder("--out", Path(out))
+        check_folder("--store", Path(store or Path(out) / STORE))
         display = (display or Silent()) if rank() == 0 else Silent()
         corpora = Corpora(display)
         # The first process prepares corpora; the others find them.

@@ -234,6 +234,111 @@ def test_a_misspelt_command(arguments: list[str], message: str, ossicle: Command
     assert message in shown.err
 
 
+# What stands in the way of a command is told before its work
+
+
+@pytest.fixture
+def in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a file called FILE and a folder called FOLDER.npz."""
+    (tmp_path / "FILE").write_text("")
+    (tmp_path / "FOLDER.npz").mkdir()
+    (tmp_path / "tokenizer.pt").write_text("")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+QUICKSTART = str(ROOT / "experiments" / "quickstart.yaml")
+TOKENIZERS = str(ROOT / "experiments" / "ablations" / "tokenizers.yaml")
+A_FILE = "`FILE` is a file where a folder must be; name another place\n"
+A_PAGE = "the figures go there, beside the page; give the page another ending\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["run", QUICKSTART, "--out", "FILE"], f"--out FILE: {A_FILE}"),
+        (["run", QUICKSTART, "--out", "FILE/runs"], f"--out FILE/runs: {A_FILE}"),
+        (["run", QUICKSTART, "--store", "FILE"], f"--store FILE: {A_FILE}"),
+        (["run", QUICKSTART, "--dry-run", "--out", "FILE"], f"--out FILE: {A_FILE}"),
+        (["ablate", TOKENIZERS, "--out", "FILE"], f"--out FILE: {A_FILE}"),
+        (["embed", "FILE", "FILE", "--out", "FOLDER.npz"], "--out FOLDER.npz: is a folder; name a file in it, such as"),
+        (["import", "FILE", "--out", "FILE/new"], f"--out FILE/new: {A_FILE}"),
+        (["export", "FOLDER.npz", "--out", "FOLDER.npz"], "--out FOLDER.npz: is a folder; name a file in it, such as"),
+        (["tokens", "FILE", "--out", "FOLDER.npz"], "--out FOLDER.npz: is a folder; name a file in it, such as"),
+        (
+            ["tokens", "FILE", "--out", "FILE/x.html"],
+            f"--out FILE/x.html: {A_FILE}",
+        ),
+        (["tokens", "FILE", "--out", "page.json"], f"--out page.json: {A_PAGE}"),
+        (["tokens", "FILE", "--seed", "-1"], "a seed must be 0 or more, but is -1\n"),
+        (["tokens", "nope"], "`nope` does not exist; name a run, an artifact or a released checkpoint\n"),
+        (["bench", "--out", "page.json"], f"--out page.json: {A_PAGE}"),
+        (
+            ["bench", "--quick", "--only", "quickstart"],
+            "--quick does not measure `quickstart`; leave one of the two out",
+        ),
+        (
+            ["run", QUICKSTART, "--steps", "100"],
+            "--steps is for a dry run: add --dry-run to try 100 steps of every training, or say `pretrain.steps=100`",
+        ),
+        (
+            ["run", QUICKSTART, "--dry-run", "--store", "S", "--elastic"],
+            "--store and --elastic cannot go with --dry-run",
+        ),
+        (["run", QUICKSTART, "--dry-run", "--elastic"], "--elastic cannot go with --dry-run"),
+    ],
+    ids=lambda value: " ".join(word for word in value if "/" not in word) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_as_asked_is_refused(
+    command: list[str], told: str, in_the_way: Path, ossicle: Commands
+) -> None:
+    before = sorted(in_the_way.rglob("*"))
+    shown = ossicle(*command)
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err.startswith(told)
+    assert shown.err.count("\n") == 1
+    assert sorted(in_the_way.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(13, "Permission denied", "/data/x.json"), "/data/x.json: Permission denied\n"),
+        (OSError(28, "No space left on device"), "writing: No space left on device\n"),
+    ],
+)
+def test_what_the_file_system_refuses_is_one_line(
+    error: OSError, told: str, ossicle: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(options: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_schema", refused)
+    assert ossicle("schema") == (2, "", told)
+
+
+def test_other_errors_of_the_system_keep_their_traceback(ossicle: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(options: object) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(cli, "_schema", broken)
+    monkeypatch.setattr(cli, "_is_read", lambda stream: True)
+    with pytest.raises(BrokenPipeError):
+        ossicle("schema")
+
+
+@pytest.mark.parametrize("command", ["schema", "plugins"])
+def test_a_reader_who_has_enough_may_go(command: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "ossicle", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 # Checking
 
 

@@ -22,6 +22,7 @@ from ..core.experiment import resolved_yaml
 from ..core.launching import Job, Launcher
 from ..core.loading import load_plugins
 from ..core.store import Store
+from ..destinations import check_folder
 from ..running import DEFAULT_OUT, STORE
 from .cell import run_cell
 from .cells import CheckedCell, check_cells
@@ -73,7 +74,9 @@ def ablate(
     Raises:
         ConfigError: if the ablation, or one of its cells, cannot run as written
         Interrupted: if it was asked to stop; the same call goes on from there
+        OssicleError: if there can be no folder for runs
     """
+    check_folder("--out", options.out)
     catalog = load_plugins().catalog
     study = load_study(path, overrides=overrides, catalog=catalog)
     store = Store(options.out / STORE)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.hooks import ReportSection
+from ..destinations import check_page
 
 if TYPE_CHECKING:
     from .card import CardOptions, TokenCards
@@ -40,22 +41,28 @@ def measure_tokenizers(
         ArtifactError: if there is no tokenizer in one of `paths`
         ConfigError: if `corpus` is none
         CorpusError: if there are no clips that can be read
+        OssicleError: if no corpus is known, or a code is to be heard that a tokenizer has not
     """
     from .card import CardOptions, token_cards
     from .sources import corpus_asked, corpus_of_runs, load_subjects, sources_in
 
+    sources = sources_in(paths)
     chosen = corpus_asked(corpus, plugins=plugins) if corpus else corpus_of_runs(paths, plugins=plugins)
-    subjects = load_subjects(sources_in(paths), plugins=plugins)
+    subjects = load_subjects(sources, plugins=plugins)
     return token_cards(subjects, chosen, options or CardOptions(), on_step=on_step)
 
 
 def write_token_cards(found: TokenCards, out: Path) -> Path:
-    """Write cards as a page, and every figure beside it as JSON of the same name; return the JSON's path."""
+    """Write cards as a page, and every figure beside it as JSON of the same name; return the JSON's path.
+
+    Raises:
+        OssicleError: if there can be no such files
+    """
     import json
 
     from .html import render_page
 
-    figures = out.with_suffix(".json")
+    figures = check_page("--out", out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(render_page(found), encoding="utf-8")
     figures.write_text(json.dumps(found.plain(), indent=1, allow_nan=False), encoding="utf-8")

@@ -12,7 +12,7 @@ from .agreement import agreement
 from .clips import CROP_SECONDS, DrawnClips, draw_clips
 from .holdings import Holdings, holdings
 from .labelling import Ids, Labels, embed, label
-from .listening import Code, listen
+from .listening import Code, check_codes, listen
 from .maps import ClipMap, map_of_embeddings, map_of_labels
 from .perturbations import PERTURBATIONS, Perturbation
 from .sources import Subject
@@ -34,7 +34,7 @@ class CardOptions:
         perturbations: what tokens have to stand
 
     Raises:
-        OssicleError: if there is to be no clip
+        OssicleError: if there is to be no clip, or the seed is below 0
     """
 
     clips: int = 300
@@ -47,6 +47,8 @@ class CardOptions:
     def __post_init__(self) -> None:
         if self.clips < 1:
             raise OssicleError(f"there must be at least 1 clip to look at, but {self.clips} are asked for")
+        if self.seed < 0:
+            raise OssicleError(f"a seed must be 0 or more, but is {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ def token_cards(
         CorpusError: if there are no clips that can be read
         OssicleError: if a code is to be heard that a tokenizer has not
     """
+    check_codes(subjects, options.codes)
     on_step("drawing clips")
     rates = [subject.part.front_end.sample_rate for subject in subjects]
     clips = draw_clips(corpus, clips=options.clips, seed=options.seed, sample_rates=rates, split=options.split)

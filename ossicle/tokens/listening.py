@@ -85,6 +85,19 @@ class Code:
     examples: list[Example]
 
 
+def check_codes(subjects: Sequence[Subject], codes: Sequence[int]) -> None:
+    """Look for codes in the codebooks.
+
+    Raises:
+        OssicleError: if one of them is missing
+    """
+    for subject in subjects:
+        size = subject.tokenizer.codebook_size
+        for code in codes:
+            if not 0 <= code < size:
+                raise OssicleError(f"there is no code {code}: `{subject.name}` has codes 0 to {size - 1}")
+
+
 def listen(
     subject: Subject, labels: Labels, clips: DrawnClips, *, number: int, codes: Sequence[int] = (), seed: int
 ) -> list[Code]:
@@ -92,14 +105,8 @@ def listen(
 
     Args:
         number: how many codes to choose, where none are named
-        codes: the codes to listen to
-
-    Raises:
-        OssicleError: if a code is named that is not in the codebook
+        codes: the codes to listen to, all of them in the codebook
     """
-    wrong = [code for code in codes if not 0 <= code < labels.codebook_size]
-    if wrong:
-        raise OssicleError(f"there is no code {wrong[0]}: `{subject.name}` has codes 0 to {labels.codebook_size - 1}")
     ids = labels.joined(STREAM)
     named = [(code, "Asked for") for code in codes if (ids == code).any()]
     chosen = named if codes else choose(labels, clips.classes, number)

@@ -14,9 +14,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ..core.config import Config, CorpusChoice, PartChoice
-from ..core.documents import parse_document
-from ..core.errors import ArtifactError, ConfigError, OssicleError
-from ..core.experiment import load_experiment
+from ..core.documents import Document, load_document, parse_document
+from ..core.errors import ArtifactError, ConfigError, OssicleError, PluginError
 from ..core.interfaces import Tokenizer
 from ..core.loading import load_plugins
 from ..core.store import RUN, Artifact
@@ -25,6 +24,7 @@ from ..encoders.checkpoint import open_checkpoint, roles_of
 from ..inference import LoadedPart, load
 
 EXPERIMENT = "experiment.yaml"
+NAME_THEM = "name a corpus, `--corpus gm_notes`, or a folder, `--corpus ./recordings`"
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,12 @@ def sources_in(paths: Sequence[Path]) -> dict[str, Source]:
     """Name the tokenizers of runs, artifacts and released checkpoints; a run gives all that it has.
 
     Raises:
-        ArtifactError: if a run has none, or its `run.json` cannot be read
+        ArtifactError: if a run has none, its `run.json` cannot be read, or there is nothing at one of `paths`
     """
     found: dict[str, Source] = {}
     for path in paths:
+        if not path.exists():
+            raise ArtifactError(f"`{path}` does not exist; name a run, an artifact or a released checkpoint")
         named = dict(_of_run(path)) if (path / RUN).is_file() else {path.stem: Source(path)}
         if len(paths) > 1 and len(named) > 1:
             named = {f"{path.resolve().name}: {name}": source for name, source in named.items()}
@@ -115,7 +117,7 @@ def load_subjects(sources: Mapping[str, Source], *, plugins: Sequence[Path] = ()
 
 
 class _Asked(Config):
-    """What `--corpus` says."""
+    """What `--corpus` says, and of an experiment the corpus alone."""
 
     corpus: CorpusChoice
 
@@ -131,10 +133,15 @@ def corpus_asked(text: str, *, plugins: Sequence[Path] = ()) -> PartChoice:
         text = json.dumps({"type": "folder", "path": str(path.absolute())})
     elif path.suffix in (".csv", ".tsv"):
         text = json.dumps({"type": "csv", "path": str(path.absolute())})
-    catalog = load_plugins(plugins).catalog
     document = parse_document(f"corpus: {text}\n", "--corpus", Path.cwd())
+    return _corpus_in(document, plugins)
+
+
+def _corpus_in(document: Document, plugins: Sequence[Path]) -> PartChoice:
+    catalog = load_plugins(plugins).catalog
+    stated = {"corpus": document.tree["corpus"]} if "corpus" in document.tree else {}
     try:
-        return _Asked.model_validate_json(json.dumps(document.tree), context={"catalog": catalog}).corpus
+        return _Asked.model_validate_json(json.dumps(stated), context={"catalog": catalog}).corpus
     except ValidationError as error:
         raise ConfigError(problems_of(error, _Asked, document, catalog)) from None
 
@@ -142,16 +149,17 @@ def corpus_asked(text: str, *, plugins: Sequence[Path] = ()) -> PartChoice:
 def corpus_of_runs(paths: Sequence[Path], *, plugins: Sequence[Path] = ()) -> PartChoice:
     """The corpus that the first run among `paths` has learnt from.
 
+    Nothing else of its experiment is looked at, for an older one may say what is no longer known.
+
     Raises:
-        OssicleError: if none of them is a run
+        OssicleError: if none of them is a run, or its corpus is no longer known
     """
     for path in paths:
         if (path / EXPERIMENT).is_file():
-            loaded = load_experiment(
-                path / EXPERIMENT, catalog_for=lambda files: load_plugins([*files, *plugins]).catalog
-            )
-            return loaded.experiment.corpus
-    raise OssicleError(
-        "no recordings are named, and no run is given whose own could be taken: "
-        "name a corpus, `--corpus gm_notes`, or a folder, `--corpus ./recordings`"
-    )
+            try:
+                document = load_document(path / EXPERIMENT)
+                stated = [Path(text) for text in document.tree.get("plugins") or []]
+                return _corpus_in(document, [*(file for file in stated if file.is_file()), *plugins])
+            except (ConfigError, PluginError) as error:
+                raise OssicleError(f"{error}\nthe recordings of {path} are not known: {NAME_THEM}") from error
+    raise OssicleError(f"no recordings are named, and no run is given whose own could be taken: {NAME_THEM}")

@@ -178,6 +178,7 @@ def test_names_stay_apart(store: Any, run: Path, tones: Path) -> None:
     other = store.run("other", tones, {"iteration 1": run / "../../one"})
     assert list(sources_in([run, other])) == ["tried: iteration 1", "tried: <b>2</b>", "tried: untrained", "other"]
     again = store.folder / "elsewhere" / "one"
+    again.mkdir(parents=True)
     assert list(sources_in([store.folder / "one", again])) == ["one", str(again)]
 
 
@@ -210,6 +211,7 @@ def test_an_unreadable_clip_is_replaced_and_named(tmp_path: Path) -> None:
 
 def test_what_cannot_be_done_is_said(run: Path, store: Any, tmp_path: Path) -> None:
     one = run / "../../one"
+    steps: list[str] = []
     with pytest.raises(OssicleError, match="no recordings are named"):
         measure_tokenizers([one])
     with pytest.raises(ConfigError, match=r"there is no corpus called `gm_nots`\. Did you mean `gm_notes`"):
@@ -217,13 +219,32 @@ def test_what_cannot_be_done_is_said(run: Path, store: Any, tmp_path: Path) -> N
     with pytest.raises(ArtifactError, match="holds no tokenizer; it holds an encoder"):
         measure_tokenizers([store.artifact("deaf", tokenizer=None, encoder=True)], "synthetic")
     with pytest.raises(OssicleError, match="there is no code 32: `one` has codes 0 to 31"):
-        measure_tokenizers([one], "synthetic", CardOptions(clips=2, codes=[32], perturbations=FEW))
+        measure_tokenizers([one], "synthetic", CardOptions(codes=[3, 32]), on_step=steps.append)
+    assert steps == []
+    with pytest.raises(OssicleError, match="a seed must be 0 or more, but is -1"):
+        CardOptions(seed=-1)
+    with pytest.raises(ArtifactError, match="`nowhere` does not exist; name a run, an artifact or a released checkp"):
+        measure_tokenizers([Path("nowhere")])
     with pytest.raises(OssicleError, match="at least 1 clip to look at, but 0"):
         CardOptions(clips=0)
     with pytest.raises(CorpusError, match=r"no clip in its split `unlabelled`\. Allowed: train, valid, test"):
         measure_tokenizers([run], options=CardOptions(split="unlabelled"))
     with pytest.raises(ArtifactError, match="a run without a tokenizer"):
         sources_in([store.run("empty", tmp_path, {})])
+
+
+def test_of_an_older_run_the_corpus_alone_is_read(run: Path, tmp_path: Path) -> None:
+    experiment = tmp_path / "experiment.yaml"
+    text = (run / "experiment.yaml").read_text()
+    experiment.write_text(text.replace("pretrain: {", "plugins: [./gone.py]\npretrain: {older: 1, "))
+    assert corpus_of_runs([tmp_path]) == corpus_of_runs([run])
+    experiment.write_text(text.replace("labels: folders", "older: folders"))
+    remedy = r"the recordings of .* are not known: name a corpus, `--corpus gm_notes`, or a folder"
+    with pytest.raises(OssicleError, match=rf"unknown key `older`(.|\n)*{remedy}"):
+        corpus_of_runs([tmp_path])
+    experiment.write_text("name: older\n")
+    with pytest.raises(OssicleError, match=rf"`corpus` is missing(.|\n)*{remedy}"):
+        corpus_of_runs([tmp_path])
 
 
 def test_codes_are_chosen_by_use_and_by_what_they_tell(labels: MakeLabels) -> None:
