@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from ossicle.checking import check
+from ossicle.checking import check, compose
 from ossicle.core.catalog import Part
 from ossicle.core.display import Silent
 from ossicle.core.field_docs import documented
@@ -47,6 +49,24 @@ def test_every_preset_makes_an_experiment(name: str, tmp_path: Path) -> None:
     experiment = tmp_path / "experiment.yaml"
     experiment.write_text(f"base: {name}\nname: tried\ncorpus: gm_notes\n")
     assert check(experiment, [], Corpora(Silent()), prepare=False).stages
+
+
+PLACE = re.compile(r"evaluate\.\{[\d,]+\}\.corpus\.\w+=[^\s`]+")
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/corpora.md", *(f"presets/{name}.yaml" for name in preset_names() if name.startswith("tasks/"))]
+)
+def test_a_corpus_elsewhere_is_given_to_every_task(page: str, tmp_path: Path) -> None:
+    task = Path(page).stem if page.startswith("presets") else "esc50"
+    experiment = tmp_path / "mine.yaml"
+    experiment.write_text(f"base: [beats/tiny, tasks/{task}]\nname: mine\ncorpus: gm_notes\n")
+    documented = " ".join(PLACE.findall((ROOT / page).read_text())).replace("…", "/corpora/there")
+    written_out = subprocess.run(["bash", "-c", f"echo {documented}"], capture_output=True, text=True, check=True)
+    corpora = [choice.config.corpus for choice in compose(experiment, written_out.stdout.split()).experiment.evaluate]
+    places = {place for choice in corpora for key, place in choice.config if key.endswith("path")}
+    assert places
+    assert all(str(place).startswith("/corpora/") for place in places)
 
 
 def test_the_readme_shows_the_example_as_it_is() -> None:
