@@ -29,6 +29,7 @@ from ..core.evaluation import Score
 Truth = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.floating]
 Statistic = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
+_AlongAxis = Callable[..., npt.NDArray[np.float64]]
 
 _DRAWN_AT_ONCE = 2**20
 _MOST_LEFT_OUT_SINGLY = 4000
@@ -156,20 +157,19 @@ def bootstrap_interval(
     plain = interval((np.arange(clips),), of_draws, method="percentile", n_resamples=resamples)
     if not corrected:
         return float(plain.confidence_interval.low), float(plain.confidence_interval.high)
-    members, of_left = np.arange(clips), of_draws
+    members = clips
+    of_left: _AlongAxis = of_draws
     if clips > _MOST_LEFT_OUT_SINGLY:
-        members, of_left = np.arange(_GROUPS), _of_groups(statistic, clips, seed)
+        members, of_left = _GROUPS, _of_groups(statistic, clips, seed)
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", DegenerateDataWarning)
-        bca = interval((members,), of_left, method="BCa", n_resamples=0, bootstrap_result=plain)
+        bca = interval((np.arange(members),), of_left, method="BCa", n_resamples=0, bootstrap_result=plain)
     defined = np.isfinite(bca.confidence_interval).all()
     low, high = (bca if defined else plain).confidence_interval
     return float(low), float(high)
 
 
-def _of_groups(
-    statistic: Statistic, clips: int, seed: int
-) -> Callable[[npt.NDArray[np.int64], int], npt.NDArray[np.float64]]:
+def _of_groups(statistic: Statistic, clips: int, seed: int) -> _AlongAxis:
     """The same statistic of draws of groups of clips, (…, drawn) to (…,); groups differ by one clip at most."""
     groups = np.array_split(np.random.default_rng(seed).permutation(clips), _GROUPS)
 
@@ -177,7 +177,7 @@ def _of_groups(
         # One at a time, for draws of groups of unequal size are of unequal length.
         draws = numbers.reshape(-1, numbers.shape[-1])
         figures = [statistic(np.concatenate([groups[number] for number in draw])[None])[0] for draw in draws]
-        return np.reshape(figures, numbers.shape[:-1])
+        return np.reshape(np.array(figures), numbers.shape[:-1])
 
     return of_draws
 
