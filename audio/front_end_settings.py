@@ -18,6 +18,11 @@ AUDIOSET_MEAN: Final = 15.41663
 AUDIOSET_STD: Final = 6.55582
 """Their standard deviation; the normalisation divides by twice that."""
 
+EXTRACTION_ALONE: Final = (
+    "`padding: released` needs whole padded waveforms, and so serves extraction alone, no experiment: "
+    "set `padding: exact`"
+)
+
 
 class KaldiFbankConfig(Config):
     """Kaldi log mel filter banks at 16 kHz, cut into patches (BEATs, section 4.2)."""
@@ -61,6 +66,9 @@ class KaldiFbankConfig(Config):
 
     def facts(self) -> Mapping[str, object]:
         return {"patch_dim": self.patch_dim, "bands": self.bands, "front_end": self}
+
+    def problems(self, facts: Mapping[str, object]) -> list[str]:
+        return [EXTRACTION_ALONE] if self.padding == "released" else []
 
     @model_validator(mode="after")
     def _check_patches(self) -> Self:

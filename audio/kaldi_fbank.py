@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..core.data import AudioBatch, Grid, PatchBatch, SpectrogramBatch
 from ..core.errors import ConfigError, PluginError, Problem
 from ..core.interfaces import FrontEnd
-from .front_end_settings import AUDIOSET_MEAN, AUDIOSET_STD, KaldiFbankConfig
+from .front_end_settings import AUDIOSET_MEAN, AUDIOSET_STD, EXTRACTION_ALONE, KaldiFbankConfig
 
 _WINDOW_S: Final = 0.025
 _HOP_S: Final = 0.010
@@ -120,15 +120,8 @@ class KaldiFbank(FrontEnd):
             ConfigError: with `padding: released`, whose masks need the padded waveforms
         """
         if self.config.padding == "released":
-            raise ConfigError(
-                [
-                    Problem(
-                        "front_end.padding",
-                        "`released` needs whole padded waveforms, and so serves extraction alone: "
-                        "set `padding: exact`, or call the front end on an `AudioBatch`",
-                    )
-                ]
-            )
+            message = f"{EXTRACTION_ALONE}, or call the front end on an `AudioBatch`"
+            raise ConfigError([Problem("front_end.padding", message)])
         size = self.config.patch_frames
         columns = batch.lengths // size
         # A clip that does not fill a column keeps its frames; others drop what is left over.

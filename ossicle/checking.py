@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from .core.config import PartChoice
 from .core.corpus import Manifest
 from .core.documents import Document
-from .core.errors import ConfigError, CorpusError, PluginError, Problem
+from .core.errors import ConfigError, CorpusError, OssicleError, PluginError, Problem
 from .core.evaluation import TaskConfig, folds_of
 from .core.experiment import Experiment, ResolvedExperiment, load_experiment, parts_of
 from .core.loading import Plugins, load_plugins
 from .core.running import Corpora
 from .core.stages import Schedule, Stage, in_order, with_inputs
 from .core.validation import in_reading_order
+from .tasks.stages import teacher_facts
 from .tasks.watched import watch_problems
 
 
@@ -103,11 +105,28 @@ def _misfits(resolved: ResolvedExperiment) -> Iterator[Problem]:
     """Configurations that do not fit each other."""
     chosen = list(parts_of(resolved.experiment))
     facts: dict[str, object] = {}
-    for _, choice in chosen:
+    # What the experiment's own parts say counts, not those inside others, such as a tokenizer's encoder.
+    for _, choice in sorted(chosen, key=lambda part: len(part[0]), reverse=True):
         facts |= choice.config.facts()
+    lessons = list(_lessons(resolved.experiment))
     for path, choice in chosen:
-        for message in choice.config.problems(facts):
-            yield resolved.problem(path, message)
+        cases = [
+            {**facts, **of_teacher} for learning, of_teacher in lessons if any(part is choice for part in learning)
+        ]
+        messages = [message for case in cases or [facts] for message in choice.config.problems(case)]
+        yield from (resolved.problem(path, message) for message in dict.fromkeys(messages))
+
+
+def _lessons(experiment: Experiment) -> Iterator[tuple[list[PartChoice], Mapping[str, object]]]:
+    """For every tokenizer that an encoder teaches: it and its objective, and what is known of that encoder."""
+    stages: list[Stage] = []
+    with suppress(OssicleError):  # raised once more, where the stages are needed
+        stages = stages_of(experiment)
+    named = {stage.name: stage for stage in stages}
+    for stage in stages:
+        if facts := teacher_facts(stage, named):
+            parts = [part for _, part in parts_of(stage.settings) if part.kind in ("tokenizer", "objective")]
+            yield parts, facts
 
 
 def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: bool) -> Iterator[Problem]:

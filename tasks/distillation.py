@@ -48,14 +48,9 @@ class Distillation(Objective):
         super().__init__()
         if not isinstance(tokenizer, QuantisingTokenizer):
             raise PluginError(f"`distillation` trains a QuantisingTokenizer, but `{type(tokenizer).__name__}` is none")
-        if config.target == "hidden":
-            target_size = teacher.width
-        elif teacher_head is not None:
-            target_size = teacher_head.classes
-        else:
-            raise PluginError(
-                "`target: logits` needs a teacher with a classifier: let it be fine-tuned, or set `target: hidden`"
-            )
+        classes = 0 if teacher_head is None else teacher_head.classes
+        _refuse(config, {"teacher_width": teacher.width, "teacher_classes": classes})
+        target_size = teacher.width if config.target == "hidden" else classes
         self.config = config
         self.tokenizer = tokenizer
         self._frozen = (teacher.eval().requires_grad_(False), teacher_head)
@@ -65,10 +60,6 @@ class Distillation(Objective):
         self.from_codes = nn.Linear(tokenizer.code_dim, stack.width)
         self.estimator = TransformerStack(stack)
         components = config.principal_components
-        if components is not None and components > target_size:
-            raise PluginError(
-                f"`principal_components` is {components}, but the teacher's vectors have {target_size} numbers"
-            )
         self.to_target = nn.Linear(stack.width, components or target_size)
         self.register_buffer("target_mean", torch.zeros(target_size))
         self.register_buffer("target_std", torch.ones(target_size))
@@ -144,7 +135,10 @@ class Distillation(Objective):
             assert head is not None
             logits: Tensor = head(encoded)
             return logits
-        return encoded.sequence if layer is None else encoded.layers[layer]
+        if layer is None:
+            return encoded.sequence
+        _refuse(self.config, {"teacher_layers": len(encoded.layers) - 1})
+        return encoded.layers[layer]
 
     def _estimate(self, codes: Tensor, batch: PatchBatch) -> Tensor:
         sequence = self.from_codes(codes)
@@ -170,6 +164,11 @@ class Distillation(Objective):
     @torch.no_grad()
     def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
         return {"tokens": self.tokenizer.tokenize(batch).by_stream[..., 0]}
+
+
+def _refuse(config: DistillationConfig, facts: Mapping[str, object]) -> None:
+    if problems := config.problems(facts):
+        raise PluginError(f"`distillation`: {'; '.join(problems)}")
 
 
 def _whitening(vectors: Tensor, count: int) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.data import Encoded, PatchBatch, VisiblePatches
+from ..core.errors import ConfigError, Problem
 from ..core.interfaces import Encoder, Masking, Objective
 from ..core.parts import build
 from ..encoders.cross_attention import CrossAttentionStack
@@ -45,12 +46,18 @@ class MaskedObjective(Objective):
 
     Args:
         encoder: what is pre-trained
+
+    Raises:
+        ConfigError: if there is no such predictor for an encoder of this width
     """
 
     predictor: TransformerStack | CrossAttentionStack
 
     def __init__(self, config: MaskedObjectiveConfig, encoder: Encoder) -> None:
         super().__init__()
+        # An encoder of a plugin may not say its width where an experiment is checked.
+        if problems := config.predictor.misfits(encoder.width, called="predictor"):
+            raise ConfigError([Problem("pretrain.objective", problem) for problem in problems])
         self.config = config
         self.masking = build(config.masking, Masking) if config.masking else Uniform(UniformMaskingConfig())
         self.encoder = encoder

@@ -13,6 +13,9 @@ from ..encoders.settings import StackConfig, check_divides
 HEAD_DIM = 64
 """Size of an attention head where the number of heads is not given."""
 
+PLACE_MULTIPLE = 4
+"""What the width of sine-cosine places must be a multiple of: sine and cosine, of column and band."""
+
 
 class EstimatorConfig(Config):
     """A small stack of the encoder's kind of layers, thrown away after pre-training."""
@@ -40,13 +43,13 @@ class EstimatorConfig(Config):
     """Dropout of attention weights."""
 
     def stack(self, encoder_width: int) -> StackConfig:
-        """The predictor's layers for an encoder of this width."""
+        """Its layers for an encoder of this width; `misfits` says for which there are none."""
         width = self.width or encoder_width
         return StackConfig(
             layers=self.layers,
             width=width,
             feed_forward=4 * width,
-            heads=self.heads or max(1, width // HEAD_DIM),
+            heads=self._heads(width),
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
             layer_drop=0.0,
@@ -54,10 +57,37 @@ class EstimatorConfig(Config):
             deep_norm=self.norm == "post",
         )
 
+    def misfits(self, encoder_width: object, *, called: str) -> list[str]:
+        """Say why there is no such stack for an encoder.
+
+        Args:
+            encoder_width: heeded where it has no width of its own; no number if nobody knows it
+            called: the field that holds it
+        """
+        width = self.width or encoder_width
+        return self._faults(width, f"{called}.") if isinstance(width, int) else []
+
+    def _faults(self, width: int, prefix: str) -> list[str]:
+        found = []
+        try:
+            check_divides(f"{prefix}heads", self._heads(width), width)
+        except ValueError as error:
+            derived = f" (when absent, it is one for every {HEAD_DIM} of the width)"
+            found.append(str(error) + (derived if self.heads is None else ""))
+        if self.positions == "absolute" and width % PLACE_MULTIPLE:
+            found.append(
+                f"`{prefix}positions: absolute` needs a `width` that is a multiple of {PLACE_MULTIPLE}, but it is "
+                f"{width}: set another `{prefix}width`, or `{prefix}positions: relative`"
+            )
+        return found
+
+    def _heads(self, width: int) -> int:
+        return self.heads or max(1, width // HEAD_DIM)
+
     @model_validator(mode="after")
-    def _check_heads(self) -> Self:
-        if self.width is not None and self.heads is not None:
-            check_divides("heads", self.heads, self.width)
+    def _check_shape(self) -> Self:
+        if self.width is not None and (faults := self._faults(self.width, "")):
+            raise ValueError("; ".join(faults))
         return self
 
 
@@ -82,14 +112,7 @@ class MaskedObjectiveConfig(ObjectiveConfig):
     """What predicts the hidden patches."""
 
     def problems(self, facts: Mapping[str, object]) -> list[str]:
-        width, predictor = facts.get("encoder_width"), self.predictor
-        if predictor.width is not None or not isinstance(width, int):
-            return []
-        try:
-            check_divides("predictor.heads", predictor.heads or max(1, width // HEAD_DIM), width)
-        except ValueError as error:
-            return [str(error)]
-        return []
+        return self.predictor.misfits(facts.get("encoder_width"), called="predictor")
 
 
 class MaskedPredictionConfig(MaskedObjectiveConfig):
@@ -183,3 +206,20 @@ class DistillationConfig(Config):
 
     estimator: EstimatorConfig = EstimatorConfig()
     """Estimates the teacher's outputs from the codes; thrown away afterwards."""
+
+    def problems(self, facts: Mapping[str, object]) -> list[str]:
+        """Say what does not fit the teacher, as far as `teacher_width`, `_layers` and `_classes` tell; 0 classes mean
+        that it has no classifier."""
+        width, layers, classes = (facts.get(f"teacher_{name}") for name in ("width", "layers", "classes"))
+        found = self.estimator.misfits(width, called="estimator")
+        hidden, layer = self.target == "hidden", self.teacher_layer
+        if not hidden and classes == 0:
+            found.append(
+                "`target: logits` needs a teacher with a classifier: let it be fine-tuned, or set `target: hidden`"
+            )
+        if hidden and layer is not None and isinstance(layers, int) and layer > layers:
+            found.append(f"`teacher_layer` must be one of 0 to {layers}, the teacher's layers, but is {layer}")
+        components, size = self.principal_components, width if hidden else classes
+        if components is not None and isinstance(size, int) and 0 < size < components:
+            found.append(f"`principal_components` is {components}, but the teacher's vectors have {size} numbers")
+        return found

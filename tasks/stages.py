@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..audio.stages import survey_stage
-from ..core.config import PartChoice
+from ..core.config import Config, PartChoice
 from ..core.evaluation import Assignment, TaskConfig
 from ..core.stages import Stage
 
@@ -108,6 +108,29 @@ def pretrain_stage(
         labels={"subject": subject, "control": control},
         objective="ossicle.tasks.pretraining:objective_of",
     )
+
+
+def teacher_facts(stage: Stage, stages: Mapping[str, Stage]) -> Mapping[str, object]:
+    """What is known of the encoder that a stage learns from before any is trained, for `Config.problems`.
+
+    `teacher_width` and `teacher_layers`, and `teacher_classes`, which is 0, where it surely has no classifier. Nothing
+    of a stage without a teacher.
+
+    Args:
+        stages: all stages by their names
+    """
+    if "teacher" not in stage.inputs:
+        return {}
+    teacher = stages[stage.inputs["teacher"]]
+    known: dict[str, object] = {"teacher_classes": 0} if teacher.kind in ("encoder", "pretrain") else {}
+    while "encoder" in teacher.inputs:  # a fine-tuned encoder has the shape of the one before it
+        teacher = stages[teacher.inputs["encoder"]]
+    source = teacher.settings.get("encoder", teacher.settings.get("checkpoint"))
+    config = source.config if isinstance(source, PartChoice) else source
+    if isinstance(config, Config):
+        shape = config.facts()
+        known |= {f"teacher_{name}": shape.get(f"encoder_{name}") for name in ("width", "layers")}
+    return known
 
 
 def tokens_stage(experiment: Experiment, tokenizer: str, *, survey: str, subject: str) -> Stage:

@@ -9,7 +9,7 @@ import pytest
 
 from ossicle.checking import check, compose
 from ossicle.core.display import Silent
-from ossicle.core.errors import ConfigError
+from ossicle.core.errors import ConfigError, Location
 from ossicle.core.experiment import TrainingConfig
 from ossicle.core.presets import preset_names
 from ossicle.core.running import Corpora
@@ -20,10 +20,15 @@ TABLE_2 = ["iteration 1", "iteration 2", "iteration 3", "iteration 3+, AS-20K", 
 TASKS = ["audioset2m", "audioset20k", "esc50", "speech_commands_v1", "speech_commands_v2", "iemocap"]
 
 
+def experiment(tmp_path: Path, preset: str, *lines: str) -> Path:
+    path = tmp_path / "experiment.yaml"
+    corpus = "corpus: {type: audioset2m, path: data/audioset}"
+    path.write_text("\n".join([f"base: {preset}", "name: tried", corpus, *lines]))
+    return path
+
+
 def stages(tmp_path: Path, preset: str) -> dict[str, Stage]:
-    experiment = tmp_path / "experiment.yaml"
-    experiment.write_text(f"base: {preset}\nname: tried\ncorpus: {{type: audioset2m, path: data/audioset}}\n")
-    return {stage.name: stage for stage in compose(experiment, []).stages}
+    return {stage.name: stage for stage in compose(experiment(tmp_path, preset), []).stages}
 
 
 def trained(stage: Stage) -> TrainingConfig:
@@ -90,12 +95,52 @@ def test_the_recipe_has_every_row_of_table_2(tmp_path: Path) -> None:
 
 def test_the_recipe_names_every_corpus_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    experiment = tmp_path / "mine.yaml"
-    experiment.write_text("base: recipes/audioset2m\n")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: recipes/audioset2m\n")
     with pytest.raises(ConfigError) as caught:
-        check(experiment, [], Corpora(Silent()), prepare=False)
+        check(mine, [], Corpora(Silent()), prepare=False)
     messages = [problem.message for problem in caught.value.problems]
     assert len(messages) == len(TASKS)
     assert all("does not exist" in message for message in messages)
     assert messages[0].startswith("AudioSet-2M: the folder `data/audioset` does not exist")
     assert "Get the lists of segments" in messages[0]
+
+
+DISTIL = "schedule: {distill: {objective: {type: distillation, %s}}}"
+TAUGHT = "schedule: {iterations: [{tokenizer: random_projection}, {tokenizer: %s}]}"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (DISTIL % "estimator: {heads: 5}", "`estimator.heads` must divide `width`, but 5 does not divide 768"),
+        (DISTIL % "estimator: {width: 200}", "`heads` must divide `width`, but 3 does not divide 200"),
+        (DISTIL % "teacher_layer: 40", "`teacher_layer` must be one of 0 to 12"),
+        (DISTIL % "principal_components: 4000", "`principal_components` is 4000, but the teacher's vectors have 768"),
+        (DISTIL % "target: logits", "`target: logits` needs a teacher with a classifier"),
+        (TAUGHT % "{type: kmeans, layer: 40}", "`layer` must be `last` or one of 0 to 12, but is 40"),
+        ("pretrain: {objective: {predictor: {width: 200}}}", "`heads` must divide `width`, but 3 does not divide 200"),
+        (
+            "pretrain: {objective: {predictor: {width: 10, heads: 2}}}",
+            "a `width` that is a multiple of 4, but it is 10",
+        ),
+        ("front_end: {padding: released}", "`padding: released` needs whole padded waveforms"),
+    ],
+)
+def test_what_would_fail_after_the_first_encoder_is_told_before_it(line: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(experiment(tmp_path, "beats/base", line), [])
+    (problem,) = caught.value.problems
+    assert isinstance(problem.where, Location)
+    assert message in problem.message
+
+
+def test_the_place_of_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    path = experiment(tmp_path, "beats/base", TAUGHT % "{type: kmeans, layer: 40}")
+    with pytest.raises(ConfigError, match=r"experiment\.yaml:4:\d+: `layer` must be"):
+        compose(path, [])
+
+
+def test_a_tokenizers_own_encoder_says_nothing_of_the_experiments(tmp_path: Path) -> None:
+    own = "{type: beats, size: tiny, width: 50, heads: 2, conv_position_groups: 2}"
+    assert compose(experiment(tmp_path, "beats/base", TAUGHT % f"{{type: self_distilled, encoder: {own}}}"), []).stages

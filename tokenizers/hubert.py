@@ -77,9 +77,8 @@ class KMeans(Tokenizer):
         encoded: Encoded = self.teacher(batch, layers=layer != "last")
         if layer == "last":
             return encoded.sequence
-        if layer >= len(encoded.layers):
-            last = len(encoded.layers) - 1
-            raise PluginError(f"tokenizer `kmeans`: `layer` must be `last` or one of 0 to {last}, but is {layer}")
+        if problems := self.config.problems({"teacher_layers": len(encoded.layers) - 1}):
+            raise PluginError(f"tokenizer `kmeans`: {'; '.join(problems)}")
         return encoded.layers[layer]
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
@@ -57,6 +58,12 @@ class KMeansConfig(TokenizerConfig):
     @property
     def needs_teacher(self) -> bool:
         return self.layer is not None
+
+    def problems(self, facts: Mapping[str, object]) -> list[str]:
+        last = facts.get("teacher_layers")
+        if not isinstance(self.layer, int) or not isinstance(last, int) or self.layer <= last:
+            return []
+        return [f"`layer` must be `last` or one of 0 to {last}, but is {self.layer}"]
 
     def rehearsed(self) -> Self:
         return self.model_copy(update={"kmeans_vectors": 1, "kmeans_rounds": 1})

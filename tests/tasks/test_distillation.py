@@ -37,7 +37,9 @@ def objective(*, classes: int | None = None, tokenizer: str = "self_distilled", 
     sizes = {"levels": [4, 3]} if tokenizer == "fsq_distilled" else {"codebook_size": 16, "codebook_dim": 6}
     head = None if classes is None else make("head", "linear", Head, {}, width=32, classes=classes)
     return Distillation(
-        DistillationConfig.model_validate_json(DistillationConfig(estimator=ESTIMATOR, **options).model_dump_json()),
+        DistillationConfig.model_validate_json(
+            DistillationConfig(**{"estimator": ESTIMATOR, **options}).model_dump_json()
+        ),
         make("tokenizer", tokenizer, Tokenizer, sizes),
         make("encoder", "beats", Encoder, ENCODER, seed=7),
         head,
@@ -150,6 +152,10 @@ def test_principal_components_vary_alike_and_apart(standardise: bool) -> None:
 def test_what_cannot_be_distilled_is_refused() -> None:
     with pytest.raises(PluginError, match="`principal_components` is 1000, but the teacher's vectors have 32 numbers"):
         objective(principal_components=1000)
+    with pytest.raises(PluginError, match=r"`estimator.heads` must divide `width`, but 3 does not divide 32"):
+        objective(estimator={**ESTIMATOR, "heads": 3})
+    with pytest.raises(PluginError, match="`teacher_layer` must be one of 0 to 1, the teacher's layers, but is 2"):
+        objective(teacher_layer=2)(clips(3))
     with pytest.raises(PluginError, match="`target: logits` needs a teacher with a classifier"):
         objective(target="logits")
     with pytest.raises(PluginError, match="trains a QuantisingTokenizer, but `RandomProjection` is none"):

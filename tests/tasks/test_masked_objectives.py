@@ -13,7 +13,7 @@ import torch
 from ossicle.core.config import PartChoice
 from ossicle.core.cost import Noise, count_step
 from ossicle.core.data import Grid, PatchBatch
-from ossicle.core.errors import Interrupted
+from ossicle.core.errors import ConfigError, Interrupted
 from ossicle.core.experiment import TrainingConfig
 from ossicle.core.interfaces import Encoder, FrontEnd, Objective, Tokenizer
 from ossicle.core.loading import load_plugins
@@ -64,6 +64,12 @@ def clips(*columns: int, seed: int = 0) -> PatchBatch:
     patches = torch.randn(len(columns), grid.patches, PATCH_DIM, generator=generator)
     valid = torch.arange(grid.patches) < torch.tensor(columns)[:, None] * BANDS
     return PatchBatch(patches, valid, grid, draws=torch.randint(2**62, (len(columns),), generator=generator))
+
+
+@EVERY
+def test_an_encoder_that_no_predictor_can_follow_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"`predictor.heads` must divide `width`, but 3 does not divide 32"):
+        objective(name, predictor={"heads": 3})
 
 
 @EVERY
