@@ -16,9 +16,11 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
-# With other implementations beside it: make bench PEERS="--peer FOLDER --peer FOLDER"
+# With other implementations beside it: make bench PEERS="--peer FOLDER --peer FOLDER". The record,
+# benchmarks/RESULTS.md, is of one machine: other measurements go beside the runs.
 bench: $(READY)
-	$(BIN)/ossicle bench $(PEERS) --out benchmarks/RESULTS.md
+	mkdir -p runs
+	$(BIN)/ossicle bench $(PEERS) --out runs/bench.md
 
 # mypy reads an installed copy, because the rooms lie beside the front door in a checkout.
 lint: $(READY)
