@@ -8,6 +8,7 @@ otherwise; runs are averaged only if they judged the same clips with the same tr
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -92,12 +93,16 @@ def print_ensembles(found: Mapping[Question, Mapping[str, ProbeScore]], console:
 
 def _shared(answers: Mapping[str, Mapping[Question, Any]], task: str | None) -> list[Question]:
     first, *others = answers.values()
-    shared = [one for one in first if all(one in found for found in others) and task in (None, one.task)]
+    shared = [one for one in first if all(one in found for found in others)]
     if not shared:
-        what = "no task of theirs" if task is None else f"no task called `{task}`"
-        there = [f"{run}: {', '.join(map(str, found)) or 'none'}" for run, found in answers.items()]
-        raise ArtifactError("\n".join([f"these runs share {what}. They were judged by:", *there]))
-    return shared
+        there = [f"{run}: {'; '.join(map(str, found)) or 'none'}" for run, found in answers.items()]
+        raise ArtifactError("\n".join(["these runs share no task of theirs. They were judged by:", *there]))
+    asked = [one for one in shared if task in (None, one.task)]
+    if task is not None and not asked:
+        # A title may hold commas and spaces, and is to be copied into a shell.
+        titles = dict.fromkeys(shlex.quote(one.task) for one in shared)
+        raise ArtifactError(f"these runs share no task called `{task}`. {choices(task, titles)}")
+    return asked
 
 
 def _spoken(

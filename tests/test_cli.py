@@ -22,9 +22,11 @@ from rich.console import Console
 from ossicle import cli
 from ossicle.audio.windows import OVERLAP_SECONDS, WINDOW_SECONDS
 from ossicle.cli import main
-from ossicle.core.errors import OssicleError
+from ossicle.core.errors import ArtifactError, OssicleError
 from ossicle.display import TerminalDisplay
+from ossicle.ensembling import _shared
 from ossicle.rehearsing import Rehearsal, RehearsedStage, print_rehearsal
+from ossicle.report.verdict import Question
 from ossicle.running import run
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
@@ -512,6 +514,21 @@ def test_what_others_say_is_shown_as_it_is(text: str, terminal: bool) -> None:
     written = console.file.getvalue()  # type: ignore[attr-defined]
     assert written.startswith(f"• {text}\nwarning {text}\n{text}: 2 steps")
     assert written.count(text) >= 4
+
+
+# Ensembles
+
+
+def test_a_task_that_runs_do_not_share_is_told_with_those_that_they_do() -> None:
+    few = "fine_tune, 10 % of the labels"
+    answers = {run: {Question(task, "c", "accuracy"): {} for task in (few, "linear_probe")} for run in ("one", "other")}
+    assert [question.task for question in _shared(answers, None)] == [few, "linear_probe"]
+    assert [question.task for question in _shared(answers, few)] == [few]
+    allowed = re.escape(f"Allowed: '{few}', linear_probe.")
+    with pytest.raises(ArtifactError, match=f"share no task called `fine_tune`. {allowed}"):
+        _shared(answers, "fine_tune")
+    with pytest.raises(ArtifactError, match=f"Did you mean `linear_probe`\\? {allowed}"):
+        _shared(answers, "linear_prob")
 
 
 # Embedding and tokenizing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ossicle.checking import check, compose
-from ossicle.core.catalog import Part
+from ossicle.core.catalog import KINDS, Part
 from ossicle.core.display import Silent
 from ossicle.core.field_docs import documented
 from ossicle.core.hooks import Hooks
@@ -19,6 +20,7 @@ from ossicle.core.presets import preset_names
 from ossicle.core.running import Corpora
 
 ROOT = Path(__file__).parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 PARTS = [part for part in load_plugins().catalog.parts() if part.origin.source == "ossicle"]
 
 
@@ -49,6 +51,24 @@ def test_every_preset_makes_an_experiment(name: str, tmp_path: Path) -> None:
     experiment = tmp_path / "experiment.yaml"
     experiment.write_text(f"base: {name}\nname: tried\ncorpus: gm_notes\n")
     assert check(experiment, [], Corpora(Silent()), prepare=False).stages
+
+
+NAMED = re.compile(
+    r"`((?:core|audio|encoders|tokenizers|tasks|plugins|benchmarks|ossicle)(?:\.[A-Za-z_]\w*)+)(?![\w./])"
+)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{one.name}" for one in DOCS)])
+def test_what_documentation_names_can_be_imported(page: str) -> None:
+    for name in NAMED.findall((ROOT / page).read_text()):
+        pkgutil.resolve_name(name)
+
+
+def test_every_decorator_is_documented() -> None:
+    (sentence,) = re.findall(
+        r"`@ossicle\.(corpus`,.*?)\s+name\s+a\s+class", (ROOT / "docs/plugins.md").read_text(), re.DOTALL
+    )
+    assert tuple(re.findall(r"\w+(?=`)", sentence)) == KINDS
 
 
 PLACE = re.compile(r"evaluate\.\{[\d,]+\}\.corpus\.\w+=[^\s`]+")
