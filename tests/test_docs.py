@@ -89,6 +89,13 @@ def test_a_corpus_elsewhere_is_given_to_every_task(page: str, tmp_path: Path) ->
     assert all(str(place).startswith("/corpora/") for place in places)
 
 
+def test_the_record_of_speed_is_named_by_its_command_and_kept_from_others() -> None:
+    command = re.findall(r"`(ossicle bench .*?)`", (ROOT / "benchmarks" / "RESULTS.md").read_text())[0]
+    assert f"`{command}`" in " ".join((ROOT / "README.md").read_text().split())
+    (out,) = re.findall(r"ossicle bench .*--out (\S+)", (ROOT / "Makefile").read_text())
+    assert f"{Path(out).parent}/" in (ROOT / ".gitignore").read_text().split()
+
+
 def test_the_readme_shows_the_example_as_it_is() -> None:
     example = (ROOT / "examples" / "sign_hash.py").read_text()
     readme = (ROOT / "README.md").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from ossicle.benchmarks.inference_works import encoder_work
 from ossicle.benchmarks.measuring import Measured, Table, measure
 from ossicle.benchmarks.peers import Peer, Weights, find_peers
 from ossicle.benchmarks.protocol import Spread
-from ossicle.benchmarks.report import markdown
+from ossicle.benchmarks.report import markdown, print_table
 from ossicle.benchmarks.seats import Seat
 from ossicle.benchmarks.targets import Target
 from ossicle.benchmarks.work import Case, Contender, Work
@@ -159,6 +160,15 @@ def test_what_finding_and_making_a_contender_took_is_no_memory_of_its_work(tmp_p
         entry = seat.enter()
         assert entry.memory == pytest.approx(NEEDED, rel=0.2)
         assert seat.turn().cpu > 0
+
+
+def test_names_are_printed_as_they_are() -> None:
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    failed = Measured(failure="no file [/data/x]")
+    print_table(console, Table("encoder [v2]", 80.0, "[ours]", 3, {}, {"[ours]": failed}))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "encoder [v2] (3 rounds)" in shown
+    assert "not timed: [ours]: no file [/data/x]" in shown
 
 
 def test_targets_are_ratios_within_a_table() -> None:
