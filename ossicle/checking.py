@@ -18,6 +18,7 @@ from .core.running import Corpora
 from .core.stages import Schedule, Stage, in_order, with_inputs
 from .core.validation import in_reading_order
 from .tasks.stages import teacher_facts
+from .tasks.training_settings import TokenizerTrainingConfig
 from .tasks.watched import watch_problems
 
 
@@ -108,25 +109,36 @@ def _misfits(resolved: ResolvedExperiment) -> Iterator[Problem]:
     # What the experiment's own parts say counts, not those inside others, such as a tokenizer's encoder.
     for _, choice in sorted(chosen, key=lambda part: len(part[0]), reverse=True):
         facts |= choice.config.facts()
-    lessons = list(_lessons(resolved.experiment))
+    lessons = list(_lessons(resolved))
     for path, choice in chosen:
-        cases = [
-            {**facts, **of_teacher} for learning, of_teacher in lessons if any(part is choice for part in learning)
+        cases = [(part, {**facts, **of_teacher}) for named, part, of_teacher in lessons if named is choice]
+        messages = [
+            message if part is choice else f"its {part.kind} `{part.name}`: {message}"
+            for part, case in cases or [(choice, facts)]
+            for message in part.config.problems(case)
         ]
-        messages = [message for case in cases or [facts] for message in choice.config.problems(case)]
         yield from (resolved.problem(path, message) for message in dict.fromkeys(messages))
 
 
-def _lessons(experiment: Experiment) -> Iterator[tuple[list[PartChoice], Mapping[str, object]]]:
-    """For every tokenizer that an encoder teaches: it and its objective, and what is known of that encoder."""
+def _lessons(resolved: ResolvedExperiment) -> Iterator[tuple[PartChoice, PartChoice, Mapping[str, object]]]:
+    """Every tokenizer that an encoder teaches, and its objective, with what is known of that encoder.
+
+    Before each stands the part that the file names for it: where it states no objective, the tokenizer.
+    """
     stages: list[Stage] = []
     with suppress(OssicleError):  # raised once more, where the stages are needed
-        stages = stages_of(experiment)
-    named = {stage.name: stage for stage in stages}
+        stages = stages_of(resolved.experiment)
+    by_name = {stage.name: stage for stage in stages}
     for stage in stages:
-        if facts := teacher_facts(stage, named):
-            parts = [part for _, part in parts_of(stage.settings) if part.kind in ("tokenizer", "objective")]
-            yield parts, facts
+        if not (facts := teacher_facts(stage, by_name)):
+            continue
+        for _, part in parts_of(stage.settings):
+            if part.kind in ("tokenizer", "objective"):
+                yield part, part, facts
+        training, tokenizer = stage.settings.get("training"), stage.settings.get("tokenizer")
+        if isinstance(training, TokenizerTrainingConfig) and training.objective is None:
+            assert isinstance(tokenizer, PartChoice)
+            yield tokenizer, training.objective_of(tokenizer, resolved.catalog), facts
 
 
 def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: bool) -> Iterator[Problem]:

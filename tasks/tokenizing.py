@@ -9,7 +9,6 @@ import torch
 
 from ..audio.pipeline import clip_batches
 from ..audio.surveying import good_rows
-from ..core.config import PartChoice, TokenizerConfig
 from ..core.data import PatchBatch
 from ..core.distributed import compute_device
 from ..core.interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
@@ -52,12 +51,8 @@ def objective_of(run: StageRun) -> Objective:
 
 
 def _objective(run: StageRun, tokenizer: Tokenizer, offers: Mapping[str, Any]) -> Objective:
-    config: TokenizerConfig = run.stage.settings["tokenizer"].config
     training: TokenizerTrainingConfig = run.stage.settings["training"]
-    choice = training.objective
-    if choice is None:
-        assert config.objective is not None  # a schedule adds `training` to trained tokenizers alone
-        choice = PartChoice.of(run.plugins.catalog.get("objective", config.objective), {})
+    choice = training.objective_of(run.stage.settings["tokenizer"], run.plugins.catalog)
     return build(choice, Objective, seed=run.stage.seed, tokenizer=tokenizer, **offers)
 
 

@@ -141,6 +141,17 @@ def test_the_place_of_what_does_not_fit_is_named(tmp_path: Path) -> None:
         compose(path, [])
 
 
+def test_an_objective_that_is_not_stated_is_held_against_the_teacher_too(tmp_path: Path) -> None:
+    narrow = "encoder: {width: 200, heads: 4, conv_position_groups: 8}"
+    predictor = "pretrain: {objective: {predictor: {heads: 4}}}"
+    training = "distill: {steps: 5, warmup_steps: 0, objective: null}"
+    second = "{tokenizer: self_distilled, teacher: iteration 1}"
+    schedule = f"schedule: {{{training}, iterations: [{{tokenizer: random_projection}}, {second}]}}"
+    path = experiment(tmp_path, "beats/base", narrow, predictor, schedule)
+    with pytest.raises(ConfigError, match=r"experiment\.yaml:6:\d+: its objective `distillation`: `estimator.heads`"):
+        compose(path, [])
+
+
 def test_a_tokenizers_own_encoder_says_nothing_of_the_experiments(tmp_path: Path) -> None:
     own = "{type: beats, size: tiny, width: 50, heads: 2, conv_position_groups: 2}"
     assert compose(experiment(tmp_path, "beats/base", TAUGHT % f"{{type: self_distilled, encoder: {own}}}"), []).stages
