@@ -87,7 +87,18 @@ def _read(
 def _composed(resolved: ResolvedExperiment, plugins: Plugins, problems: Sequence[Problem]) -> CheckedExperiment:
     if problems:
         raise ConfigError(in_reading_order(problems, resolved.document.source))
-    return CheckedExperiment(resolved, plugins, stages_of(resolved.experiment))
+    try:
+        return CheckedExperiment(resolved, plugins, stages_of(resolved.experiment))
+    except ConfigError as error:
+        raise ConfigError([_placed(problem, resolved) for problem in error.problems]) from error
+
+
+def _placed(problem: Problem, resolved: ResolvedExperiment) -> Problem:
+    """The same problem at the place in the file that a schedule or a task names by its dotted path."""
+    if not isinstance(problem.where, str):
+        return problem
+    path = tuple(int(key) if key.isdecimal() else key for key in problem.where.split("."))
+    return resolved.problem(path, f"`{problem.where}`: {problem.message}")
 
 
 def stages_of(experiment: Experiment) -> list[Stage]:

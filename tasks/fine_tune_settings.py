@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from ..audio.augmentation_settings import AugmentationConfig
 from ..core.config import CHECKPOINT, Config, HeadChoice, ObjectiveChoice
+from ..core.errors import ConfigError, Problem
 from ..core.evaluation import Assignment, TaskConfig
 from ..core.experiment import TrainingConfig
 from ..core.stages import Stage
@@ -139,5 +140,11 @@ class FineTuneConfig(TaskConfig, FineTuningConfig):
         encoder = asked.experiment.encoder
         if encoder.name != CHECKPOINT:
             # What a checkpoint's encoder has is seen when it is loaded.
-            with_options(encoder, self.encoder_options)
+            try:
+                with_options(encoder, self.encoder_options)
+            except ConfigError as error:
+                where = f"evaluate.{asked.experiment.evaluate.index(asked.task)}.encoder_options"
+                raise ConfigError(
+                    [Problem(where, f"{problem.where}: {problem.message}") for problem in error.problems]
+                ) from None
         return [fine_tuned_evaluation_stage(asked, subject) for subject in asked.encoders]

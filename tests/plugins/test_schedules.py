@@ -104,6 +104,19 @@ def test_a_checkpoint_teaches(tiny: Path, tmp_path: Path) -> None:
         stages(tiny, distill, f"schedule.iterations=[{both}]")
 
 
+def test_what_a_schedule_or_a_task_refuses_is_told_at_its_place(tiny: Path) -> None:
+    with tiny.open("a") as file:
+        file.write("evaluate: [knn_probe, {type: fine_tune, steps: 9, encoder_options: {drop: 0.1}}]\n")
+    with tiny.open() as file:
+        lines = [line for line in file if line != "evaluate: [linear_probe, knn_probe]\n"]
+    tiny.write_text("".join(lines))
+    last = len(lines)
+    with pytest.raises(ConfigError, match=rf"tiny.yaml:{last}:.* `evaluate.1.encoder_options`: encoder `beats`: there is"):
+        stages(tiny)
+    with pytest.raises(ConfigError, match=r"tiny.yaml:5:\d+: `encoder`: must be a checkpoint for schedule `continue`"):
+        stages(tiny, "schedule={type: continue, iterations: [{tokenizer: place}]}", "evaluate=[]")
+
+
 def test_single_refuses_a_teacher_that_is_not_there(tiny: Path, tmp_path: Path) -> None:
     taught = f"{{type: single, tokenizer: {DISTILLED}, {DISTILL}, teacher: {{checkpoint: {tmp_path / 'none.pt'}}}}}"
     with pytest.raises(ConfigError, match=r"none\.pt` does not exist"):
