@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -77,7 +77,11 @@ def _judged(cells: Sequence[CheckedCell]) -> str:
         variants.setdefault(cell.subject or "no encoder", {})[cell.cell.variant.name] = None
     if len(variants) == 1:
         return f"judged: {next(iter(variants))}"
-    return "judged: " + "; ".join(f"{subject} of {', '.join(names)}" for subject, names in variants.items())
+    return "judged: " + "; ".join(f"{subject} of {_quoted(names)}" for subject, names in variants.items())
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _passed_by(study: Study, cells: Sequence[CheckedCell]) -> Iterator[str]:
@@ -94,7 +98,7 @@ def _passed_by(study: Study, cells: Sequence[CheckedCell]) -> Iterator[str]:
             found.setdefault((cell.subject, *others), {})[cell.cell.variant.name] = None
     for (subject, *others), names in found.items():
         yield (
-            f"{', '.join(f'`{name}`' for name in names)} and `{compare.baseline}` differ in {', '.join(others)}, but "
+            f"{_quoted(names)} and `{compare.baseline}` differ in {', '.join(others)}, but "
             f"{subject} is judged: say `encoder: {others[0]}` in `compare`, or `encoder: {subject}` if that is meant"
         )
 

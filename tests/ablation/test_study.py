@@ -243,7 +243,9 @@ def test_the_plan_says_who_is_judged_and_warns_of_changes_elsewhere(named: bool,
         assert "judged: iteration 1\n" in shown
         assert "warning" not in shown
         return
-    assert "judged: iteration 2 of place, k-means, residual, a longer probe; iteration 1 of only one\n" in shown
+    assert (
+        "judged: iteration 2 of `place`, `k-means`, `residual`, `a longer probe`; iteration 1 of `only one`\n" in shown
+    )
     assert shown.count("warning: ") == 1
     assert (
         "warning: `k-means` and `place` differ in iteration 1, but iteration 2 is judged: say `encoder: iteration 1` "
