@@ -7,11 +7,12 @@ is not made where the objective learns from no labels, so that an experiment cha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo, model_validator
 from pydantic_core import CoreSchema, core_schema
 
 from ossicle.audio.stages import survey_stage
@@ -70,19 +71,20 @@ class _ByName:
     """Reads `teacher: NAME` as `teacher: {of: NAME}`, also where something was laid over the name."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(_spelled_out, handler(source))
+        return core_schema.with_info_plain_validator_function(self._read)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
+        return {"anyOf": [{"type": "string"}, handler(TeacherConfig.__pydantic_core_schema__)]}
 
-
-def _spelled_out(stated: Any) -> Any:
-    if isinstance(stated, str):
-        return {"of": stated}
-    if isinstance(stated, dict) and "type" in stated:
-        # What is laid over a name takes it for that of a part.
-        return {"of": stated["type"], **{key: value for key, value in stated.items() if key != "type"}}
-    return stated
+    def _read(self, stated: Any, info: ValidationInfo) -> TeacherConfig:
+        if isinstance(stated, str):
+            stated = {"of": stated}
+        elif isinstance(stated, dict) and "type" in stated:
+            # What is laid over a name takes it for that of a part.
+            stated = {"of": stated["type"], **{key: value for key, value in stated.items() if key != "type"}}
+        if info.mode == "json":
+            return TeacherConfig.model_validate_json(json.dumps(stated), context=info.context)
+        return TeacherConfig.model_validate(stated, context=info.context)
 
 
 class IterationConfig(Config):
@@ -94,7 +96,7 @@ class IterationConfig(Config):
     tokenizer: TokenizerChoice | None = None
     """Gives the labels of this iteration; neither needed nor made where the objective learns from none."""
 
-    teacher: Annotated[TeacherConfig | None, _ByName()] = None
+    teacher: Annotated[TeacherConfig, _ByName()] | None = None
     """The encoder that teaches the tokenizer: a name, such as `previous`, or a mapping; `previous` when absent and the
     tokenizer needs a teacher."""
 
