@@ -25,6 +25,14 @@ Scale = Literal["logits", "probabilities"]
 
 FOLDS_NEEDED = "Cross-validation needs three or more: one to test on, the next to choose on, the rest to learn from"
 
+_TO_FILL = {
+    "train": "draw fewer clips for the others",
+    "valid": "draw some by `valid_share`",
+    "test": "draw some by a folder's `test_share`",
+}
+"""Split to how it gets clips, where a corpus does not come with it."""
+_OR_NAMED = ", or name its clips in a table's split column"
+
 
 @dataclass(frozen=True)
 class Features:
@@ -142,8 +150,8 @@ class TaskConfig(Config):
         if folds := folds_of(manifest):
             return _fold_problems(manifest, folds)
         return [
-            f"the corpus has no labelled clip in its split `{split}`"
-            for split in ("train", "valid", "test")
+            f"the corpus has no labelled clip in its split `{split}`: {remedy}{_OR_NAMED}"
+            for split, remedy in _TO_FILL.items()
             if not manifest.labels.counts[manifest.rows_in(split)].any()
         ]
 

@@ -385,7 +385,10 @@ def test_check_finds_a_missing_split_of_a_probes_own_corpus(ossicle: Commands, t
     tiny.write_text(text)
     shown = ossicle("check", tiny)
     assert shown.code == 2
-    assert shown.err == f"{place(tiny, other)}: the corpus has no labelled clip in its split `test`\n"
+    told = (
+        "the corpus has no labelled clip in its split `test`: draw some by a folder's `test_share`, or name its clips"
+    )
+    assert shown.err == f"{place(tiny, other)}: {told} in a table's split column\n"
 
 
 def test_check_finds_an_empty_training_split(ossicle: Commands, tiny: Path) -> None:

@@ -106,7 +106,8 @@ def test_a_corpus_of_folds_is_fit_to_be_judged_if_every_fold_is_labelled():
     assert TaskConfig().corpus_problems(clips) == []
     partly = replace(clips, labels=[(0,), (1,), (), (), (0,), (1,)])
     assert TaskConfig().corpus_problems(partly) == ["the corpus has no labelled clip in its fold 1"]
+    by_name = "or name its clips in a table's split column"
     assert TaskConfig().corpus_problems(manifest([-1, -1])) == [
-        "the corpus has no labelled clip in its split `valid`",
-        "the corpus has no labelled clip in its split `test`",
+        f"the corpus has no labelled clip in its split `valid`: draw some by `valid_share`, {by_name}",
+        f"the corpus has no labelled clip in its split `test`: draw some by a folder's `test_share`, {by_name}",
     ]
