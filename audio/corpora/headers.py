@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -37,6 +37,8 @@ _UNKNOWN = 0
 _BLOCK = 4096
 
 T = TypeVar("T")
+_Table: TypeAlias = npt.NDArray[np.void]
+_COLUMNS = np.dtype([("frames", np.int64), ("sample_rates", np.int32), ("contents", np.uint64)])
 _log = logging.getLogger("ossicle")
 
 
@@ -54,10 +56,9 @@ class Headers(NamedTuple):
     contents: npt.NDArray[np.uint64]
 
     @classmethod
-    def of(cls, files: Sequence[tuple[int, int, int]]) -> Headers:
-        """The columns of what was read file by file."""
-        frames, sample_rates, contents = zip(*files, strict=True) if files else ((), (), ())
-        return cls(np.array(frames, np.int64), np.array(sample_rates, np.int32), np.array(contents, np.uint64))
+    def of(cls, table: _Table) -> Headers:
+        """The columns of a table of `_COLUMNS`."""
+        return cls(*(np.ascontiguousarray(table[name]) for name in cls._fields))
 
 
 def read_headers(root: Path, paths: Sequence[str]) -> Headers:
@@ -65,16 +66,19 @@ def read_headers(root: Path, paths: Sequence[str]) -> Headers:
     root = root.absolute()
     places = [os.path.join(root, path) for path in paths]
     if len(places) < KEPT_FROM:
-        return Headers.of(_each(_header, places))
+        return Headers.of(_read_all(places))
     states = np.array(_each(_state, places), dtype=np.uint64)
     kept = _KeptHeaders.read(cache_folder() / "headers" / f"{_hash(str(root)):016x}.npz")
     headers, found = kept.look_up(states)
     missing = np.flatnonzero(~found)
-    for column, read in zip(headers, Headers.of(_each(_header, [places[place] for place in missing])), strict=True):
-        column[missing] = read
+    headers[missing] = _read_all([places[place] for place in missing])
     if missing.size:
         kept.replace(states, headers)
-    return headers
+    return Headers.of(headers)
+
+
+def _read_all(places: Sequence[str]) -> _Table:
+    return np.array(_each(_header, places), dtype=_COLUMNS)
 
 
 def _each(ask: Callable[[str], T], places: Sequence[str]) -> list[T]:
@@ -125,7 +129,7 @@ def _number(digest: bytes) -> int:
 class _KeptHeaders:
     """What headers say by the state of their files, the states ascending."""
 
-    def __init__(self, file: Path, states: npt.NDArray[np.uint64], headers: Headers) -> None:
+    def __init__(self, file: Path, states: npt.NDArray[np.uint64], headers: _Table) -> None:
         self._file = file
         self._states, self._headers = states, headers
 
@@ -134,29 +138,28 @@ class _KeptHeaders:
         """What an earlier run has kept in `file`; nothing where that is missing or damaged."""
         try:
             with np.load(file, allow_pickle=False) as kept:
-                return cls(file, kept["states"], Headers(*(kept[name] for name in Headers._fields)))
+                return cls(file, kept["states"], kept["headers"].astype(_COLUMNS))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            return cls(file, np.empty(0, np.uint64), Headers.of([]))
+            return cls(file, np.empty(0, np.uint64), np.empty(0, _COLUMNS))
 
-    def look_up(self, states: npt.NDArray[np.uint64]) -> tuple[Headers, npt.NDArray[np.bool_]]:
+    def look_up(self, states: npt.NDArray[np.uint64]) -> tuple[_Table, npt.NDArray[np.bool_]]:
         """What the files of these states say, 0 where that is not known, and (files,) whether it is."""
+        headers = np.zeros(len(states), _COLUMNS)
         if not len(self._states):
-            return Headers(*(np.zeros(len(states), column.dtype) for column in self._headers)), np.zeros(
-                len(states), np.bool_
-            )
+            return headers, np.zeros(len(states), np.bool_)
         places = np.searchsorted(self._states, states).clip(max=len(self._states) - 1)
         found = self._states[places] == states
-        return Headers(*(np.where(found, column[places], 0).astype(column.dtype) for column in self._headers)), found
+        headers[found] = self._headers[places[found]]
+        return headers, found
 
-    def replace(self, states: npt.NDArray[np.uint64], headers: Headers) -> None:
+    def replace(self, states: npt.NDArray[np.uint64], headers: _Table) -> None:
         """Keep these for later runs, and no others; those of files that were changed just now are left out."""
         order = np.argsort(states)
         order = order[states[order] != _UNKNOWN]
         unfinished = self._file.with_suffix(f".{os.getpid()}.npz")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            columns = {name: column[order] for name, column in headers._asdict().items()}
-            np.savez(unfinished, states=states[order], **columns)
+            np.savez(unfinished, states=states[order], headers=headers[order])
             unfinished.replace(self._file)
         except OSError as error:
             _log.warning("what the headers of the recordings say is not kept for later runs: %s", error)
