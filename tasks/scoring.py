@@ -131,9 +131,11 @@ def bootstrap_interval(
     seed: int,
     corrected: bool = True,
 ) -> tuple[float, float]:
-    """Bootstrap interval of a statistic over clips: BCa (Efron, 1987), or percentile where BCa is undefined.
+    """Bootstrap interval of a statistic over clips: BCa (Efron, 1987), or percentile where that fails.
 
-    A figure that is strongly biased on few clips can lie outside its own corrected interval. BCa's acceleration comes
+    The average precision of a rare class is larger in most draws, where its few clips come twice or more. With many
+    such classes BCa is undefined, or leaves the figure itself out: then the percentile interval stands in, moved by as
+    much as the draws are larger than the figure on average. BCa's acceleration comes
     from the figures with every clip left out in turn, or, of more than 4,000 clips, with every one of 500 groups left
     out, into which clips are drawn at random (delete-a-group jackknife; Efron & Tibshirani, 1993, chapter 11): with
     single clips, the cost of average precision grows with the square of their number.
@@ -164,8 +166,11 @@ def bootstrap_interval(
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", DegenerateDataWarning)
         bca = interval((np.arange(members),), of_left, method="BCa", n_resamples=0, bootstrap_result=plain)
-    defined = np.isfinite(bca.confidence_interval).all()
-    low, high = (bca if defined else plain).confidence_interval
+    figure = float(statistic(np.arange(clips)[None])[0])
+    low, high = bca.confidence_interval
+    if not low <= figure <= high:
+        bias = plain.bootstrap_distribution.mean() - figure
+        low, high = (bound - bias for bound in plain.confidence_interval)
     return float(low), float(high)
 
 

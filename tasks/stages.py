@@ -198,7 +198,7 @@ def _evaluate_stage(asked: Assignment, subject: str, *, features: str) -> Stage:
         settings={"task": asked.task, "corpus": asked.corpus},
         inputs={"features": features},
         seed=asked.experiment.seed,
-        revision=2,
+        revision=3,
         labels={"task": asked.title, "corpus": asked.corpus_label, "subject": subject},
     )
 

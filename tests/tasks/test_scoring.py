@@ -170,6 +170,19 @@ def test_interval_of_average_precision_is_corrected_for_its_bias():
     assert score.low < score.value < score.high < np.quantile(draws, 0.975)
 
 
+def test_an_interval_holds_its_figure_also_where_classes_are_many_and_rare():
+    draw = np.random.default_rng(0)
+    clips, classes = 300, 300
+    truth = np.zeros((clips, classes), dtype=bool)
+    for number in range(classes):
+        truth[draw.choice(clips, 2, replace=False), number] = True
+    scores = draw.random((clips, classes))
+    figure, _ = mean_average_precision(truth, scores)
+    low, high = bootstrap_interval(mean_average_precision_of_draws(truth, scores), clips, seed=0)
+    assert low < figure < high
+    assert 0.1 < (high - low) / figure < 1.0
+
+
 def test_an_interval_of_many_clips_asks_for_no_figure_of_every_clip_left_out():
     right, asked = np.arange(5000) % 3 > 0, []
 
@@ -178,7 +191,7 @@ def test_an_interval_of_many_clips_asks_for_no_figure_of_every_clip_left_out():
         return right[rows].mean(-1)
 
     low, high = bootstrap_interval(statistic, len(right), seed=0)
-    assert sum(asked) == 1000 + 500 + 1  # draws, groups left out, and the figure itself
+    assert sum(asked) == 1000 + 500 + 2  # draws, groups left out, and the figure itself, by scipy and by us
     assert low < right.mean() < high
 
 
