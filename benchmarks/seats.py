@@ -106,9 +106,10 @@ def _sit_down(scratch: str, ours: bool) -> None:
 
 
 def _enter(find: Callable[[], Callable[[], Contender]]) -> Entry:
-    make = find()
+    # For what that imports; and what makes a contender may hold the weights that it has handed on.
+    find()
     before = MemoryMeter()
-    contender = make()
+    contender = find()()
     _seated.append(contender)
     given = None if contender.given is None else _plain(contender.given())
     flops = 0

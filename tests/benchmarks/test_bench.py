@@ -146,8 +146,15 @@ imported: list[Tensor] = []
 
 
 def importing() -> Callable[[], Contender]:
-    imported.append(torch.ones(2 * NEEDED, dtype=torch.uint8))
-    return filling_memory
+    if not imported:
+        imported.append(torch.ones(2 * NEEDED, dtype=torch.uint8))
+    handed_on: list[Tensor] = []
+
+    def make() -> Contender:
+        handed_on.append(torch.ones(NEEDED, dtype=torch.uint8))
+        return filling_memory()
+
+    return make
 
 
 def filling_memory() -> Contender:
