@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .core.config import PartChoice
-from .core.corpus import Manifest
 from .core.documents import Document
 from .core.errors import ConfigError, CorpusError, OssicleError, PluginError, Problem
-from .core.evaluation import TaskConfig, folds_of
+from .core.evaluation import TaskConfig
 from .core.experiment import Experiment, ResolvedExperiment, load_experiment, parts_of
 from .core.loading import Plugins, load_plugins
 from .core.running import Corpora
-from .core.stages import Schedule, Stage, in_order, with_inputs
+from .core.stages import Schedule, Stage, in_order
 from .core.validation import in_reading_order
+from .leaking import leaks
 from .tasks.stages import teacher_facts
 from .tasks.training_settings import TokenizerTrainingConfig
 from .tasks.watched import watch_problems
@@ -56,8 +56,8 @@ def check(
     resolved, plugins = _read(source, overrides, load)
     found = [*_misfits(resolved), *corpus_problems(resolved, corpora, prepare=prepare)]
     checked = _composed(resolved, plugins, found)
-    if leaks := list(_leaks(checked, corpora)):
-        raise ConfigError(leaks)
+    if found := [resolved.problem(("schedule",), message) for message in leaks(checked.stages, corpora)]:
+        raise ConfigError(found)
     return checked
 
 
@@ -176,47 +176,6 @@ def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: 
             manifest = corpora.manifest(task.config.corpus or experiment.corpus)
             where = ("evaluate", number, "corpus")
             yield from (resolved.problem(where, message) for message in task.config.corpus_problems(manifest))
-
-
-def _leaks(checked: CheckedExperiment, corpora: Corpora) -> Iterator[Problem]:
-    """Teachers that learn the labels which the encoders that they shape are cross-validated on."""
-    told: set[tuple[str, str]] = set()
-    for stage in checked.stages:
-        judged = stage.settings.get("corpus")
-        if stage.kind != "evaluate" or judged is None or not _has_folds(judged, corpora):
-            continue
-        corpus = stage.labels["corpus"]
-        for earlier in with_inputs(checked.stages, [stage.name]):
-            if earlier.kind != "fine_tune" or (earlier.name, corpus) in told:
-                continue
-            if _share_clips(earlier.settings["corpus"], judged, corpora):
-                told.add((earlier.name, corpus))
-                message = (
-                    f"`{earlier.name}` learns labels of all folds of `{corpus}`, on which `{stage.name}` is "
-                    "cross-validated: it would be scored on what has taught its teacher. Fine-tune the teacher on "
-                    "another `corpus`, or give this one a `test` split"
-                )
-                yield checked.resolved.problem(("schedule",), message)
-
-
-def _has_folds(choice: PartChoice, corpora: Corpora) -> bool:
-    return corpora.corpus(choice).is_ready and bool(folds_of(corpora.manifest(choice)))
-
-
-def _share_clips(one: PartChoice, other: PartChoice, corpora: Corpora) -> bool:
-    """Whether two corpora have labelled recordings in common, as far as that can be told before they are made."""
-    if one == other:
-        return True
-    ready = all(corpora.corpus(choice).is_ready for choice in (one, other))
-    return ready and not _labelled(corpora.manifest(one)).isdisjoint(_labelled(corpora.manifest(other)))
-
-
-def _labelled(manifest: Manifest) -> set[int | str]:
-    """What tells the labelled recordings apart: their contents, or where they lie."""
-    rows = manifest.labels.counts > 0
-    if manifest.contents.any():
-        return set(manifest.contents[rows].tolist()) - {0}
-    return {f"{manifest.root}/{path}" for path in manifest.paths[rows].tolist()}
 
 
 def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:
