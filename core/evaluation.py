@@ -156,6 +156,11 @@ class TaskConfig(Config):
         ]
 
 
+def lists_own_stages(config: type[Config]) -> bool:
+    """Whether a task with this configuration replaces the evaluation of frozen features with its own stages."""
+    return issubclass(config, TaskConfig) and config.stages is not TaskConfig.stages
+
+
 def _fold_problems(manifest: Manifest, folds: list[int]) -> list[str]:
     if len(folds) < 3:
         return [f"the corpus has {len(folds)} folds and no split `test`. {FOLDS_NEEDED}"]

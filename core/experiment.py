@@ -28,6 +28,7 @@ from .config import (
 )
 from .documents import Document, load_document, override, resolve_base, to_yaml
 from .errors import ConfigError, PluginError, Problem
+from .evaluation import lists_own_stages
 from .nodes import NodePath
 from .validation import in_reading_order, problems_of
 from .wording import choices
@@ -131,10 +132,21 @@ class PretrainConfig(TrainingConfig):
     objective: ObjectiveChoice
     """What the encoder learns from."""
     watch: TaskChoice | None = None
-    """Judges the encoder while it learns, such as `knn_probe`. It sees training and validation clips alone, and changes
-    nothing."""
+    """Evaluates the encoder's frozen features during training, such as `knn_probe`. Sees only training and validation
+    clips, and changes nothing. A task that lists its own stages cannot do this."""
     watch_every: int = Field(500, gt=0)
     """Steps between two such judgements; a multiple of `log_every`."""
+
+    @field_validator("watch")
+    @classmethod
+    def _watch_frozen_features(cls, value: PartChoice | None) -> PartChoice | None:
+        if value is not None and lists_own_stages(value.part.config):
+            fitting = [part.name for part in value.part.catalog.parts("task") if not lists_own_stages(part.config)]
+            raise ValueError(
+                "must be a task that evaluates frozen features, because the encoder is still training, but "
+                f"`{value.name}` lists its own stages. {choices('', fitting)}"
+            )
+        return value
 
     @field_validator("watch_every")
     @classmethod

@@ -15,8 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ossicle.checking import check
 from ossicle.core.corpus import Manifest
+from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError
+from ossicle.core.running import Corpora
 from ossicle.core.store import Artifact
 from ossicle.running import run
 from ossicle.tasks.watched import watch_problems, without_test
@@ -106,6 +109,51 @@ def test_a_corpus_that_cannot_judge_is_refused_before_anything_is_made(tiny: Pat
     assert str(problem.where) == "override 'pretrain.watch=knn_probe'"
     assert problem.message.startswith("needs a corpus with labelled `train` and `valid` clips")
     assert not (tmp_path / "runs").exists()
+
+
+OWN_STAGES = """
+import ossicle
+from ossicle.core.evaluation import TaskConfig
+
+class JudgeConfig(TaskConfig):
+    def stages(self, asked):
+        return []
+
+@ossicle.task("judge")
+class Judge(ossicle.Task):
+    def __init__(self, config: JudgeConfig) -> None: ...
+    def evaluate(self, features, *, seed): ...
+"""
+
+
+AFTER = {
+    "pretrain.watch": ("  threads: 1\n", "  watch: {task}\n"),
+    "schedule.iterations.0.pretrain.watch": (
+        "codebook_dim: 8}\n",
+        "      pretrain: {{steps: 6, objective: masked_prediction, watch: {task}}}\n",
+    ),
+}
+"""Path of a task that watches to the text before it and its own line."""
+
+
+@pytest.mark.usefixtures("own_plugins")
+@pytest.mark.parametrize("path", AFTER)
+@pytest.mark.parametrize(("name", "task"), [("fine_tune", "{type: fine_tune, steps: 9}"), ("judge", "judge")])
+def test_check_refuses_to_watch_by_a_task_that_lists_its_own_stages(
+    name: str, task: str, path: str, tiny: Path
+) -> None:
+    (tiny.parent / "judge.py").write_text(OWN_STAGES)
+    before, line = AFTER[path]
+    text = tiny.read_text().replace(before, before + line.format(task=task))
+    tiny.write_text(f"{text}plugins: [./judge.py]\n")
+    with pytest.raises(ConfigError) as caught:
+        check(tiny, [], Corpora(Silent()), prepare=False)
+    lines = text.partition(task)[0].splitlines()
+    place = f"{tiny}:{len(lines)}:{len(lines[-1]) + 1}"
+    assert str(caught.value) == (
+        f"{place}: `{path}` must be a task that evaluates frozen features, because the encoder is still training, "
+        f"but `{name}` lists its own stages. Allowed: knn_probe, linear_probe."
+    )
 
 
 def test_what_the_survey_leaves_is_held_against_the_task_before_the_first_step(
