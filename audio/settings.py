@@ -14,7 +14,7 @@ class FolderConfig(Config):
     """A tree of audio files."""
 
     path: Path = Field(strict=False)
-    """Folder that holds the recordings, at any depth."""
+    """Folder that holds the recordings, at any depth. Symbolic links are followed; each file counts once."""
     labels: Literal["none", "folders"] = "none"
     """`folders`: a clip is labelled by the first folder below `path`, or below its split's folder."""
     splits: Literal["auto", "folders", "shares"] = "auto"

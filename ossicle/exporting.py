@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .audio.corpora.folder import SUFFIXES
+from .audio.corpora.audio_files import SUFFIXES, audio_below
 from .audio.decode import decode_stretches
 from .audio.windows import OVERLAP_SECONDS, WINDOW_SECONDS
 from .core.errors import OssicleError
@@ -166,11 +166,13 @@ def _write_parquet(
 def _audio_files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            inside = sorted(path / name for name in audio_below(path))
             if not inside:
                 raise OssicleError(f"{path} holds no audio files ({', '.join(sorted(SUFFIXES))})")
             yield from inside
         elif path.is_file():
             yield path
+        elif path.exists():
+            raise OssicleError(f"{path} is neither a regular file nor a folder; write the audio into a file first")
         else:
             raise OssicleError(f"{path} does not exist")

@@ -26,7 +26,7 @@ from typing import ClassVar
 from ...core.corpus import TEST, TRAIN
 from ...core.errors import CorpusError
 from ..corpus_settings import AudioSet2mConfig, AudioSet20kConfig, AudioSetConfig
-from .folder import SUFFIXES
+from .audio_files import audio_below
 from .published import Listing, PublishedCorpus, listed_file, table_rows
 from .splits import drawn_split
 
@@ -165,12 +165,7 @@ def _segment_problem(row: list[str], ids: Mapping[str, int]) -> str | None:
 def recordings_below(root: Path) -> dict[str, str]:
     """The path of each recording below `root` by the identifier in its name; the first if there are several."""
     found: dict[str, str] = {}
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        inside = Path(folder).relative_to(root)
-        for file in sorted(files):
-            stem, suffix = os.path.splitext(file)
-            recording = _RECORDING.fullmatch(stem) if suffix.lower() in SUFFIXES else None
-            if recording is not None:
-                found.setdefault(recording[1], (inside / file).as_posix())
+    for path in audio_below(root):
+        if recording := _RECORDING.fullmatch(os.path.splitext(os.path.basename(path))[0]):
+            found.setdefault(recording[1], path)
     return found

@@ -1,17 +1,14 @@
 """Any tree of audio files as a corpus.
 
-Notable choices: a label is the *first* folder below the root (or below the split's folder), so that a class may sort
-its recordings into sub-folders; splits are either folders or drawn by a hash of the path, never a mixture; names that
-begin with a dot are skipped (macOS leaves `._x.wav` beside `x.wav`).
+Notable choices:
+- A label is the *first* folder below the root (or below the split's folder), so that a class may sort its recordings
+  into sub-folders.
+- Splits are either folders or drawn by a hash of the path, never a mixture.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from functools import cached_property
-from os.path import splitext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +16,9 @@ import numpy as np
 from ...core.corpus import UNLABELLED, Corpus, Labels, Manifest, text_column
 from ...core.errors import CorpusError
 from ..settings import FolderConfig
+from .audio_files import SUFFIXES, audio_below
 from .headers import PATH_REMEDY, read_headers
 from .splits import drawn_split, split_named
-
-SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64"}
-)
 
 
 class FolderCorpus(Corpus):
@@ -75,7 +69,7 @@ class FolderCorpus(Corpus):
 
     @cached_property
     def _paths(self) -> list[str]:
-        return sorted(_audio_below(self.config.path))
+        return sorted(audio_below(self.config.path))
 
     @cached_property
     def _splits(self) -> list[str]:
@@ -133,16 +127,6 @@ class FolderCorpus(Corpus):
             f"{'lies' if len(loose) == 1 else 'lie'} directly in `{self.config.path}` or a split's folder "
             f"(first: `{loose[0]}`)."
         )
-
-
-def _audio_below(root: Path) -> Iterator[str]:
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        below = Path(folder).relative_to(root).as_posix()
-        before = "" if below == "." else f"{below}/"
-        for name in files:
-            if not name.startswith(".") and splitext(name)[1].lower() in SUFFIXES:
-                yield before + name
 
 
 def _share_problem(config: FolderConfig) -> str | None:
