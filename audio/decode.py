@@ -6,6 +6,8 @@ costs one resampling; soxr's HQ quality, which leaves 20-bit precision. Importab
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,9 @@ import soundfile
 import soxr
 
 from ..core.errors import CorpusError
+
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
+"""Rates outside of this, in Hz, come from damaged headers; to resample from 1 Hz turns minutes into days."""
 
 # What libsndfile says of a FLAC whose header states no length; it can then neither seek in it nor read to its end.
 _UNKNOWN_FRAMES = 2**62
@@ -112,18 +117,43 @@ def read_native(
 
 @contextmanager
 def open_sound(path: Path | str) -> Iterator[soundfile.SoundFile]:
-    """Open a recording for reading; what goes wrong inside the block is told in the same way.
+    """Open a recording for reading; errors of the decoder inside the block are reported in the same way.
 
     Raises:
-        CorpusError: if the file is missing or cannot be decoded.
+        CorpusError: if the file is missing, is not a regular file, cannot be decoded, or has a header that cannot be
+            true.
     """
+    # libsndfile would wait for a program that writes into a named pipe.
+    if kind := _kind_if_special(path):
+        raise CorpusError(f"`{path}` is a {kind}, not a regular file; write the audio into a file.")
     try:
         with soundfile.SoundFile(path) as file:
-            if file.frames >= _UNKNOWN_FRAMES:
-                raise CorpusError(f"`{path}` states no length, as written into a pipe; write it anew into a file.")
+            if problem := _header_problem(file):
+                raise CorpusError(f"`{path}` {problem}")
             yield file
     except (OSError, RuntimeError) as error:  # soundfile's own errors are RuntimeErrors
         raise CorpusError(_why(Path(path), error)) from error
+
+
+def _kind_if_special(path: Path | str) -> str | None:
+    """What the path is, if it exists and is not a regular file."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return None
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+    return None if stat.S_ISREG(mode) else kinds.get(stat.S_IFMT(mode), "device")
+
+
+def _header_problem(file: soundfile.SoundFile) -> str | None:
+    if file.frames >= _UNKNOWN_FRAMES:
+        return "states no length, as programs that write into a pipe do; convert it again, into a file."
+    if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
+        return (
+            f"states a sample rate of {file.samplerate:,} Hz; allowed: {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,} Hz. "
+            "Its header is probably damaged; correct it or convert the recording again."
+        )
+    return None
 
 
 def to_mono(samples: npt.NDArray[np.float32], native_rate: int, sample_rate: int) -> npt.NDArray[np.float32]:

@@ -172,7 +172,7 @@ def _examine(manifest: Manifest, row: int, rules: SurveyRules, sample_rate: int,
     def bad(reason: str, detail: str) -> _Finding:
         return _Finding(BadFile(str(manifest.paths[row]), reason, detail))
 
-    if not path.is_file():
+    if not path.exists():
         return bad("missing", f"not in `{manifest.root}`")
     heard, waveform = _Heard(), None
     try:

@@ -19,8 +19,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
+from ...core.errors import CorpusError
+from ..decode import open_sound
 from ..kept_clips import state_of
 from .cache import cache_folder
 
@@ -96,13 +97,15 @@ def _header(place: str) -> tuple[int, int, int]:
     content = 0
     try:
         content = _content(place)
-        with soundfile.SoundFile(place) as file:
+        with open_sound(place) as file:
             return int(file.frames), int(file.samplerate), content
-    except (OSError, RuntimeError):
+    except (OSError, CorpusError):
         return 0, 0, content
 
 
 def _content(place: str) -> int:
+    if not os.path.isfile(place):  # a named pipe would block
+        return _UNKNOWN
     with open(place, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.blake2b(str(size).encode(), digest_size=8)

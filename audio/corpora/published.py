@@ -8,6 +8,7 @@ whoever has only a part says so. A corpus is read from its own lists; nothing is
 from __future__ import annotations
 
 import csv
+import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -233,8 +234,12 @@ def table_rows(path: Path, *, skip_spaces: bool = False) -> Iterator[tuple[str, 
 
 
 def names_in(folder: Path, suffix: str = "") -> list[str]:
-    """The sorted names inside a folder that end in `suffix`, without hidden ones; none if there is no such folder."""
+    """The sorted names of files and folders inside a folder that end in `suffix`; none if there is no such folder.
+
+    Hidden ones, named pipes and devices are left out.
+    """
     if not folder.is_dir():
         return []
-    names = (item.name for item in folder.iterdir())
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file() or entry.is_dir()]
     return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))

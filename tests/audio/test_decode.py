@@ -67,6 +67,41 @@ def test_errors_name_the_file_and_the_fault(tmp_path: Path) -> None:
         decode(tmp_path / "text.wav", 16000)
 
 
+def test_what_is_not_a_regular_file_is_refused_unopened(pipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"pipe\.wav` is a named pipe, not a regular file"):
+        decode(pipe, 16000)
+    with pytest.raises(CorpusError, match=r"null` is a device, not a regular file"):
+        decode("/dev/null", 16000)
+    with pytest.raises(CorpusError, match=r"` is a folder, not a regular file"):
+        decode(tmp_path, 16000)
+
+
+def write_with_rate(path: Path, rate: int) -> None:
+    """A wav of 1,600 samples whose header states any rate."""
+    soundfile.write(path, sine(0.02, 1600, 1), 16000)
+    data = bytearray(path.read_bytes())
+    data[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001, 2**31 - 1])
+def test_implausible_sample_rates_are_refused(tmp_path: Path, rate: int) -> None:
+    write_with_rate(tmp_path / "a.wav", rate)
+
+    message = rf"a\.wav` states a sample rate of {rate:,} Hz; allowed: 1,000 to 768,000 Hz"
+    with pytest.raises(CorpusError, match=message):
+        decode(tmp_path / "a.wav", 16000)
+    with pytest.raises(CorpusError, match=message):
+        list(decode_stretches(tmp_path / "a.wav", 16000))
+
+
+@pytest.mark.parametrize("rate", [1_000, 768_000])
+def test_unusual_sample_rates_are_read(tmp_path: Path, rate: int) -> None:
+    write_with_rate(tmp_path / "a.wav", rate)
+
+    assert len(decode(tmp_path / "a.wav", 16000)) == pytest.approx(1600 * 16000 / rate, abs=1)
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (16000, 2), (44100, 2), (8000, 1)])
 def test_stretches_join_to_the_whole(tmp_path: Path, rate: int, channels: int) -> None:
     path = tmp_path / "long.flac"

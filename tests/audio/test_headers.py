@@ -113,3 +113,17 @@ def test_another_version_of_a_recording_is_told_from_it(root: Path) -> None:
 
 def test_paths_may_be_absolute(root: Path) -> None:
     assert stated(root, [str(root / path) for path in PATHS]) == EXPECTED
+
+
+def test_a_named_pipe_is_not_opened(pipe: Path) -> None:
+    frames, rates, contents = read_headers(pipe.parent, [pipe.name])
+    assert (frames.tolist(), rates.tolist(), contents.tolist()) == ([0], [0], [0])
+
+
+def test_a_rate_that_cannot_be_true_gives_no_length(root: Path) -> None:
+    data = bytearray((root / PATHS[3]).read_bytes())
+    data[24:28] = (1).to_bytes(4, "little")
+    (root / PATHS[3]).write_bytes(bytes(data))
+    frames, rates, contents = read_headers(root, [PATHS[3]])
+    assert (frames.tolist(), rates.tolist()) == ([0], [0])
+    assert contents[0] != 0

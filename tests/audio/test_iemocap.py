@@ -146,3 +146,15 @@ def test_a_missing_or_wrong_folder_is_told_with_the_way_to_get_the_corpus(tmp_pa
         partial(tmp_path / "gone").manifest()
     with pytest.raises(CorpusError, match=r"no `Session\*/dialog/EmoEvaluation/\*\.txt` below .*`Session1` to `Se"):
         partial(tmp_path).manifest()
+
+
+def test_named_pipes_among_tables_and_recordings_are_left_out(pipe: Path, tmp_path: Path) -> None:
+    corpus = partial(iemocap(tmp_path / "IEMOCAP_full_release", sessions=(1,)))
+    session = tmp_path / "IEMOCAP_full_release" / "Session1"
+    (session / "dialog/EmoEvaluation/pipe.txt").symlink_to(pipe)
+    recording = session / "sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav"
+    recording.unlink()
+    recording.symlink_to(pipe)
+
+    assert str(recording.relative_to(corpus.path)) in corpus.missing()
+    assert len(corpus.manifest()) == 4

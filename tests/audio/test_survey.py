@@ -251,6 +251,31 @@ def test_a_flac_without_a_stated_length_is_left_out_with_a_remedy(tmp_path: Path
     assert "states no length" in file.detail
 
 
+def test_a_table_may_name_a_pipe_without_blocking(pipe: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(), RATE)
+    (tmp_path / "clips.csv").write_text(f"path\na.wav\n{pipe.name}\n/dev/null\n")
+
+    found = survey(CsvCorpus(CsvConfig(path=tmp_path / "clips.csv")).manifest(), SurveyRules(), RATE)
+
+    assert found.good.tolist() == [0]
+    assert [(file.path, file.reason) for file in found.bad] == [(pipe.name, "unreadable"), ("/dev/null", "unreadable")]
+    assert "is a named pipe, not a regular file" in found.bad[0].detail
+
+
+def test_a_header_of_one_hertz_is_unreadable_and_costs_no_time(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.tile(noise(), 10), RATE)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[24:28] = (1).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(bytes(data))
+    manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
+
+    (file,) = survey(manifest, SurveyRules(), RATE, on_clip=lambda row, waveform: pytest.fail("resampled")).bad
+
+    assert manifest.seconds.tolist() == [0]
+    assert file.reason == "unreadable"
+    assert "states a sample rate of 1 Hz; allowed: 1,000 to 768,000 Hz" in file.detail
+
+
 def test_statistics_in_one_pass_equal_those_of_all_frames_at_once() -> None:
     frames = torch.randn(500, 8) * torch.arange(1, 9) + 1000.0
     statistics = FrameStatistics()
