@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -119,6 +122,58 @@ def browse(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
 
     return run
+
+
+FRAME = """<!doctype html><title>-</title>
+<iframe srcdoc="{html}" style="width: {width}px; height: 900px; border: 0"></iframe>
+<script>
+window.onload = () => {{
+  const page = document.querySelector("iframe").contentDocument;
+  document.title = JSON.stringify({expression});
+}};
+</script>
+"""
+
+
+@pytest.fixture
+def measure(browse: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Evaluates a JavaScript expression on the document `page` of a given width in pixels, with all details open."""
+
+    def evaluate(source: Path, expression: str, *, width: int) -> Any:
+        text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", source.read_text("utf-8"))
+        text = html.escape(text.replace("<details>", "<details open>"))
+        frame = tmp_path / f"frame-{width}.html"
+        frame.write_text(FRAME.format(html=text, width=width, expression=expression), encoding="utf-8")
+        title = re.search("<title>(.*)</title>", browse(frame, "--dump-dom").stdout)
+        assert title is not None
+        return json.loads(html.unescape(title[1]))
+
+    return evaluate
+
+
+CAPTIONED = """[...page.querySelectorAll(".grid > figure:has(> figcaption)")].map(figure => {
+  const [plot, caption] = ["svg", "figcaption"].map(name => figure.querySelector(name).getBoundingClientRect());
+  return {
+    alone: figure.matches(":last-child:nth-child(odd)"),
+    below: caption.top - plot.bottom,
+    left: caption.left - plot.left,
+    right: caption.right - plot.right,
+  };
+})"""
+
+
+@pytest.fixture
+def check_captions(measure: Callable[..., Any]) -> Callable[[Path], None]:
+    """Checks that every plot has its caption below it, also the last one where it is alone in a row of two."""
+
+    def check(page: Path) -> None:
+        for width in (500, 1280):
+            captions = measure(page, CAPTIONED, width=width)
+            assert any(caption["alone"] for caption in captions)
+            assert [caption for caption in captions if not 0 <= caption["below"] < 20] == []
+            assert [caption for caption in captions if abs(caption["left"]) >= 1 or caption["right"] > 30] == []
+
+    return check
 
 
 @pytest.fixture

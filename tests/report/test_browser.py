@@ -22,3 +22,7 @@ def test_drawn_in_light_and_dark(report: Path, drawn: Callable[..., Any], dark: 
     pixels = drawn(report, dark)
     assert (pixels[5, 5] < 128) == dark
     assert pixels.std() > 10
+
+
+def test_captions_lie_below_their_plots(report: Path, check_captions: Callable[[Path], None]) -> None:
+    check_captions(report)
