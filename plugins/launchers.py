@@ -1,20 +1,29 @@
 """Launchers: where the cells of an ablation run, on this machine or on a SLURM cluster. Need no torch.
 
-Notable choices: on this machine a process serves one cell after another, for starting one takes seconds, and is
-replaced when it dies; it follows its parent, so that nothing goes on when that is killed. On a cluster every cell is a
-job of its own, which submitit queues again when its time is up.
+Notable choices:
+
+- On this machine a process runs one cell after another, because starting one takes seconds. It is replaced when it
+  dies or is cancelled, and it ends when its parent is killed.
+- On a cluster every cell is a separate job, which submitit queues again when its time limit is reached.
+- A signal alone cannot cancel a submitit job: submitit drops a SIGTERM that comes before the function starts.
+  Cancelling therefore writes a flag file first, and the job looks for it after it has installed its handler. submitit
+  itself sends SIGINT to jobs on this machine, which they ignore when the ablation was started in the background.
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from pydantic import Field
 
@@ -26,7 +35,7 @@ from ossicle.core.launching import Job, Launcher, end_with_parent
 
 THREADS = "OMP_NUM_THREADS"
 PATIENCE = 10.0
-"""Seconds that an idle process has to end."""
+"""Seconds that a process has to end before it is killed."""
 
 
 class LocalConfig(Config):
@@ -58,17 +67,23 @@ class Local(Launcher):
             job.worker.end(at_once=True)
         for worker in self._idle:
             worker.end()
+        self._busy, self._idle = [], []
 
     def _settle(self) -> None:
         over = [job for job in self._busy if job.done()]
         self._busy = [job for job in self._busy if job not in over]
-        self._idle += [job.worker for job in over if job.worker.is_alive]
+        for job in over:
+            if job.worker.is_usable:
+                self._idle.append(job.worker)
+            else:
+                job.worker.end()
 
 
 class _Worker:
     """A process that calls one function after another."""
 
     def __init__(self, threads: str | None) -> None:
+        self._cancelled = False
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,))
@@ -79,6 +94,17 @@ class _Worker:
     @property
     def is_alive(self) -> bool:
         return self.process.is_alive()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can take another function. After a cancellation the signal may still be on its way."""
+        return self.is_alive and not self._cancelled
+
+    def cancel(self) -> None:
+        """Interrupt the function by SIGTERM. A process that has not installed its handler yet dies instead."""
+        if not self._cancelled:
+            self._cancelled = True
+            self.process.terminate()
 
     def end(self, *, at_once: bool = False) -> None:
         if at_once:
@@ -98,7 +124,7 @@ class _LocalJob:
         worker.connection.send((function, arguments))
 
     def done(self) -> bool:
-        if self._answer is None and (self.worker.connection.poll() or not self.worker.is_alive):
+        if self._answer is None and (not self.worker.is_alive or self.worker.connection.poll()):
             try:
                 self._answer = self.worker.connection.recv()
             except (EOFError, OSError):
@@ -116,7 +142,9 @@ class _LocalJob:
         return answer
 
     def cancel(self) -> None:
-        self.worker.process.terminate()
+        # A worker whose function is over may already run another one.
+        if not self.done():
+            self.worker.cancel()
 
 
 def _how_it_died(exitcode: int | None) -> str:
@@ -187,8 +215,11 @@ class SlurmConfig(Config):
     """Further options of `sbatch` by their long names, such as `{partition: gpu, account: lab}`."""
 
 
-_MOST_JOBS = 10**6
+MOST_JOBS = 10**6
 """How often a function is queued again; submitit would give up after three times."""
+
+ASK_EVERY = 5.0
+"""Seconds between two questions to the cluster about a cancelled job."""
 
 
 class Slurm(Launcher):
@@ -203,13 +234,14 @@ class Slurm(Launcher):
             ) from None
         try:
             self._executor = submitit.AutoExecutor(
-                folder=folder / "slurm", cluster=config.executor, slurm_max_num_timeout=_MOST_JOBS
+                folder=folder / "slurm", cluster=config.executor, slurm_max_num_timeout=MOST_JOBS
             )
         except RuntimeError as error:
             raise OssicleError(
                 f"launcher `slurm` cannot reach the cluster: {error} Start the ablation where jobs are submitted, or "
                 "use `launcher: local`"
             ) from None
+        self._folder = (folder / "slurm").absolute()
         self._executor.update_parameters(
             timeout_min=max(1, round(60 * config.hours)),
             cpus_per_task=config.cpus,
@@ -223,25 +255,37 @@ class Slurm(Launcher):
     def submit(self, name: str, function: Callable[..., Any], *arguments: Any) -> Job:
         """Queue a job."""
         self._executor.update_parameters(name=name)
-        job = _SlurmJob(self._executor.submit(_Requeued(function), *arguments))
+        flag = self._folder / f"{uuid4().hex}.cancelled"
+        job = _SlurmJob(self._executor.submit(_Submitted(function, flag), *arguments), flag)
         self._jobs.append(job)
         return job
 
     def close(self) -> None:
-        """Cancel what is still queued or running."""
-        for job in self._jobs:
-            if not job.done():
-                job.cancel()
+        """Cancel what is still queued or running. Processes of this machine are gone afterwards."""
+        running = [job for job in self._jobs if not job.done()]
+        for job in running:
+            job.cancel()
+        for job in running:
+            job.end()
 
 
-class _Requeued:
-    """A function that is called anew, with the same arguments, when the time of its job is up."""
+class _Submitted:
+    """A function in a job: it stops when the job is cancelled, and starts again when the job's time is up."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], flag: Path) -> None:
         self.function = function
+        self.flag = flag
 
     def __call__(self, *arguments: Any) -> Any:
+        # In this order: a signal that came too early for the handler came after the flag was written.
+        signal.signal(signal.SIGTERM, self._stop_if_cancelled)
+        self._stop_if_cancelled()
         return self.function(*arguments)
+
+    def _stop_if_cancelled(self, *_: object) -> None:
+        # SLURM also sends SIGTERM when it preempts a job; submitit then queues the job again.
+        if self.flag.exists():
+            raise KeyboardInterrupt
 
     def checkpoint(self, *arguments: Any) -> Any:
         from submitit.helpers import DelayedSubmission
@@ -250,24 +294,69 @@ class _Requeued:
 
 
 class _SlurmJob:
-    """A job of submitit's, whose failure is one of ours."""
+    """A job of submitit's, with our errors."""
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: Any, flag: Path) -> None:
         self._job = job
+        self._flag = flag
+        self._process: subprocess.Popen[bytes] | None = getattr(job, "_process", None)
+        """submitit's controller of a job on this machine, whose child runs the function."""
+        self._cancelled = False
+        self._asked = -math.inf
 
     def done(self) -> bool:
-        return bool(self._job.done())
+        return bool(self._job.done(force_check=self._must_ask()))
+
+    def _must_ask(self) -> bool:
+        """Whether to ask the cluster now: submitit asks every ten minutes, too seldom for a job that was cancelled."""
+        now = time.monotonic()
+        due = self._cancelled and now - self._asked > ASK_EVERY
+        if due:
+            self._asked = now
+        return due
 
     def result(self) -> Any:
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
+        # submitit would wait 15 s for a result that does not come.
+        if self._cancelled and self.done() and not self._job.paths.result_pickle.exists():
+            raise OssicleError(f"job {self._job.job_id} was cancelled before it had a result")
         try:
             return self._job.result()
         except (FailedJobError, UncompletedJobError) as error:
             raise OssicleError(f"job {self._job.job_id} ended without a result: {error}") from error
 
     def cancel(self) -> None:
-        self._job.cancel()
+        if self._cancelled or self.done():
+            return
+        self._cancelled = True
+        self._flag.touch()
+        if self._process is None:
+            self._job.cancel(check=False)
+        else:
+            # submitit sends SIGINT, and kills the function a second later: too early for a checkpoint.
+            self._process.terminate()
+
+    def end(self) -> None:
+        """Wait for a process of this machine, and kill it if it goes on. SLURM itself kills cancelled jobs."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            _kill_tree(self._process)
+
+
+def _kill_tree(process: subprocess.Popen[bytes]) -> None:
+    import psutil
+
+    parent = psutil.Process(process.pid)
+    parent.suspend()  # it must not start another child meanwhile
+    for child in parent.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    process.kill()
+    process.wait()
 
 
 @hookimpl

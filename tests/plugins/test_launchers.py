@@ -8,15 +8,21 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import psutil
 import pytest
 
 from ossicle.core.errors import OssicleError
 from ossicle.core.launching import Job
-from ossicle.plugins.launchers import Local, LocalConfig, Slurm, SlurmConfig
+from ossicle.plugins import launchers
+from ossicle.plugins.launchers import Local, LocalConfig, Slurm, SlurmConfig, _Submitted
 
 PATIENCE = 120.0
+MARK = "OSSICLE_TEST_LAUNCHER"
 
 
 def over(job: Job) -> bool:
@@ -26,9 +32,42 @@ def over(job: Job) -> bool:
     return job.done()
 
 
+@pytest.fixture(autouse=True)
+def no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Finds what a launcher has started, orphans as well, by an environment variable that processes inherit."""
+    mark = uuid4().hex
+    monkeypatch.setenv(MARK, mark)
+    yield
+    until = time.monotonic() + 5
+    while (left := [process for process in psutil.process_iter() if is_marked(process, mark)]) and (
+        time.monotonic() < until
+    ):
+        time.sleep(0.05)
+    for process in left:
+        process.kill()
+    assert not left
+
+
+def is_marked(process: psutil.Process, mark: str) -> bool:
+    """Whether this test has started a process. Multiprocessing keeps its resource tracker until the tests are over."""
+    with suppress(psutil.Error):
+        mine = process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
+        return mine and "resource_tracker" not in " ".join(process.cmdline())
+    return False
+
+
 @pytest.fixture
 def local() -> Iterator[Local]:
     launcher = Local(LocalConfig(), jobs=2)
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture
+def submitit_local(tmp_path: Path) -> Iterator[Slurm]:
+    pytest.importorskip("submitit")
+    config = SlurmConfig(executor="local", hours=0.5, memory_gib=2, options={"partition": "gpu"})
+    launcher = Slurm(config, folder=tmp_path)
     yield launcher
     launcher.close()
 
@@ -51,40 +90,159 @@ def test_a_process_serves_one_function_after_another_and_is_replaced_when_it_die
     assert local.submit("pid", os.getpid).result() != process
 
 
-def test_a_job_can_be_cancelled(local: Local) -> None:
-    ready = local.submit("pid", os.getpid)
-    ready.result()
-    job = local.submit("sleep", time.sleep, 600.0)
-    time.sleep(0.2)
-    assert not job.done()
+@contextmanager
+def handling(number: signal.Signals, handler: Any) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+MOMENTS = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
+"""Seconds after which jobs are cancelled: while Python starts, while it imports, while the function runs."""
+
+
+@pytest.mark.parametrize("launcher", ["local", "submitit_local"])
+@pytest.mark.parametrize("interrupt", [signal.SIG_IGN, signal.default_int_handler], ids=["background", "foreground"])
+def test_a_job_can_be_cancelled_at_any_moment(launcher: str, interrupt: Any, request: pytest.FixtureRequest) -> None:
+    jobs = request.getfixturevalue(launcher)
+    # A shell lets commands in the background ignore SIGINT, and the jobs inherit that.
+    with handling(signal.SIGINT, interrupt):
+        submitted = [(moment, jobs.submit("sleep", time.sleep, 600.0)) for moment in MOMENTS]
+    started = time.monotonic()
+    for moment, job in submitted:
+        time.sleep(max(0.0, started + moment - time.monotonic()))
+        job.cancel()
+    for _, job in submitted:
+        assert over(job)
+        with pytest.raises(OssicleError, match=r"its process|was cancelled before it had a result"):
+            job.result()
+
+
+def test_cancelling_a_job_that_is_over_does_not_disturb_the_next_one(local: Local) -> None:
+    first = local.submit("pid", os.getpid)
+    assert over(first)
+    second = local.submit("sleep", time.sleep, 0.5)
+    first.cancel()
+    assert second.result() is None
+    assert local.submit("pid", os.getpid).result() == first.result()
+
+
+def test_a_cancelled_process_takes_no_further_function(local: Local, tmp_path: Path) -> None:
+    job = local.submit("patient", exec, PATIENT, {"started": tmp_path / "started"})
+    wait_for(tmp_path / "started")
     job.cancel()
-    assert over(job)
-    with pytest.raises(OssicleError, match="its process"):
-        job.result()
+    job.cancel()
+    assert job.result() is None
+    assert local.submit("pid", os.getpid).result() != int((tmp_path / "started").read_text())
 
 
-def test_submitit_runs_functions_tells_of_failures_and_can_be_cancelled(tmp_path: Path) -> None:
-    pytest.importorskip("submitit")
-    config = SlurmConfig(executor="local", hours=0.5, memory_gib=2, options={"partition": "gpu"})
-    launcher = Slurm(config, folder=tmp_path)
-    sound, failing = launcher.submit("sqrt", math.sqrt, 9.0), launcher.submit("sqrt", math.sqrt, -1.0)
-    sleeping = launcher.submit("sleep", time.sleep, 600.0)
+def test_submitit_runs_functions_and_reports_failures(submitit_local: Slurm) -> None:
+    sound, failing = submitit_local.submit("sqrt", math.sqrt, 9.0), submitit_local.submit("sqrt", math.sqrt, -1.0)
     assert over(sound)
+    assert sound.result() == 3.0
+    sound.cancel()
     assert sound.result() == 3.0
     assert over(failing)
     with pytest.raises(OssicleError, match="ended without a result"):
         failing.result()
-    sleeping.cancel()
-    assert over(sleeping)
+
+
+PATIENT = """
+import os, pathlib, time
+pathlib.Path(started).write_text(str(os.getpid()))
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    time.sleep(2)
+"""
+"""A function that takes its time to stop, as one that writes a checkpoint does."""
+
+STUBBORN = """
+import os, pathlib, time
+pathlib.Path(started).write_text(str(os.getpid()))
+while True:
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        pass
+"""
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + PATIENCE
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_cancelled_job_of_submitit_has_time_to_keep_what_it_has(submitit_local: Slurm, tmp_path: Path) -> None:
+    job = submitit_local.submit("patient", exec, PATIENT, {"started": tmp_path / "started"})
+    wait_for(tmp_path / "started")
+    job.cancel()
+    assert over(job)
+    assert job.result() is None
+
+
+@pytest.mark.parametrize("launcher", ["local", "submitit_local"])
+def test_closing_ends_a_job_that_does_not_stop(
+    launcher: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = request.getfixturevalue(launcher)
+    monkeypatch.setattr(launchers, "PATIENCE", 0.5)
+    job = jobs.submit("stubborn", exec, STUBBORN, {"started": tmp_path / "started"})
+    wait_for(tmp_path / "started")
+    jobs.close()
+    assert job.done()
+
+
+def test_a_cancelled_job_does_not_start_even_if_its_signal_was_lost(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    function = _Submitted(math.sqrt, flag)
+    with handling(signal.SIGTERM, signal.SIG_DFL):
+        assert function(9.0) == 3.0
+        signal.raise_signal(signal.SIGTERM)  # SLURM preempts the job: submitit decides what happens
+        flag.touch()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            function(9.0)
+
+
+CLUSTER = {
+    "srun": "",
+    "sbatch": "echo Submitted batch job 7",
+    "scancel": 'touch "$CLUSTER/cancelled-$1"',
+    "sacct": """echo asked >> "$CLUSTER/asked"
+        echo 'JobID|State|NodeList'
+        if [ -e "$CLUSTER/cancelled-7" ]; then echo '7|CANCELLED by 0|'; else echo '7|PENDING|'; fi""",
+}
+"""The commands of a cluster whose jobs never start."""
+
+
+def test_a_cancelled_job_of_a_cluster_is_over_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CLUSTER", str(tmp_path))
+    for name, text in CLUSTER.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    launcher = Slurm(SlurmConfig(), folder=tmp_path)
+    job = launcher.submit("sleep", time.sleep, 600.0)
+    assert not any(job.done() for _ in range(20))
+    job.cancel()
+    assert job.done()
+    with pytest.raises(OssicleError, match="job 7 was cancelled before it had a result"):
+        job.result()
     launcher.close()
 
 
-def test_a_job_whose_time_is_up_is_queued_again_with_its_arguments() -> None:
+def test_a_job_whose_time_is_up_is_queued_again_with_its_arguments(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    from ossicle.plugins.launchers import _Requeued
-
-    delayed = _Requeued(math.sqrt).checkpoint(9.0)
-    assert delayed.function(*delayed.args) == 3.0
+    delayed = _Submitted(math.sqrt, tmp_path / "flag").checkpoint(9.0)
+    with handling(signal.SIGTERM, signal.SIG_DFL):
+        assert delayed.function(*delayed.args) == 3.0
 
 
 def test_a_job_is_queued_again_as_often_as_its_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
