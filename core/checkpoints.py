@@ -91,12 +91,20 @@ def settle(folder: Path, step: int | None, layout: Layout, reader_state: Mapping
     """
     if Layout.read(folder) == layout:
         return
+    # Each file is replaced as a whole: a process that is killed, or meets a full disk, leaves the one before.
     if step is not None:
-        torch.save(reader_state, _checkpoint(folder, step) / "data_reader" / f"dp_{rank():02}.pt")
+        file = _checkpoint(folder, step) / "data_reader" / f"dp_{rank():02}.pt"
+        torch.save(reader_state, _unfinished(file))
+        _unfinished(file).replace(file)
     from_all_ranks(None)
     if rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / LAYOUT).write_text(json.dumps(asdict(layout)))
+        _unfinished(folder / LAYOUT).write_text(json.dumps(asdict(layout)))
+        _unfinished(folder / LAYOUT).replace(folder / LAYOUT)
+
+
+def _unfinished(file: Path) -> Path:
+    return file.with_suffix(".unfinished")
 
 
 def _checkpoint(folder: Path, step: int) -> Path:
@@ -124,9 +132,6 @@ def _deal_out(checkpoint: Path, was: int, now: int, *, seed: int, device: torch.
     def file(number: int) -> Path:
         return checkpoint / "trainer" / f"rank_{number:02}.pt"
 
-    def unfinished(number: int) -> Path:
-        return file(number).with_suffix(".unfinished")
-
     states = [torch.load(file(old), map_location="cpu", weights_only=False) for old in range(was)]
     bags = [state["_metric_bag"] for state in states]
     names = [name for name in bags[0] if name.startswith("total_")]
@@ -139,10 +144,10 @@ def _deal_out(checkpoint: Path, was: int, now: int, *, seed: int, device: torch.
         if new >= was:
             fresh = [torch.Generator(place).manual_seed(seed + new) for place in places]
             state["_rng_bag"] = {"generators": [generator.get_state() for generator in fresh]}
-        torch.save(state, unfinished(new))
+        torch.save(state, _unfinished(file(new)))
     # A process that is killed while it writes has changed nothing.
     for new in range(max(was, now)):
-        unfinished(new).replace(file(new))
+        _unfinished(file(new)).replace(file(new))
     return int(totals["total_clips"]["weighted_sum"])
 
 

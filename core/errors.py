@@ -53,6 +53,10 @@ class ArtifactError(OssicleError):
     """A stored result that is missing, damaged or of another kind than asked for."""
 
 
+class DiskFullError(OssicleError):
+    """A disk without room for what was to be written, or a quota that is used up."""
+
+
 class Interrupted(OssicleError):  # noqa: N818  (a stop on request is no error)
     """A stage that stopped on request, after writing what is needed to go on."""
 

@@ -27,6 +27,7 @@ from .corpus import Corpus, Manifest
 from .display import Display, Silent
 from .distributed import alone, from_all_ranks, from_first_rank, rank, world_size
 from .errors import ArtifactError, OssicleError, PluginError
+from .full_disk import naming_full_disk
 from .loading import Plugins
 from .memory import keep_freed_memory
 from .stages import Stage, describe, in_order, stage_key, training_of
@@ -142,6 +143,7 @@ def run_stages(
         elastic: as in `StageRun`
 
     Raises:
+        DiskFullError: if the store's disk is full; what was done is kept
         Interrupted: if a stage was asked to stop; what it had done is kept
         OssicleError: if the processes of this run see different recordings, code or artifacts
     """
@@ -153,7 +155,7 @@ def run_stages(
         key = stage_key(stage, input_keys, corpora.fingerprint)
         inputs = {role: records[source].artifact for role, source in stage.inputs.items()}
         started = time.perf_counter()
-        with _making(stage, key, store, display):
+        with naming_full_disk(store.root), _making(stage, key, store, display):
             # Over a network, whoever has looked for a file in vain may not see it for a while after it is there.
             reused = _agreed(stage, key, rank() == 0 and store.find(stage.kind, key) is not None)
             if not reused:

@@ -7,7 +7,6 @@ Exit codes: 0 done; 1 cells of an ablation have failed; 2 something the user can
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from . import __version__
 from .core.errors import Interrupted, OssicleError, StoppedElsewhere
+from .core.full_disk import naming_full_disk
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     try:
-        code: int = options.command(options)
-        sys.stdout.flush()
+        with naming_full_disk(getattr(options, "out", None)):
+            code: int = options.command(options)
+            sys.stdout.flush()
     except Interrupted as stop:
         print(f"{stop}. To go on, give the same command again.", file=sys.stderr)
         return STOPPED
@@ -57,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNREAD
     except OSError as error:
         # One that names no file is no matter of what the user has given, but of ours.
-        if error.filename is None and error.errno != errno.ENOSPC:
+        if error.filename is None:
             raise
-        print(f"{error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         return MENDABLE
     except KeyboardInterrupt:
         print("stopped; what was finished is kept. To go on, give the same command again.", file=sys.stderr)

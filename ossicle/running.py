@@ -15,6 +15,7 @@ from .checking import CheckedExperiment, check
 from .core.display import Display, Silent
 from .core.distributed import first_rank_first, joined, rank
 from .core.experiment import resolved_yaml
+from .core.full_disk import naming_full_disk
 from .core.running import Corpora, StageRecord, command_line, run_stages, versions
 from .core.store import Store
 from .destinations import check_folder
@@ -49,6 +50,7 @@ def run(
 
     Raises:
         ConfigError: if the experiment cannot run as written
+        DiskFullError: if a disk is full; the same call goes on from there
         Interrupted: if it was asked to stop; the same call goes on from there
         OssicleError: if its processes cannot train together, cannot go on from what others have kept, or `out` or
             `store` is no folder
@@ -64,9 +66,10 @@ def run(
         for failure in checked.plugins.catalog.failures:
             display.warn(f"plugin {failure.source} failed: {failure.error}")
         folder = Path(out) / checked.experiment.name
-        folder.mkdir(parents=True, exist_ok=True)
-        if rank() == 0:
-            (folder / "experiment.yaml").write_text(resolved_yaml(checked.experiment))
+        with naming_full_disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if rank() == 0:
+                (folder / "experiment.yaml").write_text(resolved_yaml(checked.experiment))
         artifacts = Store(Path(store or Path(out) / STORE))
         started = datetime.now(UTC)
         clock = time.perf_counter()
@@ -79,7 +82,8 @@ def run(
             elastic=elastic,
         )
         if rank() == 0:
-            _report(checked, records, folder, artifacts, started, time.perf_counter() - clock)
+            with naming_full_disk(folder):
+                _report(checked, records, folder, artifacts, started, time.perf_counter() - clock)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -121,8 +122,7 @@ def _publish(run: StageRun, step: int, metrics: Mapping[str, Any], watched: Mapp
 def _drop_unfinished_line(path: Path) -> None:
     """Cut off what a killed run was writing, so that the next line does not run into it."""
     if path.is_file():
-        written = path.read_bytes()
-        path.write_bytes(written[: written.rfind(b"\n") + 1])
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def _last_per_step(path: Path, key: str) -> list[dict[str, Any]]:

@@ -39,6 +39,17 @@ def golden() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_disk() -> list[str]:
+    """The start of a command that gives a shell script a mount namespace, where it may mount a tmpfs."""
+    command = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None:
+        pytest.skip("a small disk is mounted by `unshare` of util-linux, which is not installed")
+    if subprocess.run([*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False).returncode:
+        pytest.skip("this system does not let a user mount a tmpfs in a namespace")
+    return [*command, "sh", "-c"]
+
+
 @pytest.fixture
 def own_plugins() -> Iterator[None]:
     """Forget, after the test, the plugins that it brought into this process."""

@@ -306,7 +306,10 @@ def test_what_cannot_be_done_as_asked_is_refused(
     ("error", "told"),
     [
         (PermissionError(13, "Permission denied", "/data/x.json"), "/data/x.json: Permission denied\n"),
-        (OSError(28, "No space left on device"), "writing: No space left on device\n"),
+        (
+            OSError(28, "No space left on device"),
+            "No space left on a disk: free some space there, and give the same command again\n",
+        ),
     ],
 )
 def test_what_the_file_system_refuses_is_one_line(
@@ -317,6 +320,30 @@ def test_what_the_file_system_refuses_is_one_line(
 
     monkeypatch.setattr(cli, "_schema", refused)
     assert ossicle("schema") == (2, "", told)
+
+
+def test_a_run_goes_on_once_its_full_disk_has_room(small_disk: list[str], tiny: Path, tmp_path: Path) -> None:
+    # Too small for the first encoder, for a checkpoint, and large enough.
+    script = """
+        mount -t tmpfs -o size=40k tmpfs disk
+        for size in 40k 500k 8m; do
+            mount -o remount,size=$size disk
+            "$1" -m ossicle run "$2" --store disk/store > $size.out 2> $size.err
+            echo $?
+        done
+    """
+    (tmp_path / "disk").mkdir()
+    done = subprocess.run(
+        [*small_disk, script, "sh", sys.executable, tiny], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("2\n2\n0\n", "")
+    told = (
+        f"No space left on the disk mounted on {tmp_path / 'disk'}, which holds disk/store: "
+        "free some space there, and give the same command again\n"
+    )
+    errors = [(tmp_path / f"{size}.err").read_text() for size in ("40k", "500k", "8m")]
+    assert errors == [told, told, ""]
+    assert (tmp_path / "500k.out").read_text().count("pretrain") == 1, "the second disk is full when it trains"
 
 
 def test_other_errors_of_the_system_keep_their_traceback(ossicle: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
