@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..core.data import AudioBatch, Grid, PatchBatch, SpectrogramBatch
 from ..core.errors import ConfigError, PluginError, Problem
 from ..core.interfaces import FrontEnd
-from .front_end_settings import AUDIOSET_MEAN, AUDIOSET_STD, EXTRACTION_ALONE, KaldiFbankConfig
+from .front_end_config import AUDIOSET_MEAN, AUDIOSET_STD, EXTRACTION_ALONE, KaldiFbankConfig
 
 _WINDOW_S: Final = 0.025
 _HOP_S: Final = 0.010

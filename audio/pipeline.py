@@ -31,8 +31,8 @@ from ..core.corpus import Manifest
 from ..core.data import SpectrogramBatch
 from ..core.errors import CorpusError
 from ..core.interfaces import FrontEnd
+from .clip_cache import Clip, kept_clips, state_of
 from .decode import decode
-from .kept_clips import Clip, kept_clips, state_of
 
 log = logging.getLogger("ossicle")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +22,12 @@ import soundfile
 
 from ..core.corpus import SPLITS, Manifest
 from ..core.errors import CorpusError
+from ..core.store import Artifact
 from .containers import missing_bytes
+from .corpus_config import SurveyRules
 from .decode import open_sound, to_mono
-from .settings import SurveyRules
+
+GOOD_ROWS = "good_rows.npy"
 
 STRETCH_SECONDS = 60.0
 """Longest piece of a recording that is held in memory at once, in seconds."""
@@ -293,3 +296,9 @@ def _in_flat_runs(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 
 def _dbfs(amplitude: float) -> float:
     return 20 * float(np.log10(max(amplitude, 1e-10)))
+
+
+def good_rows(survey: Artifact, manifest: Manifest, splits: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The rows of some splits that the survey found nothing wrong with, ascending."""
+    good: npt.NDArray[np.int64] = np.load(survey.path / GOOD_ROWS, allow_pickle=False)
+    return good[np.isin(manifest.splits[good], list(splits))]

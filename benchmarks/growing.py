@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..encoders.releasing import release_encoder
+from ..checkpoints.writing import release_encoder
 from . import scale
 from .inference_works import encoder, front_end
 from .ranks import rank_costs

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 from torchaudio.compliance import kaldi
 
-from ..audio.front_end_settings import KaldiFbankConfig
+from ..audio.front_end_config import KaldiFbankConfig
 from ..audio.kaldi_fbank import KaldiFbank
-from ..core.config import PartChoice
+from ..checkpoints.tokenizer_format import release_tokenizer
+from ..checkpoints.writing import release_encoder
+from ..core.choices import PartChoice
 from ..core.data import AudioBatch
 from ..core.distributed import compute_device
 from ..core.interfaces import building_with
-from ..core.layers import compile_layers
-from ..core.loading import load_plugins
+from ..core.plugin_loading import load_plugins
 from ..encoders.beats import Beats
-from ..encoders.releasing import release_encoder
-from ..encoders.settings import SIZES, BeatsConfig
-from ..tokenizers.released import release_tokenizer
+from ..encoders.encoder_config import SIZES, BeatsConfig
 from ..tokenizers.self_distilled import SelfDistilled
-from ..tokenizers.settings import SelfDistilledConfig
+from ..tokenizers.tokenizer_config import SelfDistilledConfig
+from ..training.layer_switches import compile_layers
 from .peers import Peer
 from .protocol import computing_in
 from .work import OURS, SAMPLE_RATE, Case, Contender, Precision, Products, Work

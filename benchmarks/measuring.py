@@ -22,17 +22,7 @@ import torch
 from ..core.distributed import compute_device
 from ..core.memory import keep_freed_memory
 from .peers import find_peers
-from .protocol import (
-    BareProducts,
-    Spread,
-    Taken,
-    agreement,
-    half_is_faster,
-    interleave,
-    ratio,
-    shares,
-    take,
-)
+from .protocol import BareProducts, Spread, Taken, agreement, half_is_faster, interleave, ratio, shares, take
 from .seats import THREADS, Entry, Seat
 from .work import OURS, Case, Contender, Precision, Work
 from .works import WORKS

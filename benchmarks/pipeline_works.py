@@ -20,8 +20,8 @@ import soundfile
 import torch
 
 from ..audio.corpora.folder import FolderCorpus
+from ..audio.corpus_config import FolderConfig
 from ..audio.pipeline import training_pipeline
-from ..audio.settings import FolderConfig
 from ..core.data import SpectrogramBatch
 from .inference_works import front_end, released_frames
 from .peers import Peer

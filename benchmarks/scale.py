@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 
 from ..audio import pipeline
-from ..audio.front_end_settings import KaldiFbankConfig
+from ..audio.front_end_config import KaldiFbankConfig
 from ..audio.kaldi_fbank import KaldiFbank
 from ..core.corpus import Labels, Manifest, text_column
 from ..core.data import Grid, PatchBatch, SpectrogramBatch

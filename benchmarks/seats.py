@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import OssicleError
-from ..core.launching import end_with_parent
+from ..core.launcher import end_with_parent
 from ..core.memory import MemoryMeter, keep_freed_memory
 from .protocol import Taken, count_flops, take
 from .work import Contender, Precision

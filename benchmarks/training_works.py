@@ -14,21 +14,26 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.writing import release_encoder
 from ..core.data import SpectrogramBatch
 from ..core.distributed import compute_device
-from ..core.engine import build_optimizer
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import Encoder, Objective, building_with
+from ..encoders.encoder_config import LinearHeadConfig
 from ..encoders.head import LinearHead
-from ..encoders.releasing import release_encoder
-from ..encoders.settings import LinearHeadConfig
-from ..tasks.classification import Classification
-from ..tasks.distillation import Distillation
-from ..tasks.fine_tune_settings import ClassificationConfig
-from ..tasks.masked_prediction import MaskedPrediction
-from ..tasks.objective_settings import DistillationConfig, EstimatorConfig, MaskedPredictionConfig, PredictorConfig
+from ..tasks.objectives.classification import Classification
+from ..tasks.objectives.distillation import Distillation
+from ..tasks.objectives.masked_prediction import MaskedPrediction
+from ..tasks.objectives.objective_config import (
+    ClassificationConfig,
+    DistillationConfig,
+    EstimatorConfig,
+    MaskedPredictionConfig,
+    PredictorConfig,
+)
 from ..tokenizers.random_projection import RandomProjection
-from ..tokenizers.settings import RandomProjectionConfig
+from ..tokenizers.tokenizer_config import RandomProjectionConfig
+from ..training.engine import build_optimizer
 from .inference_works import encoder, front_end, products, tokenizer
 from .peer_steps import ESPNET_DISTILLATION, ESPNET_PRETRAINING, Composition, PeerStep
 from .peers import Peer

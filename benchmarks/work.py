@@ -32,7 +32,7 @@ class Case:
 
     Attributes:
         work: a name among `works.WORKS`
-        size: of the encoder, one of `encoders.settings.SIZES`
+        size: of the encoder, one of `encoders.encoder_config.SIZES`
         batch: clips at once
         lengths: all clips of 10 s, or a mix of lengths, padded to the longest
     """

@@ -216,7 +216,7 @@ class Declared:
 
 
 declared: list[Declared] = []
-"""Parts that decorators have named so far in this process; `core.loading` hands them to a catalog."""
+"""Parts that decorators have named so far in this process; `core.plugin_loading` hands them to a catalog."""
 
 
 def _decorator(kind: str) -> Callable[[str], Callable[[C], C]]:

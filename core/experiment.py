@@ -6,18 +6,12 @@ a file are raised at once, in the order of its lines.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from .catalog import Catalog, PluginFailure
-from .config import (
-    Config,
+from .choices import (
     CorpusChoice,
     EncoderChoice,
     FrontEndChoice,
@@ -25,16 +19,11 @@ from .config import (
     PartChoice,
     ScheduleChoice,
     TaskChoice,
+    parts_of,
 )
-from .documents import Document, load_document, override, resolve_base, to_yaml
-from .errors import ConfigError, PluginError, Problem
-from .evaluation import lists_own_stages
-from .nodes import NodePath
-from .validation import in_reading_order, problems_of
+from .config import Config
+from .task import lists_own_stages
 from .wording import choices
-
-CatalogFor: TypeAlias = Callable[[Sequence[Path]], Catalog]
-"""From plugin files to the catalog that holds their parts and all installed ones."""
 
 Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
@@ -189,114 +178,3 @@ class Experiment(Config):
         alike = list(dict.fromkeys(chosen))
         number = alike.index(corpus) + 1 if corpus in alike else 1
         return corpus.label if number == 1 else f"{corpus.label} {number}"
-
-
-@dataclass(frozen=True)
-class ResolvedExperiment:
-    """A valid experiment, the document it was read from and the catalog that its parts come from."""
-
-    experiment: Experiment
-    document: Document
-    catalog: Catalog
-
-    def problem(self, path: NodePath, message: str) -> Problem:
-        """A problem with the value at a path, at the place where it was written."""
-        return Problem(self.document.place(path).value, message)
-
-
-def load_experiment(
-    source: Path | Document, *, overrides: Sequence[str] = (), catalog_for: CatalogFor
-) -> ResolvedExperiment:
-    """Read an experiment from a YAML file, or from a document whose bases are resolved.
-
-    Args:
-        overrides: `dotted.path=VALUE`, laid over the file in this order
-
-    Raises:
-        ConfigError: with every problem of the file and the overrides
-    """
-    document = source if isinstance(source, Document) else resolve_base(load_document(source))
-    problems: list[Problem] = []
-    for text in overrides:
-        try:
-            document = override(document, text)
-        except ConfigError as error:
-            problems += error.problems
-    return resolve_document(document, catalog_for=catalog_for, problems=problems)
-
-
-def resolve_document(
-    document: Document, *, catalog_for: CatalogFor, problems: Sequence[Problem] = ()
-) -> ResolvedExperiment:
-    """Read an experiment from a document whose bases are resolved.
-
-    Args:
-        problems: what is already known to be wrong, to be raised with the rest
-
-    Raises:
-        ConfigError: with every problem
-    """
-    catalog, found = _catalog(document, catalog_for)
-    try:
-        experiment = Experiment.model_validate_json(json.dumps(document.tree), context={"catalog": catalog})
-    except ValidationError as error:
-        found += problems_of(error, Experiment, document, catalog)
-    found = [*problems, *found]
-    if found:
-        raise ConfigError(in_reading_order(found, document.source))
-    return ResolvedExperiment(experiment, document, catalog)
-
-
-def resolved_yaml(experiment: Experiment) -> str:
-    """The experiment as YAML with every default written out; reading it gives the same experiment."""
-    return to_yaml(experiment.model_dump(mode="json"))
-
-
-def parts_of(value: Any, path: NodePath = ()) -> Iterator[tuple[NodePath, PartChoice]]:
-    """Every part that a configuration chooses, also inside other parts, each with its path."""
-    if isinstance(value, PartChoice):
-        yield path, value
-        yield from parts_of(value.config, path)
-    elif isinstance(value, Config):
-        for name in type(value).model_fields:
-            yield from parts_of(getattr(value, name), (*path, name))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from parts_of(item, (*path, index))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from parts_of(item, (*path, key))
-
-
-def _catalog(document: Document, catalog_for: CatalogFor) -> tuple[Catalog, list[Problem]]:
-    """Load the plugins that a document names; those that fail become problems and the others are kept."""
-    problems: list[Problem] = []
-    sound: list[Path] = []
-    failures: list[PluginFailure] = []
-    stated = document.tree.get("plugins")
-    for index, text in enumerate(stated if isinstance(stated, list) else []):
-        if not isinstance(text, str):
-            continue
-        where = document.place(("plugins", index)).value
-        fault = _plugin_fault(text)
-        if not fault:
-            try:
-                catalog_for([*sound, Path(text)])
-                sound.append(Path(text))
-            except PluginError as error:
-                fault = str(error)
-                failures.append(PluginFailure(Path(text).name, fault))
-        if fault:
-            problems.append(Problem(where, fault))
-    catalog = catalog_for(sound)
-    return (replace(catalog, failures=[*catalog.failures, *failures]) if failures else catalog), problems
-
-
-def _plugin_fault(text: str) -> str:
-    path = Path(text)
-    if not path.is_absolute():
-        return f"a plugin is a file, written `./{text}` if it lies beside this one; installed plugins need no mention"
-    if path.is_file():
-        return ""
-    beside = sorted(item.name for item in path.parent.glob("*.py"))
-    return f"there is no plugin file `{path.name}` in {path.parent}. {choices(path.name, beside)}"

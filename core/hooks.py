@@ -1,6 +1,6 @@
 """Where a plugin can join in: every hook, on one screen.
 
-A plugin is a module or object with functions marked `@ossicle.hookimpl`; see `core.loading` for the ways in.
+A plugin is a module or object with functions marked `@ossicle.hookimpl`; see `core.plugin_loading` for the ways in.
 """
 
 from __future__ import annotations

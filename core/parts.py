@@ -14,11 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .catalog import Catalog, Part, UnknownPartError
-from .config import PartChoice
+from .choices import PartChoice, with_options
 from .errors import ArtifactError, PluginError
 from .interfaces import Encoder, FrontEnd, Head, Tokenizer, building_with
 from .store import Artifact
-from .validation import with_options
 
 T = TypeVar("T")
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config import Config, PartChoice
+from .choices import PartChoice
+from .config import Config
 from .errors import OssicleError
 from .experiment import Experiment, TrainingConfig
 
@@ -26,7 +27,7 @@ class Stage:
     Attributes:
         name: unique within the experiment, for people: `iteration 1/pretrain`
         kind: the kind of artifact it makes: `survey`, `tokenizer`, `pretrain`, …
-        action: `"module:function"`; the function takes a `core.running.StageRun`
+        action: `"module:function"`; the function takes a `core.stage_runner.StageRun`
         settings: what decides the result: configurations, choices of parts, plain values
         inputs: role to the name of the stage whose artifact is needed
         seed: drives everything random in it

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeAlias
+
+NodePath: TypeAlias = tuple[str | int, ...]
+"""The keys and indices that lead to a value in a tree of mappings and lists."""
 
 _LONGEST = 60
 

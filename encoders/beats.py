@@ -17,9 +17,9 @@ from ..core.errors import PluginError
 from ..core.interfaces import Encoder
 from .conv_position import ConvPosition
 from .dropout import Dropout
+from .encoder_config import BeatsConfig
 from .layers import TransformerStack
 from .places import take
-from .settings import BeatsConfig
 
 
 class PatchStem(nn.Module):

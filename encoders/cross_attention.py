@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .encoder_config import StackConfig
 from .layers import LayerStack
-from .settings import StackConfig
 
 
 class CrossAttentionStack(LayerStack):

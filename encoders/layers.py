@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from ..core.interfaces import LayeredModule
 from .attention import attend
 from .dropout import Dropout, on_cpu
+from .encoder_config import StackConfig
 from .positions import BiasGate, RelativeBias
-from .settings import StackConfig
 
 
 def _swish_glu(x: Tensor) -> Tensor:

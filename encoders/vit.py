@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from ..core.data import Encoded, Grid, PatchBatch, VisiblePatches
 from ..core.interfaces import Encoder
+from .encoder_config import PlainVitConfig
 from .layers import TransformerStack
 from .places import take
-from .settings import PlainVitConfig
 
 
 class PlainVit(Encoder):

@@ -55,15 +55,15 @@ _PUBLIC = {
     "Objective": "core.interfaces",
     "ObjectiveOutput": "core.interfaces",
     "Tokenizer": "core.interfaces",
-    "Launcher": "core.launching",
+    "Launcher": "core.launcher",
     "Schedule": "core.stages",
     "Stage": "core.stages",
-    "Task": "core.evaluation",
-    "Features": "core.evaluation",
-    "TaskResult": "core.evaluation",
-    "Score": "core.evaluation",
-    "load": "inference",
-    "run": "running",
+    "Task": "core.task",
+    "Features": "core.task",
+    "TaskResult": "core.task",
+    "Score": "core.task",
+    "load": "inference.load",
+    "run": "experiment.run",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -269,8 +269,8 @@ def _run(options: argparse.Namespace) -> int:
 
     from .core.distributed import joined, rank
     from .display import TerminalDisplay
+    from .experiment.run import DEFAULT_OUT, run
     from .report import RunRecord, print_summary
-    from .running import DEFAULT_OUT, run
 
     console = Console()
     if options.dry_run:
@@ -296,7 +296,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _dry_run(options: argparse.Namespace, console: Console) -> int:
     from .display import TerminalDisplay
-    from .rehearsing import STEPS, print_rehearsal, rehearse
+    from .planning.dry_run import STEPS, print_rehearsal, rehearse
 
     given = {"--store": options.store is not None, "--elastic": options.elastic}
     if useless := [option for option, is_given in given.items() if is_given]:
@@ -318,8 +318,8 @@ def _dry_run(options: argparse.Namespace, console: Console) -> int:
 def _ablate(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from .ablation.running import Options, ablate
-    from .running import DEFAULT_OUT
+    from .ablation.runner import Options, ablate
+    from .experiment.run import DEFAULT_OUT
 
     record = ablate(
         options.ablation,
@@ -370,9 +370,9 @@ def _plan(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from .plan_view import print_plan
-    from .planning import plan
-    from .running import DEFAULT_OUT
+    from .experiment.run import DEFAULT_OUT
+    from .planning.plan import plan
+    from .planning.plan_view import print_plan
 
     console = Console(stderr=options.json)
     with console.status("planning") as status:
@@ -393,10 +393,10 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from .checking import check
+    from .core.config_files.experiment_loader import resolved_yaml
     from .core.display import Silent
-    from .core.experiment import resolved_yaml
-    from .core.running import Corpora
+    from .core.stage_runner import Corpora
+    from .experiment.check import check
 
     checked = check(options.experiment, options.overrides, Corpora(Silent()), prepare=False)
     print(resolved_yaml(checked.experiment), end="")
@@ -408,7 +408,7 @@ def _check(options: argparse.Namespace) -> int:
 def _ensemble(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from .ensembling import ensemble, print_ensembles
+    from .inference.ensemble import ensemble, print_ensembles
 
     found = ensemble(options.runs, task=options.task, subject=options.subject, view=options.view)
     print_ensembles(found, Console())
@@ -416,7 +416,7 @@ def _ensemble(options: argparse.Namespace) -> int:
 
 
 def _plugins(options: argparse.Namespace) -> int:
-    from .core.loading import load_plugins
+    from .core.plugin_loading import load_plugins
 
     catalog = load_plugins(options.files).catalog
     parts = [
@@ -441,9 +441,9 @@ def _warn_of(catalog: Catalog) -> None:
 
 def _explain(options: argparse.Namespace) -> int:
     from .core.catalog import KINDS
-    from .core.loading import load_plugins
+    from .core.plugin_loading import load_plugins
     from .core.wording import choices
-    from .explaining import explain
+    from .explain import explain
 
     if options.kind not in KINDS:
         raise OssicleError(f"there is no kind of part called `{options.kind}`. {choices(options.kind, KINDS)}")
@@ -452,8 +452,8 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from .core.loading import load_plugins
-    from .core.schema import experiment_schema
+    from .core.config_files.json_schema import experiment_schema
+    from .core.plugin_loading import load_plugins
 
     print(json.dumps(experiment_schema(load_plugins(options.plugin).catalog), indent=2))
     return 0
@@ -470,13 +470,13 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _embed(options: argparse.Namespace) -> int:
-    from .exporting import embed_files
+    from .inference.export import embed_files
 
     return _exported(embed_files, options)
 
 
 def _tokenize(options: argparse.Namespace) -> int:
-    from .exporting import tokenize_files
+    from .inference.export import tokenize_files
 
     return _exported(tokenize_files, options)
 
@@ -485,10 +485,10 @@ def _tokens(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from .destinations import check_page
-    from .tokens import measure_tokenizers, write_token_cards
-    from .tokens.card import CardOptions
-    from .tokens.terminal import print_cards
+    from .experiment.output_paths import check_page
+    from .token_cards import measure_tokenizers, write_token_cards
+    from .token_cards.card import CardOptions
+    from .token_cards.terminal import print_cards
 
     check_page("--out", options.out)
     console = Console()
@@ -510,7 +510,7 @@ def _tokens(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from .benchmarks.running import bench
+    from .benchmarks.bench_runner import bench
 
     extent = ["--quick"] if options.quick else ["--targets"] if options.targets else []
     only = ["--only", *options.only] if options.only else []
@@ -529,7 +529,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from .importing import import_file
+    from .inference.checkpoints import import_file
 
     artifact = import_file(options.file, options.out)
     for note in artifact.card["warnings"]:
@@ -539,7 +539,7 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from .importing import export
+    from .inference.checkpoints import export
 
     for note in export(options.source, options.out, part=options.part, plugins=options.plugin).notes:
         print(f"note: {note}", file=sys.stderr)

@@ -28,16 +28,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .audio.front_end_settings import KaldiFbankConfig
+from .audio.front_end_config import KaldiFbankConfig
 from .audio.kaldi_fbank import KaldiFbank
 from .core.catalog import Catalog, Part
-from .core.config import PartChoice, TokenizerConfig
+from .core.choices import PartChoice
+from .core.config import TokenizerConfig
+from .core.config_files.field_docs import documented
 from .core.data import AudioBatch, Grid, PatchBatch
 from .core.errors import ArtifactError, PluginError
-from .core.field_docs import documented
 from .core.interfaces import Encoder, Objective, Tokenizer
-from .core.loading import load_plugins
 from .core.parts import build, comes_trained, load_part, save_part
+from .core.plugin_loading import load_plugins
 from .core.store import Artifact
 
 SECONDS = (1.3, 0.5, 1.0, 0.17)

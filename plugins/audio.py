@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ossicle.audio.corpus_settings import (
+from ossicle.audio.corpus_config import CsvConfig, FolderConfig, GmNotesConfig, SpokenWordsConfig, SyntheticConfig
+from ossicle.audio.front_end_config import KaldiFbankConfig
+from ossicle.audio.published_corpus_config import (
     AudioSet2mConfig,
     AudioSet20kConfig,
     Esc50Config,
@@ -10,8 +12,6 @@ from ossicle.audio.corpus_settings import (
     SpeechCommandsV1Config,
     SpeechCommandsV2Config,
 )
-from ossicle.audio.front_end_settings import KaldiFbankConfig
-from ossicle.audio.settings import CsvConfig, FolderConfig, GmNotesConfig, SpokenWordsConfig, SyntheticConfig
 from ossicle.core.catalog import Catalog
 from ossicle.core.hooks import hookimpl
 

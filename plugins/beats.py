@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from ossicle.core.catalog import Catalog
 from ossicle.core.hooks import hookimpl
-from ossicle.encoders.settings import AttentiveHeadConfig, BeatsConfig, LinearHeadConfig, PlainVitConfig
-from ossicle.plugins.beats_schedule import BeatsScheduleConfig, ContinueScheduleConfig
-from ossicle.plugins.plain_schedules import ScratchConfig, SingleConfig
-from ossicle.tasks.fine_tune_settings import PooledHeadConfig
-from ossicle.tasks.objective_settings import DistillationConfig, MaskedPredictionConfig
-from ossicle.tokenizers.settings import RandomProjectionConfig, SelfDistilledConfig
+from ossicle.encoders.encoder_config import (
+    AttentiveHeadConfig,
+    BeatsConfig,
+    LinearHeadConfig,
+    PlainVitConfig,
+    PooledHeadConfig,
+)
+from ossicle.plugins.schedules.beats import BeatsScheduleConfig, ContinueScheduleConfig
+from ossicle.plugins.schedules.plain import ScratchConfig, SingleConfig
+from ossicle.tasks.objectives.objective_config import DistillationConfig, MaskedPredictionConfig
+from ossicle.tokenizers.tokenizer_config import RandomProjectionConfig, SelfDistilledConfig
 
 
 @hookimpl
@@ -19,7 +24,7 @@ def ossicle_register(catalog: Catalog) -> None:
     catalog.add("encoder", "plain_vit", "ossicle.encoders.vit:PlainVit", config=PlainVitConfig)
     catalog.add("head", "linear", "ossicle.encoders.head:LinearHead", config=LinearHeadConfig)
     catalog.add("head", "attentive", "ossicle.encoders.head:AttentiveHead", config=AttentiveHeadConfig)
-    catalog.add("head", "pooled", "ossicle.tasks.pooled_head:PooledHead", config=PooledHeadConfig)
+    catalog.add("head", "pooled", "ossicle.encoders.head:PooledHead", config=PooledHeadConfig)
     catalog.add(
         "tokenizer",
         "random_projection",
@@ -32,11 +37,13 @@ def ossicle_register(catalog: Catalog) -> None:
     catalog.add(
         "objective",
         "masked_prediction",
-        "ossicle.tasks.masked_prediction:MaskedPrediction",
+        "ossicle.tasks.objectives.masked_prediction:MaskedPrediction",
         config=MaskedPredictionConfig,
     )
-    catalog.add("objective", "distillation", "ossicle.tasks.distillation:Distillation", config=DistillationConfig)
-    turns, plain = "ossicle.plugins.beats_schedule", "ossicle.plugins.plain_schedules"
+    catalog.add(
+        "objective", "distillation", "ossicle.tasks.objectives.distillation:Distillation", config=DistillationConfig
+    )
+    turns, plain = "ossicle.plugins.schedules.beats", "ossicle.plugins.schedules.plain"
     catalog.add("schedule", "beats", f"{turns}:BeatsSchedule", config=BeatsScheduleConfig)
     catalog.add("schedule", "continue", f"{turns}:ContinueSchedule", config=ContinueScheduleConfig)
     catalog.add("schedule", "single", f"{plain}:Single", config=SingleConfig)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from ossicle.core.catalog import Catalog
-from ossicle.core.config import CHECKPOINT
-from ossicle.core.hooks import hookimpl
-from ossicle.encoders.checkpoint_settings import (
+from ossicle.checkpoints.checkpoint_config import (
     EncoderCheckpointConfig,
     FrontEndCheckpointConfig,
     HeadCheckpointConfig,
 )
-from ossicle.tokenizers.checkpoint_settings import TokenizerCheckpointConfig
+from ossicle.checkpoints.tokenizer_checkpoint_config import TokenizerCheckpointConfig
+from ossicle.core.catalog import Catalog
+from ossicle.core.choices import CHECKPOINT
+from ossicle.core.hooks import hookimpl
 
 
 @hookimpl
 def ossicle_register(catalog: Catalog) -> None:
     """Offer a part `checkpoint` of every kind that a checkpoint may hold."""
-    encoders, tokenizers = "ossicle.encoders.checkpoint", "ossicle.tokenizers.checkpoint"
+    encoders, tokenizers = "ossicle.checkpoints.parts", "ossicle.checkpoints.tokenizer_parts"
     catalog.add("front_end", CHECKPOINT, f"{encoders}:load_front_end", config=FrontEndCheckpointConfig)
     catalog.add("encoder", CHECKPOINT, f"{encoders}:load_encoder", config=EncoderCheckpointConfig)
     catalog.add("head", CHECKPOINT, f"{encoders}:load_head", config=HeadCheckpointConfig)

@@ -31,7 +31,7 @@ from ossicle.core.catalog import Catalog
 from ossicle.core.config import Config
 from ossicle.core.errors import OssicleError
 from ossicle.core.hooks import hookimpl
-from ossicle.core.launching import Job, Launcher, end_with_parent
+from ossicle.core.launcher import Job, Launcher, end_with_parent
 
 THREADS = "OMP_NUM_THREADS"
 PATIENCE = 10.0

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from ossicle.core.catalog import Catalog
 from ossicle.core.hooks import hookimpl
-from ossicle.tasks.masking_settings import (
+from ossicle.tasks.objectives.masking_config import (
     BlockMaskingConfig,
     FrequencyMaskingConfig,
     InverseBlockMaskingConfig,
     TimeMaskingConfig,
     UniformMaskingConfig,
 )
-from ossicle.tasks.objective_settings import AveragedTeacherConfig, ReconstructionConfig
+from ossicle.tasks.objectives.objective_config import AveragedTeacherConfig, ReconstructionConfig
 
 
 @hookimpl
 def ossicle_register(catalog: Catalog) -> None:
     """Offer the objectives of MAE and of data2vec, and every masking."""
-    tasks = "ossicle.tasks"
-    catalog.add("objective", "reconstruction", f"{tasks}.reconstruction:Reconstruction", config=ReconstructionConfig)
+    objectives = "ossicle.tasks.objectives"
     catalog.add(
-        "objective", "averaged_teacher", f"{tasks}.averaged_teacher:AveragedTeacher", config=AveragedTeacherConfig
+        "objective", "reconstruction", f"{objectives}.reconstruction:Reconstruction", config=ReconstructionConfig
     )
-    maskings = "ossicle.tasks.masking"
+    catalog.add(
+        "objective", "averaged_teacher", f"{objectives}.averaged_teacher:AveragedTeacher", config=AveragedTeacherConfig
+    )
+    maskings = "ossicle.tasks.objectives.masking"
     catalog.add("masking", "uniform", f"{maskings}:Uniform", config=UniformMaskingConfig)
     catalog.add("masking", "block", f"{maskings}:Block", config=BlockMaskingConfig)
     catalog.add("masking", "inverse_block", f"{maskings}:InverseBlock", config=InverseBlockMaskingConfig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ossicle.core.catalog import Catalog
 from ossicle.core.hooks import hookimpl
-from ossicle.tokenizers.settings import (
+from ossicle.tokenizers.tokenizer_config import (
     FsqDistilledConfig,
     KMeansConfig,
     PlaceConfig,
@@ -16,9 +16,11 @@ from ossicle.tokenizers.settings import (
 @hookimpl
 def ossicle_register(catalog: Catalog) -> None:
     """Offer k-means in HuBERT's way, other quantisers behind BEATs' distillation, and controls."""
-    room = "ossicle.tokenizers"
-    catalog.add("tokenizer", "kmeans", f"{room}.hubert:KMeans", config=KMeansConfig)
-    catalog.add("tokenizer", "fsq_distilled", f"{room}.finite_scalar:FsqDistilled", config=FsqDistilledConfig)
-    catalog.add("tokenizer", "residual_distilled", f"{room}.residual:ResidualDistilled", config=ResidualDistilledConfig)
-    catalog.add("tokenizer", "place", f"{room}.controls:Place", config=PlaceConfig)
-    catalog.add("tokenizer", "shuffled", f"{room}.controls:Shuffled", config=ShuffledConfig)
+    tokenizers = "ossicle.tokenizers"
+    catalog.add("tokenizer", "kmeans", f"{tokenizers}.kmeans_tokenizer:KMeans", config=KMeansConfig)
+    catalog.add("tokenizer", "fsq_distilled", f"{tokenizers}.finite_scalar:FsqDistilled", config=FsqDistilledConfig)
+    catalog.add(
+        "tokenizer", "residual_distilled", f"{tokenizers}.residual:ResidualDistilled", config=ResidualDistilledConfig
+    )
+    catalog.add("tokenizer", "place", f"{tokenizers}.controls:Place", config=PlaceConfig)
+    catalog.add("tokenizer", "shuffled", f"{tokenizers}.controls:Shuffled", config=ShuffledConfig)

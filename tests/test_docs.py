@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ossicle.checking import check, compose
 from ossicle.core.catalog import KINDS, Part
+from ossicle.core.config_files.field_docs import documented
+from ossicle.core.config_files.presets import preset_names
 from ossicle.core.display import Silent
-from ossicle.core.field_docs import documented
 from ossicle.core.hooks import Hooks
-from ossicle.core.loading import load_plugins
-from ossicle.core.presets import preset_names
-from ossicle.core.running import Corpora
+from ossicle.core.plugin_loading import load_plugins
+from ossicle.core.stage_runner import Corpora
+from ossicle.experiment.check import check, compose
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -54,7 +54,7 @@ def test_every_preset_makes_an_experiment(name: str, tmp_path: Path) -> None:
 
 
 NAMED = re.compile(
-    r"`((?:core|audio|encoders|tokenizers|tasks|plugins|benchmarks|ossicle)(?:\.[A-Za-z_]\w*)+)(?![\w./])"
+    r"`((?:core|audio|encoders|tokenizers|checkpoints|training|tasks|plugins|benchmarks|ossicle)(?:\.[A-Za-z_]\w*)+)(?![\w./])"
 )
 
 

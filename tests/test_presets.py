@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from ossicle.checking import check, compose
+from ossicle.core.config_files.presets import preset_names
 from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError, Location
 from ossicle.core.experiment import TrainingConfig
-from ossicle.core.presets import preset_names
-from ossicle.core.running import Corpora
+from ossicle.core.stage_runner import Corpora
 from ossicle.core.stages import Stage, training_of
+from ossicle.experiment.check import check, compose
 
 PRESETS = [name for name in preset_names() if not name.startswith("tasks/")]
 TABLE_2 = ["iteration 1", "iteration 2", "iteration 3", "iteration 3+, AS-20K", "iteration 3+, AS-2M"]

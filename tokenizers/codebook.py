@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..core.distributed import copy_from_first_rank, sum_over_ranks
-from .kmeans import flat_kmeans, spherical_kmeans
+from .clustering import flat_kmeans, spherical_kmeans
 from .nearest import nearest_code
-from .quantising import Quantised, Quantiser, straight_through
+from .quantiser import Quantised, Quantiser, straight_through
 
 
 class EmaCodebook(Quantiser):

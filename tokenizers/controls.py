@@ -10,8 +10,8 @@ from torch import Tensor
 from ..core.data import Grid, PatchBatch
 from ..core.interfaces import Tokenizer
 from ..core.parts import build
-from .kmeans import Reservoir
-from .settings import PlaceConfig, ShuffledConfig
+from .clustering import Reservoir
+from .tokenizer_config import PlaceConfig, ShuffledConfig
 
 MIXING = (-0x00AE502812AA7333, -0x3B314601E57A13AD)
 """Of MurmurHash3's last step, as signed numbers: every bit that goes in turns about half of those that come out."""

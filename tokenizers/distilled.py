@@ -10,12 +10,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ..core.config import PartChoice
+from ..core.choices import PartChoice
 from ..core.data import PatchBatch
 from ..core.interfaces import Encoder
 from ..core.parts import build, choice_of
-from .quantising import Quantised, Quantiser, QuantisingTokenizer
-from .settings import DistilledConfig
+from .quantiser import Quantised, Quantiser, QuantisingTokenizer
+from .tokenizer_config import DistilledConfig
 
 
 class Distilled(QuantisingTokenizer):

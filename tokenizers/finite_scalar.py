@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..core.config import PartChoice
+from ..core.choices import PartChoice
 from ..core.distributed import copy_from_first_rank
 from .distilled import Distilled
-from .quantising import Quantised, Quantiser, straight_through
-from .settings import FsqDistilledConfig
+from .quantiser import Quantised, Quantiser, straight_through
+from .tokenizer_config import FsqDistilledConfig
 
 MARGIN = 1e-3
 """By which share the bound stays within its outermost levels."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..core.data import PatchBatch
 from ..core.interfaces import Tokenizer
 from .nearest import nearest_code
-from .settings import RandomProjectionConfig
+from .tokenizer_config import RandomProjectionConfig
 
 
 class RandomProjection(Tokenizer):

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..core.config import PartChoice
+from ..core.choices import PartChoice
 from .codebook import EmaCodebook
 from .distilled import Distilled
-from .quantising import Quantised, Quantiser, straight_through
-from .settings import ResidualDistilledConfig
+from .quantiser import Quantised, Quantiser, straight_through
+from .tokenizer_config import ResidualDistilledConfig
 
 
 class ResidualCodebooks(Quantiser):

@@ -6,10 +6,10 @@ in fp32 whatever the precision of the encoder.
 
 from __future__ import annotations
 
-from ..core.config import PartChoice
+from ..core.choices import PartChoice
 from .codebook import EmaCodebook
 from .distilled import Distilled
-from .settings import SelfDistilledConfig
+from .tokenizer_config import SelfDistilledConfig
 
 
 class SelfDistilled(Distilled):

@@ -25,7 +25,7 @@ from typing import ClassVar
 
 from ...core.corpus import TEST, TRAIN
 from ...core.errors import CorpusError
-from ..corpus_settings import AudioSet2mConfig, AudioSet20kConfig, AudioSetConfig
+from ..published_corpus_config import AudioSet2mConfig, AudioSet20kConfig, AudioSetConfig
 from .audio_files import audio_below
 from .published import Listing, PublishedCorpus, listed_file, table_rows
 from .splits import drawn_split

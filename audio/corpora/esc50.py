@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from ..corpus_settings import Esc50Config
+from ..published_corpus_config import Esc50Config
 from .published import Listing, PublishedCorpus, listed_file, names_in, table_rows
 
 CLASSES = (

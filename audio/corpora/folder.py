@@ -15,7 +15,7 @@ import numpy as np
 
 from ...core.corpus import UNLABELLED, Corpus, Labels, Manifest, text_column
 from ...core.errors import CorpusError
-from ..settings import FolderConfig
+from ..corpus_config import FolderConfig
 from .audio_files import SUFFIXES, audio_below
 from .headers import PATH_REMEDY, read_headers
 from .splits import drawn_split, split_named

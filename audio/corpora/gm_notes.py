@@ -19,7 +19,7 @@ import numpy as np
 
 from ...core.corpus import TEST, TRAIN, UNLABELLED, VALID
 from ...core.errors import CorpusError
-from ..settings import GmNotesConfig
+from ..corpus_config import GmNotesConfig
 from .acoustics import Waveform, at_level, in_room, to_pcm16, with_noise
 from .note_player import play_note
 from .rendering import SAMPLE_RATE, RenderedClip, RenderedCorpus, package_folder, processors, write_clip

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import CorpusError
+from ..clip_cache import state_of
 from ..decode import open_sound
-from ..kept_clips import state_of
 from .cache import cache_folder
 
 PATH_REMEDY = (

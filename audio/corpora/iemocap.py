@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from ..corpus_settings import IemocapConfig
+from ..published_corpus_config import IemocapConfig
 from .published import Listing, PublishedCorpus, names_in
 
 CLASS_CLIPS = {"neutral": 1708, "happy": 1636, "angry": 1103, "sad": 1084}

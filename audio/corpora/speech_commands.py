@@ -31,7 +31,7 @@ import soundfile
 from ...core.config import Config
 from ...core.corpus import TEST, TRAIN, VALID, Manifest
 from ...core.errors import CorpusError
-from ..corpus_settings import SpeechCommandsV1Config, SpeechCommandsV2Config
+from ..published_corpus_config import SpeechCommandsV1Config, SpeechCommandsV2Config
 from .published import Listing, PublishedCorpus, listed_file, names_in
 from .rendering import SAMPLE_RATE, RenderedClip, RenderedCorpus, write_clip
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...core.corpus import TEST, TRAIN, VALID
-from ..settings import SpokenWordsConfig
+from ..corpus_config import SpokenWordsConfig
 from .acoustics import Waveform, at_level, to_pcm16, with_noise
 from .espeak import PACKAGE, Speaker, voice_variants
 from .rendering import SAMPLE_RATE, RenderedClip, RenderedCorpus, write_clip

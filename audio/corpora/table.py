@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ...core.corpus import TRAIN, UNLABELLED, VALID, Corpus, Labels, Manifest, text_column
 from ...core.errors import CorpusError
-from ..settings import CsvConfig
+from ..corpus_config import CsvConfig
 from .headers import PATH_REMEDY, read_headers
 from .splits import drawn_split, split_named
 

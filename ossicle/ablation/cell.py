@@ -35,7 +35,7 @@ def run_cell(experiment: str, out: str, store: str, log: str) -> dict[str, Any]:
     with _logged(Path(log)) as console, _called_as(["ossicle", "run", experiment, "--out", out, "--store", store]):
         # Here, and not above: the log is to tell of failing imports, too.
         from ..display import TerminalDisplay
-        from ..running import run
+        from ..experiment.run import run
 
         try:
             run(experiment, out=out, store=store, display=TerminalDisplay(console))

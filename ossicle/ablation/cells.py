@@ -12,19 +12,19 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from ..checking import CheckedExperiment, check
-from ..core.config import PartChoice
+from ..core.choices import PartChoice
+from ..core.config_files.validation import in_reading_order
 from ..core.display import Silent
 from ..core.errors import ConfigError, CorpusError, Problem
-from ..core.loading import Plugins, load_plugins
-from ..core.running import Corpora
+from ..core.plugin_loading import Plugins, load_plugins
+from ..core.stage_runner import Corpora
 from ..core.stages import Stage, training_of
 from ..core.store import Store
-from ..core.validation import in_reading_order
 from ..core.wording import choices
-from ..locating import KnownCorpora, LocatedStage, located
+from ..experiment.check import CheckedExperiment, check
+from ..planning.locate import KnownCorpora, LocatedStage, located
+from .ablation_config import MEASURES
 from .judging import judged, roles_in
-from .settings import MEASURES
 from .study import Cell, Study
 
 

@@ -65,7 +65,7 @@ def measure(
     cells: Sequence[CheckedCell], store: Store, on_stage: Callable[[str], None]
 ) -> Mapping[tuple[str, str], float]:
     """Take a few optimiser steps of every training that is not made, once for those that cost the same."""
-    from ..planning import Calibration, plan
+    from ..planning.plan import Calibration, plan
 
     taken: dict[str, Calibration] = {}
     found: dict[tuple[str, str], float] = {}

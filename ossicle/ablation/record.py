@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core.errors import ArtifactError
-from ..core.running import command_line, versions
+from ..core.stage_runner import command_line, versions
 from ..core.store import RUN
 from .cells import CheckedCell
 from .study import Study

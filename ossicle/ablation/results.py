@@ -130,7 +130,7 @@ def _differences(records: Sequence[RunRecord]) -> list[dict[str, Setting]]:
 
 
 def _configuration(record: RunRecord) -> Any:
-    from ..core.documents import parse_document
+    from ..core.config_files.documents import parse_document
 
     if not record.config:
         return {}

@@ -20,14 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import permutation_test, rankdata, t
 
-from ..tasks.scoring import (
-    Scores,
+from ..tasks.evaluation.bootstrap import (
     Statistic,
-    Truth,
     accuracy_of_draws,
     mean_average_precision_of_draws,
     unweighted_average_recall_of_draws,
 )
+from ..tasks.evaluation.metrics import Scores, Truth
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]

@@ -1,7 +1,8 @@
 """From an ablation's YAML to its cells: every variant with every seed, each an experiment of its own. Needs no torch.
 
-Notable choices: a variant is a patch on the base, laid over it by the rules of `core.nodes`, so that a cell is no more
-than an experiment which could have been written by hand; names of cells are made fit for folders, and stay different.
+Notable choices: a variant is a patch on the base, laid over it by the rules of `core.config_files.nodes`, so that a
+cell is no more than an experiment which could have been written by hand; names of cells are made fit for folders, and
+stay different.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..core.catalog import Catalog
-from ..core.documents import Document, apply_patch, load_document, merge, override, resolve_base, to_yaml
+from ..core.config_files.documents import Document, apply_patch, load_document, merge, override, resolve_base, to_yaml
+from ..core.config_files.nodes import Node, Place
+from ..core.config_files.validation import in_reading_order, problems_of
 from ..core.errors import ConfigError, Problem
-from ..core.nodes import Node, Place
-from ..core.validation import in_reading_order, problems_of
 from ..core.wording import choices, given
-from .settings import StudyConfig
+from .ablation_config import StudyConfig
 
 BETWEEN = ", "
 """Stands between the names of a variant's values."""

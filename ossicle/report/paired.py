@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ..tasks.scoring import Statistic
+    from ..tasks.evaluation.bootstrap import Statistic
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Predictions:
 
     def statistic(self) -> Statistic:
         """The metric of the corpus as `bootstrap_interval` draws it."""
-        from ..tasks.scoring import accuracy_of_draws, mean_average_precision_of_draws
+        from ..tasks.evaluation.bootstrap import accuracy_of_draws, mean_average_precision_of_draws
 
         of_draws = mean_average_precision_of_draws if self.multi_label else accuracy_of_draws
         return of_draws(self.truth, self.scores)
@@ -49,7 +49,8 @@ class Predictions:
 
 def difference(ours: ProbeScore, theirs: ProbeScore) -> Difference | None:
     """Compare two scores clip by clip; None where the predictions behind them cannot be paired."""
-    from ..tasks.scoring import bootstrap_interval, metric_name
+    from ..tasks.evaluation.bootstrap import bootstrap_interval
+    from ..tasks.evaluation.metrics import metric_name
 
     one, other = read_predictions(ours), read_predictions(theirs)
     if one is None or other is None or not same_clips(one, other):

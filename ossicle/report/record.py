@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from ..core.config import CHECKPOINT
+from ..core.choices import CHECKPOINT
 from ..core.errors import ArtifactError
-from ..tasks.stages import LOG_MEL, UNTRAINED
+from ..tasks.stages.specs import LOG_MEL, UNTRAINED
 from .training import Training, read_lines
 
 Role = Literal["start", "log-mel", "iteration", "control"]

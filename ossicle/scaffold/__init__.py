@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from ..core.errors import OssicleError
-from ..core.loading import load_plugins
+from ..core.plugin_loading import load_plugins
 
 TEMPLATES = Path(__file__).parent / "tokenizer"
 SUFFIX = ".j2"

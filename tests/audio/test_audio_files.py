@@ -11,7 +11,7 @@ import pytest
 from ossicle.audio.corpora.audio_files import audio_below
 from ossicle.audio.corpora.audioset import recordings_below
 from ossicle.audio.corpora.folder import FolderCorpus
-from ossicle.audio.settings import FolderConfig
+from ossicle.audio.corpus_config import FolderConfig
 
 
 def touch(root: Path, *paths: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ossicle.audio.corpora.audioset import AudioSet2mCorpus, AudioSet20kCorpus, AudioSetCorpus
-from ossicle.audio.corpus_settings import AudioSet2mConfig, AudioSet20kConfig
+from ossicle.audio.published_corpus_config import AudioSet2mConfig, AudioSet20kConfig
 from ossicle.core.errors import CorpusError
 
 NAMES = ["Speech", "Male speech, man speaking", *[f"Sound {number}" for number in range(2, 527)]]

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ossicle.audio.corpora.esc50 import CLASSES, Esc50Corpus
-from ossicle.audio.corpus_settings import Esc50Config
+from ossicle.audio.published_corpus_config import Esc50Config
 from ossicle.core.errors import CorpusError
 
 HEADER = "filename,fold,target,category,esc10,src_file,take"

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ossicle.audio.corpora.folder import FolderCorpus
-from ossicle.audio.settings import FolderConfig
+from ossicle.audio.corpus_config import FolderConfig
 from ossicle.core.errors import CorpusError
 
 

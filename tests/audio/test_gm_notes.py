@@ -13,7 +13,7 @@ from ossicle.audio.corpora.gm_notes import INSTRUMENTS, GmNotesCorpus
 from ossicle.audio.corpora.note_player import play_note
 from ossicle.audio.corpora.rendering import package_folder
 from ossicle.audio.corpora.soundfont import SoundFont
-from ossicle.audio.settings import GmNotesConfig
+from ossicle.audio.corpus_config import GmNotesConfig
 from ossicle.core.errors import CorpusError
 
 TINY = GmNotesConfig(train_per_class=2, valid_per_class=1, test_per_class=1, unlabelled=16)

@@ -28,7 +28,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OSSICLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(headers, "KEPT_FROM", 10)
     now = time.time_ns
-    monkeypatch.setattr("ossicle.audio.kept_clips.time.time_ns", lambda: now() + 10**10)
+    monkeypatch.setattr("ossicle.audio.clip_cache.time.time_ns", lambda: now() + 10**10)
     return tmp_path / "sounds"
 
 

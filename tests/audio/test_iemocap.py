@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ossicle.audio.corpora.iemocap import IemocapCorpus
-from ossicle.audio.corpus_settings import IemocapConfig
+from ossicle.audio.published_corpus_config import IemocapConfig
 from ossicle.core.errors import CorpusError
 
 IMPROVISED = """\

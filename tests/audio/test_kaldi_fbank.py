@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.nn.utils.rnn import pad_sequence
 
-from ossicle.audio.front_end_settings import KaldiFbankConfig
+from ossicle.audio.front_end_config import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
 from ossicle.core.data import AudioBatch, Grid, SpectrogramBatch
 from ossicle.core.errors import ConfigError, PluginError

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ossicle.audio.corpora.folder import FolderCorpus
-from ossicle.audio.front_end_settings import KaldiFbankConfig
+from ossicle.audio.corpus_config import FolderConfig
+from ossicle.audio.front_end_config import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
 from ossicle.audio.pipeline import PADDING, _buckets, _edges, clip_batches, training_pipeline
-from ossicle.audio.settings import FolderConfig
 from ossicle.core.corpus import Manifest
 from ossicle.core.data import SpectrogramBatch
 from ossicle.core.errors import CorpusError

@@ -19,7 +19,7 @@ from ossicle.audio.corpora.speech_commands import (
     SpeechCommandsV1Corpus,
     SpeechCommandsV2Corpus,
 )
-from ossicle.audio.corpus_settings import SpeechCommandsV1Config, SpeechCommandsV2Config
+from ossicle.audio.published_corpus_config import SpeechCommandsV1Config, SpeechCommandsV2Config
 from ossicle.core.corpus import Manifest
 from ossicle.core.errors import CorpusError
 

@@ -12,7 +12,7 @@ import soundfile
 
 from ossicle.audio.corpora.espeak import voice_variants
 from ossicle.audio.corpora.spoken_words import ACCENTS, SpokenWordsCorpus, choose_voices
-from ossicle.audio.settings import SpokenWordsConfig
+from ossicle.audio.corpus_config import SpokenWordsConfig
 
 TINY = SpokenWordsConfig(words=4, voices=12)
 

@@ -14,10 +14,10 @@ import torch
 
 from ossicle.audio.corpora.folder import FolderCorpus
 from ossicle.audio.corpora.table import CsvCorpus
+from ossicle.audio.corpus_config import CsvConfig, FolderConfig, SurveyRules
 from ossicle.audio.decode import open_sound
-from ossicle.audio.settings import CsvConfig, FolderConfig, SurveyRules
+from ossicle.audio.frame_statistics import FrameStatistics
 from ossicle.audio.survey import REASONS, Survey, clipped_share, survey
-from ossicle.audio.surveying import FrameStatistics
 from ossicle.core.corpus import Manifest
 from ossicle.core.errors import CorpusError
 

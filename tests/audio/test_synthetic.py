@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ossicle.audio.corpora.synthetic import SyntheticCorpus
-from ossicle.audio.settings import SyntheticConfig
+from ossicle.audio.corpus_config import SyntheticConfig
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from ossicle.audio.corpora.table import CsvCorpus
-from ossicle.audio.settings import CsvConfig
+from ossicle.audio.corpus_config import CsvConfig
 from ossicle.core.errors import CorpusError
 
 

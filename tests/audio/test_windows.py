@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ossicle.audio.front_end_settings import KaldiFbankConfig
+from ossicle.audio.front_end_config import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
 from ossicle.audio.windows import ColumnGrid, Window, windows
 from ossicle.core.data import AudioBatch

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ossicle.audio.kaldi_fbank import KaldiFbank
-from ossicle.benchmarks import running
+from ossicle.benchmarks import bench_runner as running
 from ossicle.benchmarks.inference_works import encoder_work
 from ossicle.benchmarks.measuring import Measured, Table, measure
 from ossicle.benchmarks.peers import Peer, Weights, find_peers
@@ -25,12 +25,12 @@ from ossicle.benchmarks.report import markdown, print_table
 from ossicle.benchmarks.seats import Seat
 from ossicle.benchmarks.targets import Target
 from ossicle.benchmarks.work import Case, Contender, Work
+from ossicle.checkpoints.microsoft import convert_released
+from ossicle.checkpoints.parts import load_weights
 from ossicle.core.data import AudioBatch
 from ossicle.core.errors import OssicleError
 from ossicle.core.interfaces import FrontEnd
 from ossicle.encoders.beats import Beats
-from ossicle.encoders.checkpoint import load_weights
-from ossicle.encoders.released import convert_released
 
 
 @pytest.fixture(scope="module", autouse=True)

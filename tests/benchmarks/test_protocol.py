@@ -21,7 +21,7 @@ from ossicle.benchmarks.protocol import (
     take,
 )
 from ossicle.benchmarks.work import Case, Products
-from ossicle.encoders.settings import SIZES
+from ossicle.encoders.encoder_config import SIZES
 
 
 def test_contenders_take_turns() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from ossicle.audio.front_end_settings import KaldiFbankConfig
+from ossicle.audio.front_end_config import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
 from ossicle.benchmarks import scale
 from ossicle.benchmarks.ranks import rank_costs
 from ossicle.benchmarks.scale import first_batch, growth, silent_recordings, simulated
 from ossicle.core.corpus import Manifest
-from ossicle.tasks.splits import protocols
+from ossicle.tasks.evaluation.protocols import protocols
 
 FRONT_END = KaldiFbank(KaldiFbankConfig(mel_bins=16))
 SIZES = (3_000, 12_000, 48_000)

@@ -10,8 +10,9 @@ import pytest
 from pydantic import Field, model_validator
 
 from ossicle.core.catalog import Catalog, Origin
-from ossicle.core.config import Config, CorpusChoice, TokenizerChoice
-from ossicle.core.loading import import_file
+from ossicle.core.choices import CorpusChoice, TokenizerChoice
+from ossicle.core.config import Config
+from ossicle.core.plugin_loading import import_file
 
 
 class GmNotes(Config):

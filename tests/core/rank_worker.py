@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ossicle.checking import check
 from ossicle.core.display import Silent
 from ossicle.core.distributed import first_rank_first, joined
 from ossicle.core.errors import OssicleError
 from ossicle.core.interfaces import Objective
-from ossicle.core.running import Corpora, run_stages
+from ossicle.core.stage_runner import Corpora, run_stages
 from ossicle.core.store import Store
-from ossicle.tasks import training
-from ossicle.tasks.masked_prediction import MaskedPrediction
+from ossicle.experiment.check import check
+from ossicle.tasks.objectives.masked_prediction import MaskedPrediction
+from ossicle.training import corpus_training as training
 
 engine_train, forward = training.train, MaskedPrediction.forward
 

@@ -18,9 +18,9 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 
-from ossicle.core.checkpoints import _deal_out
 from ossicle.core.data import PatchBatch
 from ossicle.core.interfaces import Objective, ObjectiveOutput
+from ossicle.training.trainer_state import _deal_out
 
 WORKER = Path(__file__).with_name("rank_worker.py")
 PATIENCE = 600.0
@@ -92,7 +92,9 @@ class Crew:
     def run(self, *, ranks: int | None = None, end: str = "", elastic: bool = False) -> list[int | None]:
         """Start the processes and give their exit codes; `end` is `RANK:STEP:SIGNAL`."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["soundfile", "ossicle.tasks.training", "ossicle.tasks.fine_tuning"])
+        context.set_forkserver_preload(
+            ["soundfile", "ossicle.training.corpus_training", "ossicle.tasks.stages.fine_tune"]
+        )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -286,7 +288,7 @@ def test_dealing_out_that_is_cut_short_changes_nothing(tmp_path: Path, monkeypat
             raise KeyboardInterrupt
         save(state, path)
 
-    monkeypatch.setattr("ossicle.core.checkpoints.torch.save", killed)
+    monkeypatch.setattr("ossicle.training.trainer_state.torch.save", killed)
     with pytest.raises(KeyboardInterrupt):
         _deal_out(tmp_path, 2, 1, seed=0, device=torch.device("cpu"))
     monkeypatch.undo()

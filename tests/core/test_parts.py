@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from ossicle.core.catalog import Catalog, Origin, UnknownPartError
-from ossicle.core.config import Config, PartChoice
+from ossicle.core.choices import PartChoice
+from ossicle.core.config import Config
 from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.errors import ArtifactError, PluginError
 from ossicle.core.interfaces import Encoder, Tokenizer
-from ossicle.core.loading import load_plugins
 from ossicle.core.parts import build, load_part, save_part
+from ossicle.core.plugin_loading import load_plugins
 from ossicle.core.store import Artifact
 
 pytestmark = pytest.mark.usefixtures("own_plugins")

@@ -7,8 +7,8 @@ import torch
 
 from ossicle.core.interfaces import building_with
 from ossicle.encoders.cross_attention import CrossAttentionStack
+from ossicle.encoders.encoder_config import StackConfig
 from ossicle.encoders.layers import TransformerStack
-from ossicle.encoders.settings import StackConfig
 
 WIDTH = 16
 

@@ -13,9 +13,9 @@ from ossicle.core.errors import PluginError
 from ossicle.core.interfaces import Encoder
 from ossicle.encoders.beats import Beats
 from ossicle.encoders.dropout import Dropout
+from ossicle.encoders.encoder_config import BeatsConfig, PlainVitConfig
 from ossicle.encoders.layers import SelfAttention
 from ossicle.encoders.places import take
-from ossicle.encoders.settings import BeatsConfig, PlainVitConfig
 from ossicle.encoders.vit import PlainVit, sine_cosine
 
 PATCH_DIM, BANDS = 12, 4

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ossicle.audio.kaldi_fbank import KaldiFbank
+from ossicle.checkpoints.microsoft import Released, convert_released, read_released
+from ossicle.checkpoints.names import weight_names
+from ossicle.checkpoints.parts import encoder_of, head_of
 from ossicle.core.data import AudioBatch, Grid, PatchBatch
-from ossicle.core.loading import load_plugins
+from ossicle.core.plugin_loading import load_plugins
 from ossicle.encoders.beats import Beats
-from ossicle.encoders.checkpoint import encoder_of, head_of
-from ossicle.encoders.released import Released, convert_released, read_released
-from ossicle.encoders.released_names import weight_names
 
 CASES = ["deepnorm", "deepnorm_b320", "glu", "postnorm_relonly", "prenorm", "finetuned", "tokenizer"]
 RUNS = ["full", "padded"]

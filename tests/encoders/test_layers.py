@@ -11,10 +11,10 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ossicle.encoders import layers
 from ossicle.encoders.conv_position import correlate_direct, correlate_fourier
+from ossicle.encoders.encoder_config import StackConfig
 from ossicle.encoders.layers import FeedForward, TransformerStack
 from ossicle.encoders.places import put, take
 from ossicle.encoders.positions import RelativeBias, relative_buckets
-from ossicle.encoders.settings import StackConfig
 
 
 def slow_bucket(distance: int, buckets: int, max_distance: int) -> int:

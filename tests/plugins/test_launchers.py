@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from ossicle.core.errors import OssicleError
-from ossicle.core.launching import Job
+from ossicle.core.launcher import Job
 from ossicle.plugins import launchers
 from ossicle.plugins.launchers import Local, LocalConfig, Slurm, SlurmConfig, _Submitted
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 import ossicle
-from ossicle.checking import check
 from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError
-from ossicle.core.running import Corpora
+from ossicle.core.stage_runner import Corpora
 from ossicle.core.stages import Stage
-from ossicle.exporting import tokenize_files
-from ossicle.planning import plan
+from ossicle.experiment.check import check
+from ossicle.experiment.run import run
+from ossicle.inference.export import tokenize_files
+from ossicle.planning.plan import plan
 from ossicle.report.record import RunRecord
-from ossicle.running import run
 
 PROJECTION = "{type: random_projection, codebook_size: 16, codebook_dim: 4}"
 DISTILL = (

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ossicle.tokenizers.clustering import spherical_kmeans
 from ossicle.tokenizers.codebook import EmaCodebook
-from ossicle.tokenizers.kmeans import spherical_kmeans
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:

@@ -9,14 +9,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from ossicle.core.config import PartChoice
+from ossicle.core.choices import PartChoice
 from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.interfaces import Tokenizer
-from ossicle.core.loading import load_plugins
 from ossicle.core.parts import build
+from ossicle.core.plugin_loading import load_plugins
 from ossicle.tokenizers.controls import Place, Shuffled
-from ossicle.tokenizers.hubert import KMeans
-from ossicle.tokenizers.settings import PlaceConfig
+from ossicle.tokenizers.kmeans_tokenizer import KMeans
+from ossicle.tokenizers.tokenizer_config import PlaceConfig
 
 PATCH_DIM, BANDS = 5, 2
 SOURCE = {"type": "random_projection", "codebook_size": 12, "codebook_dim": 4}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossicle.tokenizers.finite_scalar import FiniteScalar
-from ossicle.tokenizers.settings import FsqDistilledConfig
+from ossicle.tokenizers.tokenizer_config import FsqDistilledConfig
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ossicle.audio.kaldi_fbank import KaldiFbank
+from ossicle.checkpoints.microsoft import read_released
+from ossicle.checkpoints.tokenizer_format import build_tokenizer
 from ossicle.core.data import AudioBatch, Grid, PatchBatch
-from ossicle.core.loading import load_plugins
-from ossicle.encoders.released import read_released
+from ossicle.core.plugin_loading import load_plugins
+from ossicle.tokenizers.clustering import spherical_kmeans
 from ossicle.tokenizers.codebook import EmaCodebook
-from ossicle.tokenizers.kmeans import spherical_kmeans
-from ossicle.tokenizers.released import build_tokenizer
 from ossicle.tokenizers.self_distilled import SelfDistilled
 
 CATALOG = load_plugins().catalog

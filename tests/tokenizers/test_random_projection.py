@@ -17,7 +17,7 @@ from ossicle.core.errors import PluginError
 from ossicle.core.interfaces import Tokenizer, building_with
 from ossicle.tokenizers.nearest import nearest_code
 from ossicle.tokenizers.random_projection import RandomProjection
-from ossicle.tokenizers.settings import RandomProjectionConfig
+from ossicle.tokenizers.tokenizer_config import RandomProjectionConfig
 
 PATCH_DIM = 64
 
@@ -80,7 +80,7 @@ def test_is_frozen_and_the_same_from_its_seed_in_another_process() -> None:
         "import torch; torch.manual_seed(99); torch.randn(5)\n"
         "from ossicle.core.interfaces import building_with\n"
         "from ossicle.tokenizers.random_projection import RandomProjection\n"
-        "from ossicle.tokenizers.settings import RandomProjectionConfig\n"
+        "from ossicle.tokenizers.tokenizer_config import RandomProjectionConfig\n"
         "with building_with(7):\n"
         "    made = RandomProjection(RandomProjectionConfig(codebook_size=128, codebook_dim=16), 64)\n"
         "print(made.projection.double().sum().item().hex(), made.codebook.double().sum().item().hex())\n"

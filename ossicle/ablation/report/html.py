@@ -296,7 +296,7 @@ def _link(path: str) -> str:
 
 def _token_cards(ablation: Ablation) -> ReportSection | str:
     """The section with the variants' token cards, or why there is none."""
-    from ...tokens import token_card_section
+    from ...token_cards import token_card_section
 
     first = {variant.name: cells[0] for variant in ablation.variants if (cells := ablation.of(variant.name))}
     tokenizers = {name: ablation.folder / cell.run for name, cell in first.items() if cell.tokens()}

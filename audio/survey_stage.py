@@ -1,0 +1,71 @@
+"""Look a corpus over in one pass: find bad recordings, and measure the front end's statistics. A stage's action."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..core.interfaces import FrontEnd
+from ..core.parts import build, save_part
+from ..core.stage_runner import StageRun
+from .corpus_config import SurveyRules
+from .frame_statistics import FrameStatistics
+from .survey import GOOD_ROWS, survey
+
+
+def run_survey(run: StageRun) -> None:
+    """Write the list of good rows, the bad files, a summary, and the front end with the corpus's statistics.
+
+    Raises:
+        CorpusError: if too large a share of the recordings is bad
+    """
+    settings = run.stage.settings
+    manifest = run.manifest()
+    corpus = run.corpora.corpus(settings["corpus"])
+    front_end = build(settings["front_end"], FrontEnd, seed=run.stage.seed)
+    measured = np.isin(manifest.splits, settings["statistics_of"])
+    statistics = FrameStatistics()
+    transform = front_end.transform
+
+    def measure(row: int, waveform: npt.NDArray[np.float32]) -> None:
+        if measured[row]:
+            statistics.add(front_end.spectrogram(torch.from_numpy(waveform), transform=transform))
+
+    rules = SurveyRules(max_bad_share=settings["max_bad_share"])
+    run.display.start(run.stage.name, len(manifest))
+    found = survey(
+        manifest,
+        rules,
+        front_end.sample_rate,
+        on_clip=measure,
+        progress=lambda done, _: run.display.advance(done),
+        declared_seconds=corpus.declared_seconds(),
+    )
+    run.display.finish()
+    found.write_bad_files(run.folder / "bad_files.jsonl")
+    if found.bad:
+        counts = ", ".join(f"{count} {reason}" for reason, count in found.counts.items())
+        message = f"{run.stage.labels['corpus']}: left out {counts} of {found.clips} recordings; see bad_files.jsonl"
+        run.display.warn(message)
+        run.warnings.append(message)
+    found.raise_if_too_many(rules.max_bad_share)
+    if statistics.count:
+        if not front_end.brings_statistics:
+            front_end.set_statistics(statistics.mean, statistics.std)
+        run.parts["front_end"] = save_part(run.folder, "front_end", front_end)
+    np.save(run.folder / GOOD_ROWS, found.good)
+    summary = {
+        **run.stage.labels,
+        "clips": {split: int((manifest.splits[found.good] == split).sum()) for split in found.hours},
+        "hours": found.hours,
+        "bad": dict(found.counts),
+        "fingerprint": run.corpora.fingerprint(settings["corpus"]),
+        "card": corpus.card(),
+    }
+    if statistics.count:
+        summary |= {"mean": statistics.mean.tolist(), "std": statistics.std.tolist()}
+    (run.folder / "survey.json").write_text(json.dumps(summary, indent=2))
+    run.metrics |= {"clips": len(found.good), "bad": len(found.bad)}

@@ -1,0 +1,93 @@
+"""Parts that come out of a checkpoint, as a YAML names them: `encoder: {checkpoint: ./BEATs_iter3.pt}`.
+
+Importable without torch; the checkpoint itself is read with it, when an experiment is checked. Notable choices: what
+enters a stage's key is the content of the file, or the key of the artifact, and not where it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ..core.config import Config
+from ..core.errors import ArtifactError
+from ..core.store import find_artifact
+
+
+class CheckpointConfig(Config):
+    """A checkpoint: a released file, an artifact's folder, or a run's, whose last pre-trained encoder is taken."""
+
+    role: ClassVar[str]
+
+    path: Path = Field(strict=False)
+    """The file or folder. `{checkpoint: PATH}` is short for `{type: checkpoint, path: PATH}`."""
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"content": content_key(self.path)}
+
+    def problems(self, facts: Mapping[str, object]) -> list[str]:
+        from .parts import problems_of
+
+        return problems_of(self, facts)
+
+
+class EncoderCheckpointConfig(CheckpointConfig):
+    """The encoder of a checkpoint with its weights: a released file, an artifact, or a run's last encoder."""
+
+    role: ClassVar[str] = "encoder"
+
+    def facts(self) -> Mapping[str, object]:
+        from .parts import encoder_facts
+
+        return encoder_facts(self.path)
+
+
+class FrontEndCheckpointConfig(CheckpointConfig):
+    """The front end of a checkpoint, with the statistics that it was trained with."""
+
+    role: ClassVar[str] = "front_end"
+
+    def facts(self) -> Mapping[str, object]:
+        from .parts import front_end_facts
+
+        return front_end_facts(self.path)
+
+
+class HeadCheckpointConfig(CheckpointConfig):
+    """The classifier of a fine-tuned checkpoint; its classes must be the corpus's, in the same order."""
+
+    role: ClassVar[str] = "head"
+
+
+def content_key(path: Path) -> str:
+    """Tell checkpoints apart by what they hold: SHA-256 of a file, or the key of an artifact.
+
+    A `config.yaml` beside a file counts as part of it, because ESPnet's files are read with theirs.
+
+    Raises:
+        ArtifactError: if there is no checkpoint
+    """
+    if path.is_dir():
+        artifact = find_artifact(path)
+        return str(artifact.card["key"])
+    if not path.is_file():
+        raise ArtifactError(f"`{path}` does not exist")
+    beside = path.parent / "config.yaml"
+    return "".join(file_sha256(file) for file in (path, beside) if file.is_file())
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    state = path.stat()
+    return _sha256(path.absolute(), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,224 @@
+"""Take front ends, encoders and classifiers out of checkpoints: released files, artifacts and runs.
+
+Notable choices: what is taken out is the part that lies inside, with its own type and configuration, so that nothing
+made from it points back at the file; a part is refused in an experiment whose spectrogram is another than the one it
+was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ..audio.front_end_config import KaldiFbankConfig
+from ..audio.kaldi_fbank import KaldiFbank
+from ..core.catalog import Catalog, UnknownPartError
+from ..core.choices import PartChoice
+from ..core.errors import ArtifactError, OssicleError
+from ..core.interfaces import Encoder, FrontEnd, Head
+from ..core.parts import build, choice_in, load_part
+from ..core.plugin_loading import load_plugins
+from ..core.store import Artifact, find_artifact
+from ..encoders.encoder_config import LinearHeadConfig
+from .checkpoint_config import CheckpointConfig, EncoderCheckpointConfig, FrontEndCheckpointConfig, HeadCheckpointConfig
+from .microsoft import Released, read_released
+
+
+def open_checkpoint(path: Path) -> Artifact | Released:
+    """Open a released file, an artifact's folder, or a run's.
+
+    Raises:
+        ArtifactError: if it is none of these
+    """
+    return find_artifact(path) if path.is_dir() else read_released(path)
+
+
+def load_front_end(config: FrontEndCheckpointConfig, catalog: Catalog) -> FrontEnd:
+    """Take out the front end, with its statistics.
+
+    Raises:
+        ArtifactError: if there is none
+    """
+    return front_end_of(open_checkpoint(config.path), catalog)
+
+
+def load_encoder(config: EncoderCheckpointConfig, catalog: Catalog, front_end: FrontEnd | None = None) -> Encoder:
+    """Take out the encoder, with its weights.
+
+    Args:
+        front_end: the one that it is to work behind; not held against its own when None
+
+    Raises:
+        ArtifactError: if there is none, or it was trained behind another front end
+    """
+    source = open_checkpoint(config.path)
+    check_front_end(source, config.path, front_end, catalog)
+    return encoder_of(source, catalog)
+
+
+def load_head(config: HeadCheckpointConfig, width: int, classes: int, catalog: Catalog) -> Head:
+    """Take out the classifier, with its weights.
+
+    Raises:
+        ArtifactError: if there is none, or it was made for other vectors or another number of classes
+    """
+    source = open_checkpoint(config.path)
+    if isinstance(source, Artifact):
+        arguments = source.card.get("parts", {}).get("head", {}).get("arguments", {})
+        made_for = arguments.get("width", width), arguments.get("classes", classes)
+    else:
+        made_for = source.config.shape.width, len(source.head.get("linear.bias", ()))
+    if made_for != (width, classes) and "head" in roles_of(source):
+        raise ArtifactError(
+            f"the classifier in {config.path} takes vectors of {made_for[0]} numbers and knows {made_for[1]} classes, "
+            f"but {width} numbers and {classes} classes are needed: leave the head to be drawn anew"
+        )
+    return head_of(source, catalog)
+
+
+def front_end_of(source: Artifact | Released, catalog: Catalog) -> FrontEnd:
+    """The front end of an opened checkpoint; it keeps its statistics on any corpus.
+
+    Raises:
+        ArtifactError: if there is none
+    """
+    if isinstance(source, Artifact):
+        front_end = load_part(source, "front_end", FrontEnd, catalog)
+    else:
+        front_end = build(PartChoice(catalog.get("front_end", "kaldi_fbank"), source.front_end), FrontEnd)
+    front_end.brings_statistics = True
+    return front_end.eval()
+
+
+def encoder_of(source: Artifact | Released, catalog: Catalog) -> Encoder:
+    """The encoder of an opened checkpoint, in evaluation mode.
+
+    Raises:
+        ArtifactError: if there is none, or weights are missing, left over or of another shape than `cfg` says
+    """
+    if isinstance(source, Artifact):
+        return load_part(source, "encoder", Encoder, catalog)
+    if source.kind == "tokenizer":
+        raise ArtifactError("this checkpoint is a tokenizer; its encoder serves its codes alone")
+    choice = PartChoice(catalog.get("encoder", "beats"), source.config)
+    encoder = build(choice, Encoder, patch_dim=source.front_end.patch_dim, bands=source.front_end.bands)
+    load_weights(encoder, source.encoder)
+    return encoder
+
+
+def head_of(source: Artifact | Released, catalog: Catalog) -> Head:
+    """The classifier of an opened checkpoint, in evaluation mode.
+
+    Raises:
+        ArtifactError: if there is none, or the weights do not fit
+    """
+    if isinstance(source, Artifact):
+        return load_part(source, "head", Head, catalog)
+    if "linear.weight" not in source.head:
+        raise ArtifactError("this checkpoint has no classifier: it was not fine-tuned")
+    choice = PartChoice(catalog.get("head", "linear"), LinearHeadConfig(dropout=source.head_dropout))
+    head = build(choice, Head, width=source.config.shape.width, classes=len(source.head["linear.weight"]))
+    load_weights(head, source.head)
+    return head
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a released part its weights, and put it in evaluation mode.
+
+    Raises:
+        ArtifactError: if weights are missing, left over or of another shape
+    """
+    try:
+        module.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise ArtifactError(f"the weights do not fit `cfg`: {error}") from error
+    module.eval()
+
+
+def roles_of(source: Artifact | Released) -> set[str]:
+    """What parts an opened checkpoint holds."""
+    if isinstance(source, Artifact):
+        return set(source.card.get("parts", {}))
+    parts = {
+        "encoder": {"encoder"},
+        "fine_tuned": {"encoder", "head"},
+        "tokenizer": {"tokenizer"},
+    }
+    return {"front_end"} | parts[source.kind]
+
+
+def check_front_end(source: Artifact | Released, path: Path, front_end: FrontEnd | None, catalog: Catalog) -> None:
+    """Refuse a checkpoint that was trained on another spectrogram.
+
+    Raises:
+        ArtifactError: if it was
+    """
+    if front_end is not None and front_end_of(source, catalog).fingerprint() != front_end.fingerprint():
+        raise ArtifactError(f"{path} {other_front_end(path)}")
+
+
+def other_front_end(path: Path) -> str:
+    """What is wrong with a part that was trained on another spectrogram, and what to do."""
+    return (
+        "was trained behind a front end with other settings or statistics than the experiment's: "
+        f"set `front_end: {{checkpoint: {path}}}`"
+    )
+
+
+def problems_of(config: CheckpointConfig, facts: Mapping[str, object]) -> list[str]:
+    """What makes a checkpoint unfit for its place in an experiment.
+
+    Args:
+        facts: of the experiment's other parts; `front_end` is the front end's configuration
+    """
+    try:
+        source = open_checkpoint(config.path)
+        roles = roles_of(source)
+        if config.role not in roles:
+            return [f"{config.path} holds no {config.role}; it holds: {', '.join(sorted(roles))}"]
+        if config.role not in ("encoder", "tokenizer"):
+            return []
+        return _front_end_problems(source, config.path, facts.get("front_end"))
+    except UnknownPartError:
+        return []  # a plugin of the experiment's may bring the part, and is not known here
+    except OssicleError as error:
+        return [str(error)]
+
+
+def _front_end_problems(source: Artifact | Released, path: Path, chosen: object) -> list[str]:
+    catalog = load_plugins().catalog
+    if isinstance(chosen, FrontEndCheckpointConfig):
+        fingerprint = load_front_end(chosen, catalog).fingerprint()
+    elif isinstance(chosen, KaldiFbankConfig):
+        measured = chosen.mean is None or chosen.std is None
+        fingerprint = "measured on the corpus" if measured else KaldiFbank(chosen).fingerprint()
+    else:
+        return []
+    same = front_end_of(source, catalog).fingerprint() == fingerprint
+    return [] if same else [other_front_end(path)]
+
+
+def encoder_facts(path: Path) -> Mapping[str, object]:
+    """What an encoder's checkpoint tells other parts; nothing if it cannot be read."""
+    try:
+        source = open_checkpoint(path)
+        if isinstance(source, Released):
+            return source.config.facts()
+        return choice_in(source, "encoder", load_plugins().catalog).config.facts()
+    except OssicleError:
+        return {}
+
+
+def front_end_facts(path: Path) -> Mapping[str, object]:
+    """What a front end's checkpoint tells other parts; nothing if it cannot be read."""
+    try:
+        front_end = front_end_of(open_checkpoint(path), load_plugins().catalog)
+    except OssicleError:
+        return {}
+    return {
+        "patch_dim": front_end.patch_dim,
+        "bands": front_end.bands,
+        "front_end": FrontEndCheckpointConfig(path=path),
+    }

@@ -1,0 +1,37 @@
+"""Take tokenizers out of checkpoints: released files, artifacts and runs."""
+
+from __future__ import annotations
+
+from ..core.catalog import Catalog
+from ..core.interfaces import FrontEnd, Tokenizer
+from ..core.parts import load_part
+from ..core.store import Artifact
+from .microsoft import Released
+from .parts import check_front_end, open_checkpoint
+from .tokenizer_checkpoint_config import TokenizerCheckpointConfig
+from .tokenizer_format import build_tokenizer
+
+
+def load_tokenizer(config: TokenizerCheckpointConfig, catalog: Catalog, front_end: FrontEnd | None = None) -> Tokenizer:
+    """Take out the tokenizer, with its weights.
+
+    Args:
+        front_end: the one that it is to work behind; not held against its own when None
+
+    Raises:
+        ArtifactError: if there is none, or it was trained behind another front end
+    """
+    source = open_checkpoint(config.path)
+    check_front_end(source, config.path, front_end, catalog)
+    return tokenizer_of(source, catalog)
+
+
+def tokenizer_of(source: Artifact | Released, catalog: Catalog) -> Tokenizer:
+    """The tokenizer of an opened checkpoint, in evaluation mode.
+
+    Raises:
+        ArtifactError: if there is none, or the weights do not fit
+    """
+    if isinstance(source, Artifact):
+        return load_part(source, "tokenizer", Tokenizer, catalog)
+    return build_tokenizer(source, catalog)

@@ -1,0 +1,120 @@
+"""The way from a YAML file to a typed `Experiment`.
+
+Notable choices: the plugins that a file names are loaded before the rest is read, for they bring parts; all problems of
+a file are raised at once, in the order of its lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from pydantic import ValidationError
+
+from ..catalog import Catalog, PluginFailure
+from ..errors import ConfigError, PluginError, Problem
+from ..experiment import Experiment
+from ..wording import NodePath, choices
+from .documents import Document, load_document, override, resolve_base, to_yaml
+from .validation import in_reading_order, problems_of
+
+CatalogFor: TypeAlias = Callable[[Sequence[Path]], Catalog]
+"""From plugin files to the catalog that holds their parts and all installed ones."""
+
+
+@dataclass(frozen=True)
+class ResolvedExperiment:
+    """A valid experiment, the document it was read from and the catalog that its parts come from."""
+
+    experiment: Experiment
+    document: Document
+    catalog: Catalog
+
+    def problem(self, path: NodePath, message: str) -> Problem:
+        """A problem with the value at a path, at the place where it was written."""
+        return Problem(self.document.place(path).value, message)
+
+
+def load_experiment(
+    source: Path | Document, *, overrides: Sequence[str] = (), catalog_for: CatalogFor
+) -> ResolvedExperiment:
+    """Read an experiment from a YAML file, or from a document whose bases are resolved.
+
+    Args:
+        overrides: `dotted.path=VALUE`, laid over the file in this order
+
+    Raises:
+        ConfigError: with every problem of the file and the overrides
+    """
+    document = source if isinstance(source, Document) else resolve_base(load_document(source))
+    problems: list[Problem] = []
+    for text in overrides:
+        try:
+            document = override(document, text)
+        except ConfigError as error:
+            problems += error.problems
+    return resolve_document(document, catalog_for=catalog_for, problems=problems)
+
+
+def resolve_document(
+    document: Document, *, catalog_for: CatalogFor, problems: Sequence[Problem] = ()
+) -> ResolvedExperiment:
+    """Read an experiment from a document whose bases are resolved.
+
+    Args:
+        problems: what is already known to be wrong, to be raised with the rest
+
+    Raises:
+        ConfigError: with every problem
+    """
+    catalog, found = _catalog(document, catalog_for)
+    try:
+        experiment = Experiment.model_validate_json(json.dumps(document.tree), context={"catalog": catalog})
+    except ValidationError as error:
+        found += problems_of(error, Experiment, document, catalog)
+    found = [*problems, *found]
+    if found:
+        raise ConfigError(in_reading_order(found, document.source))
+    return ResolvedExperiment(experiment, document, catalog)
+
+
+def resolved_yaml(experiment: Experiment) -> str:
+    """The experiment as YAML with every default written out; reading it gives the same experiment."""
+    return to_yaml(experiment.model_dump(mode="json"))
+
+
+def _catalog(document: Document, catalog_for: CatalogFor) -> tuple[Catalog, list[Problem]]:
+    """Load the plugins that a document names; those that fail become problems and the others are kept."""
+    problems: list[Problem] = []
+    sound: list[Path] = []
+    failures: list[PluginFailure] = []
+    stated = document.tree.get("plugins")
+    for index, text in enumerate(stated if isinstance(stated, list) else []):
+        if not isinstance(text, str):
+            continue
+        where = document.place(("plugins", index)).value
+        fault = _plugin_fault(text)
+        if not fault:
+            try:
+                catalog_for([*sound, Path(text)])
+                sound.append(Path(text))
+            except PluginError as error:
+                fault = str(error)
+                failures.append(PluginFailure(Path(text).name, fault))
+        if fault:
+            problems.append(Problem(where, fault))
+    catalog = catalog_for(sound)
+    return (replace(catalog, failures=[*catalog.failures, *failures]) if failures else catalog), problems
+
+
+def _plugin_fault(text: str) -> str:
+    path = Path(text)
+    if not path.is_absolute():
+        return f"a plugin is a file, written `./{text}` if it lies beside this one; installed plugins need no mention"
+    if path.is_file():
+        return ""
+    beside = sorted(item.name for item in path.parent.glob("*.py"))
+    return f"there is no plugin file `{path.name}` in {path.parent}. {choices(path.name, beside)}"

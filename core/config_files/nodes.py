@@ -1,0 +1,118 @@
+"""A YAML tree whose every node knows where it was written, and how one tree is laid over another.
+
+Notable choices: mappings are merged, lists and scalars replaced; another `type:` drops what was said of the old part,
+whose configuration it was; so does `checkpoint:`, which names a part as well; a part's name alone stands for
+`{type: name}`. Trees are never changed, only rebuilt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError, Location, Problem
+from ..wording import NodePath, dotted, given
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value stands: its key (for an item of a list, the item), and the value itself."""
+
+    key: Location
+    value: Location
+
+
+@dataclass(frozen=True)
+class Node:
+    """A mapping, a list or a scalar, and its place."""
+
+    value: dict[str, Node] | list[Node] | str | float | bool | None
+    place: Place
+
+    def plain(self) -> Any:
+        """The same tree as dictionaries, lists and scalars."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def walk(self, path: NodePath = ()) -> Iterator[tuple[NodePath, Node]]:
+        """This node and all below it, each with its path."""
+        yield path, self
+        below = self.value if isinstance(self.value, dict | list) else []
+        for key, node in below.items() if isinstance(below, dict) else enumerate(below):
+            yield from node.walk((*path, key))
+
+    def moved(self, place: Place) -> Node:
+        """The same tree with every node at one place."""
+        if isinstance(self.value, dict):
+            return Node({key: node.moved(place) for key, node in self.value.items()}, place)
+        if isinstance(self.value, list):
+            return Node([node.moved(place) for node in self.value], place)
+        return Node(self.value, place)
+
+
+def lay_over(base: Node | None, patch: Node) -> Node:
+    """The base with the patch's values laid over it, by the rules at the head of this module."""
+    if base is None:
+        return patch
+    below, above = base.value, patch.value
+    if isinstance(below, dict) and "type" in below and isinstance(above, str):
+        return lay_over(base, _by_type(patch))
+    if isinstance(below, str) and isinstance(above, dict):
+        return lay_over(_by_type(base), patch)
+    if not (isinstance(below, dict) and isinstance(above, dict)) or _other_part(below, above):
+        return patch
+    return Node(below | {key: lay_over(below.get(key), node) for key, node in above.items()}, patch.place)
+
+
+def lay_at(base: Node | None, path: Sequence[str], patch: Node, *, above: NodePath = ()) -> Node:
+    """Lay a patch over the node at a path, whose numeric components count items of lists.
+
+    Args:
+        above: the path of `base` itself, for messages
+
+    Raises:
+        ConfigError: if the path leads through a number or past the end of a list
+    """
+    if not path:
+        return lay_over(base, patch)
+    key, rest = path[0], path[1:]
+    if base is not None and isinstance(base.value, list):
+        index = _index(base.value, key, above, patch.place.key)
+        items = list(base.value)
+        items[index] = lay_at(items[index], rest, patch, above=(*above, index))
+        return Node(items, base.place)
+    if base is not None and isinstance(base.value, str):
+        base = _by_type(base)
+    value = None if base is None else base.value
+    if isinstance(value, bool | int | float):
+        message = f"`{dotted(above)}` is {given(value)}, so there is no `{key}` below it"
+        raise ConfigError([Problem(patch.place.key, message)])
+    if value is None and key.isdecimal():
+        message = f"there is no list at `{dotted(above)}` to take item {key} of; write the list in the file"
+        raise ConfigError([Problem(patch.place.key, message)])
+    entries = value if isinstance(value, dict) else {}
+    laid = lay_at(entries.get(key), rest, patch, above=(*above, key))
+    return Node(entries | {key: laid}, patch.place if base is None else base.place)
+
+
+def _by_type(name: Node) -> Node:
+    return Node({"type": name}, name.place)
+
+
+def _other_part(below: dict[str, Node], above: dict[str, Node]) -> bool:
+    if "type" in below and "type" in above:
+        return below["type"].value != above["type"].value
+    names = {"type", "checkpoint"}
+    return bool(names & below.keys() and names & above.keys())
+
+
+def _index(items: list[Node], component: str, path: NodePath, where: Location) -> int:
+    if component.isdecimal() and int(component) < len(items):
+        return int(component)
+    allowed = f"0 to {len(items) - 1}" if items else "none, for it is empty"
+    message = f"`{dotted(path)}` is a list and has no item `{component}`; allowed: {allowed}"
+    raise ConfigError([Problem(where, message)])

@@ -1,0 +1,142 @@
+"""From pydantic's errors to sentences of our own, each with the place in the YAML that must be mended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from ..choices import CHECKPOINT, is_checkpoint
+from ..config import Config
+from ..config_errors import UNKNOWN, WANTED, in_own_words, unfit
+from ..errors import Location, Problem
+from ..wording import NodePath, choices, dotted, given
+from .config_lookup import config_at
+from .documents import Document
+
+if TYPE_CHECKING:
+    from ..catalog import Catalog
+
+
+@dataclass
+class _Found:
+    """One error of pydantic's; `wanted` lets the branches of a union join in one sentence."""
+
+    path: NodePath
+    where: Location
+    message: str
+    wanted: str = ""
+
+
+def problems_of(error: ValidationError, model: type[Config], document: Document, catalog: Catalog) -> list[Problem]:
+    """Say every error of a validated document in plain words, with its place.
+
+    Args:
+        model: what the document was validated as
+        catalog: what its parts were looked up in
+    """
+    found: list[_Found] = []
+    for details in error.errors(include_url=False):
+        if _follows_from_another(details):
+            continue
+        item = _found(details, model, document, catalog)
+        earlier = next((one for one in found if one.wanted and item.wanted and one.path == item.path), None)
+        if earlier is None:
+            found.append(item)
+        elif item.wanted not in earlier.wanted.split(" or "):
+            earlier.wanted += f" or {item.wanted}"
+            earlier.message = unfit(item.path, earlier.wanted, details["input"])
+    return [Problem(item.where, item.message) for item in found]
+
+
+def in_reading_order(problems: Sequence[Problem], source: str) -> list[Problem]:
+    """Sort problems by their place, those of the file `source` first."""
+
+    def place(problem: Problem) -> tuple[bool, str, int, int]:
+        where = problem.where
+        if isinstance(where, Location):
+            return where.source != source, where.source, where.line, where.column
+        return where != source, where, 0, 0
+
+    return sorted(problems, key=place)
+
+
+def _found(details: ErrorDetails, model: type[Config], document: Document, catalog: Catalog) -> _Found:
+    path, rest = _split(details["loc"], document.tree)
+    kind, value, place = details["type"], details["input"], document.place(path)
+    context = details.get("ctx", {})
+    if kind == "missing":
+        return _Found(path, place.key, _missing(path, details["loc"][-1]))
+    if kind == "extra_forbidden":
+        owner = config_at(model, path[:-1], document.tree, catalog)
+        first = _first_keys(path[:-1], document.tree)
+        known = owner.model_fields if owner and first != [CHECKPOINT] else {}
+        allowed = dict.fromkeys([*first, *(field.alias or name for name, field in known.items())])
+        return _Found(path, place.key, f"unknown key `{path[-1]}`. {choices(str(path[-1]), allowed)}")
+    named = (*path, *(str(key) for key in rest)) if not _is_written(path, value, document.tree) else path
+    if kind == "literal_error":
+        return _Found(path, place.value, _not_among(named, value, context["expected"]))
+    if kind in ("too_short", "too_long"):
+        return _Found(path, place.value, _wrong_length(named, context))
+    if kind in WANTED:
+        wanted = WANTED[kind].format(**context)
+        return _Found(path, place.value, unfit(named, wanted, value), wanted)
+    where = document.place((*path, "type")).value if kind == UNKNOWN else place.value
+    return _Found(path, where, in_own_words(named, kind, details))
+
+
+def _follows_from_another(details: ErrorDetails) -> bool:
+    """Whether pydantic only finds a list too short because it does not count the items that are wrong themselves."""
+    return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
+
+
+def _split(loc: Sequence[str | int], tree: Any) -> tuple[NodePath, NodePath]:
+    """Part pydantic's location in what is written in the file, and the rest: names of union branches, missing keys."""
+    path: list[str | int] = []
+    rest: list[str | int] = []
+    for key in loc:
+        is_key = isinstance(tree, dict) and key in tree
+        if is_key or (isinstance(tree, list) and isinstance(key, int) and key < len(tree)):
+            tree = tree[key]
+            path.append(key)
+        else:
+            rest.append(key)
+    return tuple(path), tuple(rest)
+
+
+def _is_written(path: NodePath, value: Any, tree: Any) -> bool:
+    """Whether the offending value is what the file says at the path, and not a default below it."""
+    for key in path:
+        tree = tree[key]
+    return bool(tree == value) or isinstance(value, dict)
+
+
+def _first_keys(path: NodePath, tree: Any) -> list[str]:
+    for key in path:
+        tree = tree[key]
+    if not path:
+        return ["base"]
+    if is_checkpoint(tree):
+        return [CHECKPOINT]
+    return ["type"] if isinstance(tree, dict) and "type" in tree else []
+
+
+def _missing(path: NodePath, key: str | int) -> str:
+    if isinstance(key, int):
+        return f"`{dotted(path)}` needs more items: there is no item {key}"
+    return f"`{key}` is missing from `{dotted(path)}`" if path else f"`{key}` is missing"
+
+
+def _not_among(path: NodePath, value: Any, expected: str) -> str:
+    quoted = re.findall(r"'([^']*)'", expected)
+    allowed = quoted or re.split(r", | or ", expected)
+    return f"`{dotted(path)}` cannot be {given(value)}. {choices(str(value), allowed)}"
+
+
+def _wrong_length(path: NodePath, context: dict[str, Any]) -> str:
+    bound = f"at least {context['min_length']}" if "min_length" in context else f"at most {context['max_length']}"
+    return f"`{dotted(path)}` must have {bound} items, but has {context['actual_length']}"

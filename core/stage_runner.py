@@ -1,0 +1,275 @@
+"""Run the stages of an experiment: what exists is skipped, what is made is kept under its key.
+
+Notable choices: of several processes all walk through the same stages; all take part in those that train, while the
+first alone makes the others, keeps every artifact and calls the hooks. Of several runs over one store, one makes a
+stage while the others wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from importlib import import_module, metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from .choices import PartChoice
+from .corpus import Corpus, Manifest
+from .display import Display, Silent
+from .distributed import alone, from_all_ranks, from_first_rank, rank, world_size
+from .errors import ArtifactError, OssicleError, PluginError
+from .full_disk import naming_full_disk
+from .memory import keep_freed_memory
+from .plugin_loading import Plugins
+from .stages import Stage, describe, in_order, stage_key, training_of
+from .store import Artifact, Store
+
+T = TypeVar("T")
+
+
+class Corpora:
+    """The manifests of the corpora in use, each read once."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._manifests: dict[PartChoice, Manifest] = {}
+        self._fingerprints: dict[PartChoice, str] = {}
+
+    def corpus(self, choice: PartChoice) -> Corpus:
+        corpus = choice.part.load()(choice.config)
+        if not isinstance(corpus, Corpus):
+            raise PluginError(f"corpus `{choice.name}` of {choice.part.origin.describe()} must be an ossicle.Corpus")
+        return corpus
+
+    def manifest(self, choice: PartChoice) -> Manifest:
+        """Prepare a corpus and list its clips.
+
+        Raises:
+            CorpusError: if it cannot be read
+        """
+        if choice not in self._manifests:
+            self._display.note(f"reading corpus {choice.name}")
+            corpus = self.corpus(choice)
+            corpus.prepare()
+            self._manifests[choice] = corpus.manifest()
+        return self._manifests[choice]
+
+    def fingerprint(self, choice: PartChoice) -> str:
+        if choice not in self._fingerprints:
+            self._fingerprints[choice] = self.manifest(choice).fingerprint()
+        return self._fingerprints[choice]
+
+
+@dataclass
+class StageRun:
+    """What a stage's action works with.
+
+    Attributes:
+        stage: the stage, with its settings and seed
+        inputs: role to artifact
+        folder: where the action writes its results; becomes the artifact
+        work: where it may keep unfinished work between interruptions; the same for all processes
+        elastic: whether a training may go on from what another number of processes has kept
+        metrics: figures for the artifact's card
+        parts: entries for the parts it wrote, as `core.parts.save_part` gives them
+        warnings: sentences for the card and the report
+    """
+
+    stage: Stage
+    inputs: Mapping[str, Artifact]
+    folder: Path
+    work: Path
+    plugins: Plugins
+    corpora: Corpora
+    display: Display
+    elastic: bool = False
+    metrics: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def manifest(self) -> Manifest:
+        """The manifest of the corpus that the stage names as its setting `corpus`."""
+        return self.corpora.manifest(self.stage.settings["corpus"])
+
+    def part(self, source: str, role: str, expected: type[T], *, options: Mapping[str, Any] | None = None) -> T:
+        """Build a part that an input artifact holds; as `core.parts.load_part`."""
+        from .parts import load_part
+
+        return load_part(self.inputs[source], role, expected, self.plugins.catalog, options=options)
+
+    def holds(self, source: str, role: str) -> bool:
+        """Whether an input artifact holds a part of this role."""
+        return role in self.inputs[source].card["parts"]
+
+    def copy_part(self, source: str, role: str) -> None:
+        """Hand on a part of an input artifact unchanged."""
+        name = f"{role}.safetensors"
+        shutil.copyfile(self.inputs[source].path / name, self.folder / name)
+        self.parts[role] = self.inputs[source].card["parts"][role]
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """How one stage of a run went."""
+
+    stage: Stage
+    key: str
+    artifact: Artifact
+    reused: bool
+    seconds: float
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    *,
+    store: Store,
+    plugins: Plugins,
+    corpora: Corpora,
+    display: Display | None = None,
+    elastic: bool = False,
+) -> list[StageRecord]:
+    """Run stages in order, skipping those whose artifact exists.
+
+    Args:
+        elastic: as in `StageRun`
+
+    Raises:
+        DiskFullError: if the store's disk is full; what was done is kept
+        Interrupted: if a stage was asked to stop; what it had done is kept
+        OssicleError: if the processes of this run see different recordings, code or artifacts
+    """
+    keep_freed_memory()
+    display = display or Silent()
+    records: dict[str, StageRecord] = {}
+    for stage in in_order(stages):
+        input_keys = {role: records[source].key for role, source in stage.inputs.items()}
+        key = stage_key(stage, input_keys, corpora.fingerprint)
+        inputs = {role: records[source].artifact for role, source in stage.inputs.items()}
+        started = time.perf_counter()
+        with naming_full_disk(store.root), _making(stage, key, store, display):
+            # Over a network, whoever has looked for a file in vain may not see it for a while after it is there.
+            reused = _agreed(stage, key, rank() == 0 and store.find(stage.kind, key) is not None)
+            if not reused:
+                display.note(stage.name)
+                work = store.work(stage.kind, key)
+                begin = partial(
+                    StageRun,
+                    stage,
+                    inputs,
+                    work=work,
+                    plugins=plugins,
+                    corpora=corpora,
+                    display=display,
+                    elastic=elastic,
+                )
+                if rank() == 0:
+                    _make(stage, key, input_keys, store, begin)
+                elif training_of(stage) is not None:
+                    _take_part(begin)
+                from_first_rank(None)
+        artifact = store.find(stage.kind, key)
+        if artifact is None:
+            raise ArtifactError(
+                f"what process 0 has put into {store.root} does not reach process {rank()}: all must share that folder"
+            )
+        records[stage.name] = StageRecord(stage, key, artifact, reused, time.perf_counter() - started)
+    return list(records.values())
+
+
+def _making(stage: Stage, key: str, store: Store, display: Display) -> AbstractContextManager[None]:
+    """See to it that no other run makes the same; several processes of one run make it together."""
+    if rank() > 0 or store.find(stage.kind, key) is not None:
+        return nullcontext()
+    return store.making(
+        stage.kind, key, on_wait=lambda: display.note(f"waiting for another run, which makes {stage.name}")
+    )
+
+
+def _agreed(stage: Stage, key: str, found: bool) -> bool:
+    """Whether the first process has found the artifact, provided that all mean the same by it."""
+    first_key, first_found = from_first_rank((key, found))
+    if first_key != key:
+        raise OssicleError(
+            f"process {rank()} would make something else of `{stage.name}` than process 0: they read different "
+            "recordings, or run different versions of Ossicle or of a plugin"
+        )
+    return first_found
+
+
+def _make(
+    stage: Stage, key: str, input_keys: Mapping[str, str], store: Store, begin: Callable[[Path], StageRun]
+) -> None:
+    with store.draft(stage.kind, key) as folder:
+        run = begin(folder)
+        hook = run.plugins.manager.hook
+        hook.ossicle_stage_start(stage=stage)
+        started = time.perf_counter()
+        _act(run)
+        card = {
+            "kind": stage.kind,
+            "name": stage.name,
+            "key": key,
+            "action": stage.action,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - started, 3),
+            "seed": stage.seed,
+            "config": describe(stage.settings, run.corpora.fingerprint),
+            "inputs": dict(input_keys),
+            "labels": dict(stage.labels),
+            "parts": run.parts,
+            "metrics": run.metrics,
+            "warnings": run.warnings,
+            "versions": versions(),
+            "processes": 1 if training_of(stage) is None else world_size(),
+        }
+        artifact = store.commit(folder, stage.kind, key, card)
+    hook.ossicle_stage_end(stage=stage, artifact=artifact)
+
+
+def _take_part(begin: Callable[[Path], StageRun]) -> None:
+    """Act as the first process does; the results are thrown away."""
+    with TemporaryDirectory() as folder:
+        _act(begin(Path(folder)))
+
+
+def _act(run: StageRun) -> None:
+    module, _, function = run.stage.action.partition(":")
+    action = getattr(import_module(module), function)
+    if training_of(run.stage) is None:
+        with alone():
+            action(run)
+    else:
+        action(run)
+        # The first process is about to remove the stage's unfinished work, which the others may still be reading.
+        from_all_ranks(None)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    packages = ("ossicle", "torch", "fairseq2", "torchaudio", "numpy", "soxr", "soundfile", "scikit-learn")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command_line() -> str:
+    """The command that started this program, for people to repeat."""
+    program = Path(sys.argv[0])
+    started = program.name
+    if program.parts[-2:] == ("ossicle", "__main__.py"):
+        processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+        started = f"{'python' if processes == '1' else f'torchrun --nproc-per-node {processes}'} -m ossicle"
+    return " ".join([started, *sys.argv[1:]])

@@ -1,0 +1,1 @@
+"""Check an experiment and run it."""

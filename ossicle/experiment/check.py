@@ -1,0 +1,200 @@
+"""Find what would make an experiment fail, before anything is trained. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.choices import PartChoice, parts_of
+from ..core.config_files.documents import Document
+from ..core.config_files.experiment_loader import ResolvedExperiment, load_experiment
+from ..core.config_files.validation import in_reading_order
+from ..core.errors import ConfigError, CorpusError, OssicleError, PluginError, Problem
+from ..core.experiment import Experiment
+from ..core.plugin_loading import Plugins, load_plugins
+from ..core.stage_runner import Corpora
+from ..core.stages import Schedule, Stage, in_order
+from ..core.task import TaskConfig
+from ..tasks.stages.monitor_split import watch_problems
+from ..tasks.stages.specs import teacher_facts
+from ..tasks.stages.tokenizer_training_config import TokenizerTrainingConfig
+from .leakage import leaks
+
+
+@dataclass(frozen=True)
+class CheckedExperiment:
+    """An experiment in which nothing was found wrong, and what it takes to run it."""
+
+    resolved: ResolvedExperiment
+    plugins: Plugins
+    stages: list[Stage]
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.resolved.experiment
+
+
+def check(
+    source: Path | Document,
+    overrides: Sequence[str],
+    corpora: Corpora,
+    *,
+    prepare: bool,
+    load: Callable[[Sequence[Path]], Plugins] = load_plugins,
+) -> CheckedExperiment:
+    """Read an experiment and hold it against its parts and its corpora.
+
+    Args:
+        source: a YAML file, or a document whose bases are resolved
+        prepare: whether corpora that are made on first use may be made now, in order to look at their splits
+        load: from plugin files to all plugins
+
+    Raises:
+        ConfigError: with every problem found, each at its place in the file
+    """
+    resolved, plugins = _read(source, overrides, load)
+    found = [*_misfits(resolved), *corpus_problems(resolved, corpora, prepare=prepare)]
+    checked = _composed(resolved, plugins, found)
+    if found := [resolved.problem(("schedule",), message) for message in leaks(checked.stages, corpora)]:
+        raise ConfigError(found)
+    return checked
+
+
+def compose(source: Path | Document, overrides: Sequence[str]) -> CheckedExperiment:
+    """Read an experiment, as `check` does, and hold it against its parts; its corpora may be missing.
+
+    Raises:
+        ConfigError: with every problem found, each at its place in the file
+    """
+    resolved, plugins = _read(source, overrides, load_plugins)
+    return _composed(resolved, plugins, list(_misfits(resolved)))
+
+
+def _read(
+    source: Path | Document, overrides: Sequence[str], load: Callable[[Sequence[Path]], Plugins]
+) -> tuple[ResolvedExperiment, Plugins]:
+    loaded: list[Plugins] = []
+
+    def catalog_for(files: Sequence[Path]) -> object:
+        loaded.append(load(files))
+        return loaded[-1].catalog
+
+    resolved = load_experiment(source, overrides=overrides, catalog_for=catalog_for)  # type: ignore[arg-type]
+    return resolved, loaded[-1]
+
+
+def _composed(resolved: ResolvedExperiment, plugins: Plugins, problems: Sequence[Problem]) -> CheckedExperiment:
+    if problems:
+        raise ConfigError(in_reading_order(problems, resolved.document.source))
+    try:
+        return CheckedExperiment(resolved, plugins, stages_of(resolved.experiment))
+    except ConfigError as error:
+        raise ConfigError([_placed(problem, resolved) for problem in error.problems]) from error
+
+
+def _placed(problem: Problem, resolved: ResolvedExperiment) -> Problem:
+    """The same problem at the place in the file that a schedule or a task names by its dotted path."""
+    if not isinstance(problem.where, str):
+        return problem
+    path = tuple(int(key) if key.isdecimal() else key for key in problem.where.split("."))
+    return resolved.problem(path, f"`{problem.where}`: {problem.message}")
+
+
+def stages_of(experiment: Experiment) -> list[Stage]:
+    """The stages that an experiment's schedule makes of it, inputs first."""
+    return in_order(_schedule(experiment.schedule).stages(experiment))
+
+
+def _schedule(choice: PartChoice) -> Schedule:
+    schedule = choice.part.load()(choice.config)
+    if not isinstance(schedule, Schedule):
+        raise PluginError(f"schedule `{choice.name}` of {choice.origin.describe()} must be an ossicle.Schedule")
+    return schedule
+
+
+def _misfits(resolved: ResolvedExperiment) -> Iterator[Problem]:
+    """Configurations that do not fit each other."""
+    chosen = list(parts_of(resolved.experiment))
+    facts: dict[str, object] = {}
+    # What the experiment's own parts say counts, not those inside others, such as a tokenizer's encoder.
+    for _, choice in sorted(chosen, key=lambda part: len(part[0]), reverse=True):
+        facts |= choice.config.facts()
+    lessons = list(_lessons(resolved))
+    for path, choice in chosen:
+        cases = [(part, {**facts, **of_teacher}) for named, part, of_teacher in lessons if named is choice]
+        messages = [
+            message if part is choice else f"its {part.kind} `{part.name}`: {message}"
+            for part, case in cases or [(choice, facts)]
+            for message in part.config.problems(case)
+        ]
+        yield from (resolved.problem(path, message) for message in dict.fromkeys(messages))
+
+
+def _lessons(resolved: ResolvedExperiment) -> Iterator[tuple[PartChoice, PartChoice, Mapping[str, object]]]:
+    """Every tokenizer that an encoder teaches, and its objective, with what is known of that encoder.
+
+    Before each stands the part that the file names for it: where it states no objective, the tokenizer.
+    """
+    stages: list[Stage] = []
+    with suppress(OssicleError):  # raised once more, where the stages are needed
+        stages = stages_of(resolved.experiment)
+    by_name = {stage.name: stage for stage in stages}
+    for stage in stages:
+        if not (facts := teacher_facts(stage, by_name)):
+            continue
+        for _, part in parts_of(stage.settings):
+            if part.kind in ("tokenizer", "objective"):
+                yield part, part, facts
+        training, tokenizer = stage.settings.get("training"), stage.settings.get("tokenizer")
+        if isinstance(training, TokenizerTrainingConfig) and training.objective is None:
+            assert isinstance(tokenizer, PartChoice)
+            yield tokenizer, training.objective_of(tokenizer, resolved.catalog), facts
+
+
+def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: bool) -> Iterator[Problem]:
+    """Corpora that are missing, malformed or without the splits and labels that are asked of them."""
+    experiment = resolved.experiment
+    broken: set[PartChoice] = set()
+    for path, choice in parts_of(experiment):
+        if choice.kind == "corpus" and choice not in broken:
+            corpus = corpora.corpus(choice)
+            found = corpus.problems()
+            if not found and (prepare or corpus.is_ready):
+                try:
+                    corpora.manifest(choice)
+                except CorpusError as error:
+                    found = [str(error)]
+            if found or not (prepare or corpus.is_ready):
+                broken.add(choice)
+            yield from (resolved.problem(path, message) for message in found)
+    if experiment.corpus not in broken:
+        yield from _split_problems(resolved, corpora)
+        yield from _watch_problems(resolved, corpora)
+    for number, task in enumerate(experiment.evaluate):
+        if isinstance(task.config, TaskConfig) and (task.config.corpus or experiment.corpus) not in broken:
+            manifest = corpora.manifest(task.config.corpus or experiment.corpus)
+            where = ("evaluate", number, "corpus")
+            yield from (resolved.problem(where, message) for message in task.config.corpus_problems(manifest))
+
+
+def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:
+    experiment = resolved.experiment
+    manifest = corpora.manifest(experiment.corpus)
+    if not len(manifest.rows_in(*experiment.pretrain.splits)):
+        there = ", ".join(sorted(set(manifest.splits.tolist())))
+        wanted = ", ".join(experiment.pretrain.splits)
+        message = (
+            f"corpus `{experiment.corpus.label}` has no clip in the splits {wanted}. It has: {there or 'no clips'}"
+        )
+        yield resolved.problem(("pretrain", "splits"), message)
+
+
+def _watch_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:
+    """Encoders that are to be judged while they learn, on a corpus that cannot judge them."""
+    experiment = resolved.experiment
+    watching = [path for path, choice in parts_of(experiment) if choice.kind == "task" and path[-1] == "watch"]
+    if watching:
+        found = watch_problems(corpora.manifest(experiment.corpus))
+        yield from (resolved.problem(path, message) for path in watching for message in found)

@@ -1,0 +1,171 @@
+"""Run an experiment from its YAML to its report."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..core.config_files.experiment_loader import resolved_yaml
+from ..core.display import Display, Silent
+from ..core.distributed import first_rank_first, joined, rank
+from ..core.full_disk import naming_full_disk
+from ..core.stage_runner import Corpora, StageRecord, command_line, run_stages, versions
+from ..core.store import Store
+from ..report import write_report
+from .check import CheckedExperiment, check
+from .output_paths import check_folder
+
+DEFAULT_OUT = Path("runs")
+STORE = ".store"
+
+
+def run(
+    experiment: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path = DEFAULT_OUT,
+    store: str | Path | None = None,
+    display: Display | None = None,
+    elastic: bool = False,
+) -> Path:
+    """Run an experiment; what an earlier run has made is not made again.
+
+    Under torchrun all processes train together, and the first alone shows, tells and reports.
+
+    Args:
+        experiment: path of its YAML
+        overrides: `dotted.path=VALUE`, laid over the YAML
+        out: folder for runs
+        store: folder of artifacts; `.store` among the runs, which share it, when None
+        elastic: whether a training may go on from what another number of processes has kept
+
+    Returns:
+        The run's folder, with `report.html`, `run.json` and the resolved `experiment.yaml`.
+
+    Raises:
+        ConfigError: if the experiment cannot run as written
+        DiskFullError: if a disk is full; the same call goes on from there
+        Interrupted: if it was asked to stop; the same call goes on from there
+        OssicleError: if its processes cannot train together, cannot go on from what others have kept, or `out` or
+            `store` is no folder
+        StoppedElsewhere: if another of its processes ended it, and raises what happened
+    """
+    with joined():
+        check_folder("--out", Path(out))
+        check_folder("--store", Path(store or Path(out) / STORE))
+        display = (display or Silent()) if rank() == 0 else Silent()
+        corpora = Corpora(display)
+        # The first process prepares corpora; the others find them.
+        checked = first_rank_first(lambda: check(Path(experiment), overrides, corpora, prepare=True))
+        for failure in checked.plugins.catalog.failures:
+            display.warn(f"plugin {failure.source} failed: {failure.error}")
+        folder = Path(out) / checked.experiment.name
+        with naming_full_disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if rank() == 0:
+                (folder / "experiment.yaml").write_text(resolved_yaml(checked.experiment))
+        artifacts = Store(Path(store or Path(out) / STORE))
+        started = datetime.now(UTC)
+        clock = time.perf_counter()
+        records = run_stages(
+            checked.stages,
+            store=artifacts,
+            plugins=checked.plugins,
+            corpora=corpora,
+            display=display,
+            elastic=elastic,
+        )
+        if rank() == 0:
+            with naming_full_disk(folder):
+                _report(checked, records, folder, artifacts, started, time.perf_counter() - clock)
+    return folder
+
+
+def _report(
+    checked: CheckedExperiment,
+    records: Sequence[StageRecord],
+    folder: Path,
+    store: Store,
+    started: datetime,
+    seconds: float,
+) -> None:
+    record = _run_record(checked, records, folder, store, started, seconds)
+    (folder / "run.json").write_text(json.dumps(record, indent=2))
+    _gather_bad_files(records, folder)
+    sections = checked.plugins.manager.hook.ossicle_report_sections(run_folder=folder)
+    write_report(folder, [section for group in sections for section in group or ()])
+
+
+def _run_record(
+    checked: CheckedExperiment,
+    records: Sequence[StageRecord],
+    folder: Path,
+    store: Store,
+    started: datetime,
+    seconds: float,
+) -> dict[str, Any]:
+    parts = checked.plugins.catalog.parts()
+    sources = sorted({part.origin.describe() for part in parts})
+    return {
+        "name": checked.experiment.name,
+        "command": command_line(),
+        "seed": checked.experiment.seed,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "versions": versions(),
+        "machine": machine(),
+        "plugins": [
+            {"source": source, "parts": sum(part.origin.describe() == source for part in parts)} for source in sources
+        ],
+        "store": os.path.relpath(store.root, folder),
+        "stages": [
+            {
+                "name": record.stage.name,
+                "kind": record.stage.kind,
+                "key": record.key,
+                "artifact": os.path.relpath(record.artifact.path, folder),
+                "reused": record.reused,
+                "seconds": record.artifact.card["seconds"] if record.reused else round(record.seconds, 2),
+                "inputs": dict(record.stage.inputs),
+                "labels": dict(record.stage.labels),
+            }
+            for record in records
+        ],
+        "warnings": [
+            *(warning for record in records for warning in record.artifact.card["warnings"]),
+            *(f"plugin {failure.source} failed: {failure.error}" for failure in checked.plugins.catalog.failures),
+        ],
+    }
+
+
+def _gather_bad_files(records: Sequence[StageRecord], folder: Path) -> None:
+    """Put the bad files of all surveyed corpora into one list beside the report."""
+    surveys = [record for record in records if record.stage.kind == "survey"]
+    with (folder / "bad_files.jsonl").open("w") as file:
+        for survey in surveys:
+            for line in (survey.artifact.path / "bad_files.jsonl").read_text().splitlines():
+                file.write(json.dumps({"corpus": survey.stage.labels["corpus"], **json.loads(line)}) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """What the program runs on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory, 1),
+        "device": _device(),
+        "platform": platform.platform(),
+    }
+
+
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,81 @@
+"""Describe a part's configuration for people."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from .core.catalog import Part
+from .core.choices import ChoiceOf
+from .core.config import Config
+from .core.config_files.field_docs import configs_in, documented
+
+
+def explain(part: Part) -> str:
+    """The part's origin, its documentation, and each field with its type, default and documentation."""
+    owner = part.target if isinstance(part.target, type) and part.target.__doc__ else part.config
+    lines = [f"{part.kind} {part.name}   ({part.origin.describe()})", "", inspect.getdoc(owner) or "", ""]
+    lines += _fields(documented(part.config), "  ") or ["  (nothing to set)"]
+    return "\n".join(lines).rstrip()
+
+
+def _fields(config: type[Config], indent: str) -> list[str]:
+    """Every field of a configuration, and further in those of the configurations inside it."""
+    lines = []
+    for name, field in config.model_fields.items():
+        within = configs_in(field.annotation)
+        # The fields below give the defaults of what is inside.
+        default = _default(field) if not within or field.is_required() else ""
+        lines.append(f"{indent}{name}: {_type(field)}{default}")
+        lines += [f"{indent}    {line.strip()}" for line in (field.description or "").splitlines()]
+        lines += ["", *(line for inner in within for line in _fields(inner, indent + "    "))]
+        if lines[-1]:
+            lines.append("")
+    return lines
+
+
+def _type(field: FieldInfo) -> str:
+    """A field's type and bounds in words: `whole number >= 1`, `one of "tiny", "small"`."""
+    bounds = [f"{sign} {value}" for name, sign in _SIGNS.items() for value in _bounds(field, name)]
+    words, empty, _ = _words(field.annotation, field.metadata).partition(" or empty")
+    return " ".join([words, " and ".join(bounds)]).rstrip() + empty
+
+
+_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "multiple_of": "a multiple of"}
+_WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path", type(None): "empty"}
+
+
+def _bounds(field: FieldInfo, name: str) -> list[object]:
+    return [getattr(item, name) for item in field.metadata if getattr(item, name, None) is not None]
+
+
+def _words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    choice = next((item for item in metadata if isinstance(item, ChoiceOf)), None)
+    if choice is not None:
+        return f"{choice.kind.replace('_', ' ')} (a part)"
+    if origin is Annotated:
+        return _words(arguments[0], arguments[1:])
+    if origin is Literal:
+        return f"one of {', '.join(json.dumps(value) for value in arguments)}"
+    if origin in (Union, UnionType):
+        return " or ".join(_words(argument) for argument in arguments)
+    if origin in (tuple, list):
+        return f"list of {_words(arguments[0])}"
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, Config)):
+        return "mapping"
+    return _WORDS.get(annotation, inspect.formatannotation(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "; must be given"
+    default = field.get_default(call_default_factory=True)
+    shown = default.model_dump(mode="json") if isinstance(default, Config) else default
+    return f"; default {json.dumps(shown, default=str)}"

@@ -1,0 +1,1 @@
+"""Load trained parts, embed, tokenize, classify and export."""

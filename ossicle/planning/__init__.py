@@ -1,0 +1,1 @@
+"""Say what an experiment will do and cost before it runs."""

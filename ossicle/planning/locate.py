@@ -1,0 +1,81 @@
+"""What of an experiment is made already, found without making anything. Needs no torch.
+
+Notable choices: corpora need not be there; what depends on one that is not (its stages' keys, its labels) is left open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..core.choices import PartChoice
+from ..core.corpus import Manifest
+from ..core.display import Silent
+from ..core.errors import CorpusError
+from ..core.stage_runner import Corpora
+from ..core.stages import Stage, stage_key
+from ..core.store import Artifact, Store
+from .subprocess_measure import stand_in
+
+ASSUMED_CLASSES = 2
+"""Of a corpus whose labels are not known yet."""
+
+
+@dataclass(frozen=True)
+class LocatedStage:
+    """A stage, and where its artifact is.
+
+    Attributes:
+        key: its content key; None where a corpus is not known
+        artifact: what an earlier run made
+    """
+
+    stage: Stage
+    key: str | None
+    artifact: Artifact | None
+
+
+def located(stages: Sequence[Stage], store: Store, corpora: Corpora) -> Iterator[LocatedStage]:
+    """Look stages up, inputs first."""
+    keys: dict[str, str | None] = {}
+    for stage in stages:
+        inputs = {role: keys[source] for role, source in stage.inputs.items()}
+        known = {role: key for role, key in inputs.items() if key is not None}
+        try:
+            key = stage_key(stage, known, corpora.fingerprint) if len(known) == len(inputs) else None
+        except CorpusError:
+            key = None
+        keys[stage.name] = key
+        yield LocatedStage(stage, key, store.find(stage.kind, key) if key else None)
+
+
+class KnownCorpora(Corpora):
+    """Corpora that are read where they are there, and never prepared."""
+
+    def __init__(self) -> None:
+        super().__init__(Silent())
+        self._unknown: dict[PartChoice, Manifest] = {}
+
+    def manifest(self, choice: PartChoice) -> Manifest:
+        """Its clips, or none where they cannot be listed."""
+        if choice in self._unknown:
+            return self._unknown[choice]
+        corpus = self.corpus(choice)
+        try:
+            if corpus.is_ready and not corpus.problems():
+                return super().manifest(choice)
+        except CorpusError:
+            pass
+        multi_label = bool(getattr(corpus, "multi_label", False))
+        return self._unknown.setdefault(choice, stand_in(ASSUMED_CLASSES, multi_label=multi_label))
+
+    def fingerprint(self, choice: PartChoice) -> str:
+        """The fingerprint of its clips.
+
+        Raises:
+            CorpusError: if they cannot be listed
+        """
+        self.manifest(choice)
+        if choice in self._unknown:
+            raise CorpusError(f"corpus `{choice.label}` is not known")
+        return super().fingerprint(choice)

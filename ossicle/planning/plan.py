@@ -1,0 +1,384 @@
+"""What an experiment would make, and what that costs: parameters, operations, memory, time.
+
+Notable choices: stages that train are known by the `TrainingConfig` among their settings, so that a stranger's are
+planned like our own; two that would train the same parts in the same way are weighed once. Corpora need not be there:
+what depends on them (keys, what is done, classes, the length of clips) is then assumed or left open, and said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from ..core.choices import PartChoice, parts_of
+from ..core.config_files.documents import Document
+from ..core.config_files.experiment_loader import resolved_yaml
+from ..core.errors import OssicleError
+from ..core.experiment import TrainingConfig
+from ..core.interfaces import Tokenizer
+from ..core.parts import Recipe
+from ..core.stage_runner import Corpora
+from ..core.stages import Stage, describe, training_of
+from ..core.store import Artifact, Store
+from ..core.task import folds_of
+from ..experiment.check import CheckedExperiment, compose, corpus_problems
+from ..experiment.run import DEFAULT_OUT, STORE
+from ..tokenizers.token_cache import are_kept
+from .cost import Noise, StepCost, count_step
+from .locate import KnownCorpora, located
+from .previews import Sketches
+from .subprocess_measure import calibration, measured
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A few optimiser steps that were taken on this machine.
+
+    Attributes:
+        clips: clips in each of them
+        seconds: of one step
+        bytes: memory that they took
+    """
+
+    clips: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class PlannedTraining:
+    """A training of a stage.
+
+    Attributes:
+        settings: how it runs
+        runs: how often it runs, once for each fold
+        noise: clips like those of its corpus
+        cost: what a step costs
+        labels_kept: whether a frozen tokenizer's labels of whole clips are made once, and not in every step; None where
+            there is no such tokenizer
+        calibration: steps that were taken, if any were
+    """
+
+    settings: TrainingConfig
+    runs: int
+    noise: Noise
+    cost: StepCost
+    labels_kept: bool | None = None
+    calibration: Calibration | None = None
+
+    @property
+    def clips(self) -> int:
+        """Clips in a step, over all devices."""
+        return max(1, int(self.settings.batch_seconds / self.noise.seconds))
+
+    @property
+    def steps(self) -> int:
+        """Steps of all runs."""
+        return self.settings.steps * self.runs
+
+    @property
+    def patches(self) -> int:
+        """Patches that it sees in all."""
+        return self.cost.patches * self.clips * self.steps
+
+    @property
+    def step_flops(self) -> int:
+        return self.cost.flops * self.clips
+
+    @property
+    def flops(self) -> int:
+        return self.step_flops * self.steps
+
+    @property
+    def bytes(self) -> int:
+        """Estimated memory of one device that takes a whole batch."""
+        return self.cost.fixed_bytes + self.cost.clip_bytes * self.clips
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected time on one such device as was calibrated on."""
+        if self.calibration is None:
+            return None
+        return self.calibration.seconds * self.clips / self.calibration.clips * self.steps
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage of a plan.
+
+    Attributes:
+        key: its content key; None where a corpus is not known
+        artifact: what an earlier run made
+        training: None if it trains nothing, or what it trains cannot be told
+        unknown: why what it trains cannot be told
+    """
+
+    stage: Stage
+    key: str | None = None
+    artifact: Artifact | None = None
+    training: PlannedTraining | None = None
+    unknown: str = ""
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """What it is still going to take."""
+        if self.artifact is not None:
+            return 0.0
+        return self.training.seconds if self.training else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment would make.
+
+    Attributes:
+        stages: inputs first
+        open: what is assumed or left open, and why
+        price_per_hour: of this machine
+    """
+
+    name: str
+    stages: Sequence[PlannedStage]
+    open: Sequence[str] = ()
+    price_per_hour: float | None = None
+
+    @property
+    def to_train(self) -> list[PlannedTraining]:
+        """The trainings that are not done."""
+        return [planned.training for planned in self.stages if planned.training and planned.artifact is None]
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected time of all trainings that are not done; None without a calibration."""
+        found = [training.seconds for training in self.to_train]
+        known = [seconds for seconds in found if seconds is not None]
+        return sum(known) if len(known) == len(found) else None
+
+    def cost(self, seconds: float | None) -> float | None:
+        """The price of so much time on this machine."""
+        return None if seconds is None or self.price_per_hour is None else seconds / 3600 * self.price_per_hour
+
+    def plain(self) -> dict[str, Any]:
+        """The plan as data for JSON; memory in bytes, times in seconds."""
+        return {
+            "name": self.name,
+            "open": list(self.open),
+            "stages": [_plain_stage(self, planned) for planned in self.stages],
+            "to_do": {
+                "trainings": len(self.to_train),
+                "flops": sum(training.flops for training in self.to_train),
+                "seconds": self.seconds,
+                "cost": self.cost(self.seconds),
+            },
+        }
+
+
+def _plain_stage(plan: Plan, planned: PlannedStage) -> dict[str, Any]:
+    stage, training = planned.stage, planned.training
+    plain: dict[str, Any] = {
+        "name": stage.name,
+        "kind": stage.kind,
+        "inputs": dict(stage.inputs),
+        "key": planned.key,
+        "done": None if planned.key is None else planned.artifact is not None,
+        "spent_seconds": planned.artifact.card["seconds"] if planned.artifact else None,
+        "training": None,
+    }
+    if planned.unknown:
+        plain["unknown"] = planned.unknown
+    if training is not None:
+        plain["training"] = {
+            "steps": training.steps,
+            "runs": training.runs,
+            "clips_per_step": training.clips,
+            "clip_seconds": training.noise.seconds,
+            "parameters": training.cost.parameters,
+            "kept_parameters": dict(training.cost.kept),
+            "labels_kept": training.labels_kept,
+            "patches_per_clip": training.cost.patches,
+            "patches": training.patches,
+            "flops_per_step": training.step_flops,
+            "flops": training.flops,
+            "estimated_bytes": training.bytes,
+            "estimated_bytes_fixed": training.cost.fixed_bytes,
+            "estimated_bytes_per_clip": training.cost.clip_bytes,
+            "calibration": asdict(training.calibration) if training.calibration else None,
+            "expected_seconds": training.seconds,
+            "expected_cost": plan.cost(training.seconds),
+        }
+    return plain
+
+
+def plan(
+    experiment: str | Path | Document,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path = DEFAULT_OUT,
+    store: str | Path | None = None,
+    calibrate: bool = False,
+    taken: dict[str, Calibration] | None = None,
+    price_per_hour: float | None = None,
+    on_stage: Callable[[str], None] = lambda name: None,
+) -> Plan:
+    """Plan an experiment; nothing of it is made.
+
+    Args:
+        experiment: path of its YAML, or a document whose bases are resolved
+        overrides: `dotted.path=VALUE`, laid over the YAML
+        out: folder of runs, in whose store is looked for what is done
+        store: that folder of artifacts, where it is another than `.store` among the runs
+        calibrate: whether to take a few optimiser steps of every training on this machine
+        taken: steps that were taken for other plans, by what decides them; those of this one are added
+        price_per_hour: of this machine
+        on_stage: told of every stage before it is weighed
+
+    Raises:
+        ConfigError: if the experiment cannot run as written, whatever its corpora
+        OssicleError: if there is a price, but nothing is to be measured
+    """
+    if price_per_hour is not None and not calibrate:
+        raise OssicleError("what a plan costs follows from the time it takes: measure that too, with `--calibrate`")
+    checked = compose(experiment if isinstance(experiment, Document) else Path(experiment), overrides)
+    corpora = KnownCorpora()
+    problems = corpus_problems(checked.resolved, corpora, prepare=False)
+    found = [*map(str, problems), *_unrendered(checked, corpora)]
+    found_stages = located(checked.stages, Store(Path(store or Path(out) / STORE)), corpora)
+    stages = [PlannedStage(one.stage, one.key, one.artifact) for one in found_stages]
+    stages = list(_weighed(stages, checked, corpora, on_stage))
+    if calibrate:
+        stages = list(_calibrated(stages, checked, on_stage, {} if taken is None else taken))
+    return Plan(checked.experiment.name, stages, found, price_per_hour)
+
+
+def _unrendered(checked: CheckedExperiment, corpora: KnownCorpora) -> Iterator[str]:
+    choices = {choice for _, choice in parts_of(checked.experiment) if choice.kind == "corpus"}
+    for choice in sorted(choices, key=lambda choice: choice.label):
+        corpus = corpora.corpus(choice)
+        if not corpus.is_ready and not corpus.problems():
+            yield f"corpus `{choice.label}` is made on first use, so that keys, labels and lengths are not known yet"
+
+
+def _weighed(
+    stages: Sequence[PlannedStage], checked: CheckedExperiment, corpora: KnownCorpora, on_stage: Callable[[str], None]
+) -> Iterator[PlannedStage]:
+    """Weigh what is trained."""
+    scales = _Scales(checked, corpora, on_stage)
+    for planned in stages:
+        stage, settings = planned.stage, training_of(planned.stage)
+        if settings is None:
+            yield planned
+            continue
+        noise = _noise_like(stage, settings, corpora)
+        try:
+            cost, labels_kept = scales.weigh(stage, settings, noise)
+        except OssicleError as error:
+            yield replace(planned, unknown=str(error))
+        except Exception as error:  # a stranger's part may raise anything where it holds no real numbers
+            yield replace(planned, unknown=f"{type(error).__name__}: {error}")
+        else:
+            training = PlannedTraining(settings, _runs(stage, corpora), noise, cost, labels_kept)
+            yield replace(planned, training=training)
+
+
+class _Scales:
+    """Weighs each kind of training once."""
+
+    def __init__(self, checked: CheckedExperiment, corpora: Corpora, on_stage: Callable[[str], None]) -> None:
+        self._sketches = Sketches(checked.stages, checked.plugins, corpora)
+        self._on_stage = on_stage
+        self._found: dict[str, tuple[str, StepCost, bool | None]] = {}
+
+    def weigh(self, stage: Stage, settings: TrainingConfig, noise: Noise) -> tuple[StepCost, bool | None]:
+        """What a step of a stage costs, and whether labels are kept.
+
+        Raises:
+            OssicleError: if that cannot be told
+        """
+        kind = self._kind(stage, noise)
+        if kind in self._found:
+            other, cost, labels_kept = self._found[kind]
+            self._sketches.adopt(stage.name, other)
+            return cost, labels_kept
+        self._on_stage(stage.name)
+        sketch = self._sketches.sketch(stage.name)
+        if sketch is None:
+            raise OssicleError("its author does not say what it trains")
+        cost = count_step(sketch.objective, sketch.front_end, noise, settings, inputs=sketch.inputs)
+        labelled = [are_kept(part, type(sketch.objective)) for part in sketch.inputs if isinstance(part, Tokenizer)]
+        labels_kept = all(labelled) if labelled else None
+        self._found[kind] = stage.name, cost, labels_kept
+        return cost, labels_kept
+
+    def _kind(self, stage: Stage, noise: Noise) -> str:
+        """Equal for stages that train the same parts in the same way; seeds do not enter."""
+        inputs = {
+            role: {part: [made.choice.plain(), repr(made.arguments)] for part, made in self._recipes(source).items()}
+            for role, source in stage.inputs.items()
+        }
+        settings = {name: _bearing(value) for name, value in describe(stage.settings, lambda choice: "").items()}
+        return json.dumps([stage.objective, settings, inputs, asdict(noise)], sort_keys=True, default=str)
+
+    def _recipes(self, source: str) -> Mapping[str, Recipe]:
+        return self._sketches.recipes(source)
+
+
+def _bearing(value: Any) -> Any:
+    """What of a setting bears on the cost of a clip: not how many there are, nor how fast they teach."""
+    if not isinstance(value, dict):
+        return value
+    idle = TrainingConfig.model_fields.keys() - {"precision", "gradient_checkpointing"}
+    return {name: item for name, item in value.items() if name not in idle}
+
+
+def _noise_like(stage: Stage, settings: TrainingConfig, corpora: KnownCorpora) -> Noise:
+    """Noise of the length and with the labels of the clips that a stage trains on."""
+    choice = stage.settings.get("corpus")
+    if not isinstance(choice, PartChoice):
+        return Noise(settings.crop_seconds)
+    manifest = corpora.manifest(choice)
+    seconds = manifest.seconds[manifest.rows_in(*settings.splits)]
+    seconds = np.minimum(seconds[seconds > 0], settings.crop_seconds)
+    mean = round(float(seconds.mean()), 2) if len(seconds) else settings.crop_seconds
+    return Noise(max(mean, 0.01), len(manifest.label_names), manifest.multi_label)
+
+
+def _runs(stage: Stage, corpora: KnownCorpora) -> int:
+    """How often a stage trains: who judges by folds does so once for each."""
+    choice = stage.settings.get("corpus")
+    if stage.kind != "evaluate" or not isinstance(choice, PartChoice):
+        return 1
+    return max(1, len(folds_of(corpora.manifest(choice))))
+
+
+def _calibrated(
+    stages: Sequence[PlannedStage],
+    checked: CheckedExperiment,
+    on_stage: Callable[[str], None],
+    taken: dict[str, Calibration],
+) -> Iterator[PlannedStage]:
+    """Take a few steps of every training that is not done, once for those that cost the same."""
+    with TemporaryDirectory() as folder:
+        resolved = Path(folder) / "experiment.yaml"
+        resolved.write_text(resolved_yaml(checked.experiment))
+        for planned in stages:
+            training = planned.training
+            if training is None or planned.artifact is not None:
+                yield planned
+                continue
+            alike = repr((training.cost, training.noise, training.clips, training.settings.threads))
+            if alike not in taken:
+                on_stage(planned.stage.name)
+                order = {
+                    "experiment": str(resolved),
+                    "stage": planned.stage.name,
+                    "most_clips": training.clips,
+                    "noise": asdict(training.noise),
+                }
+                taken[alike] = Calibration(**measured(calibration, order))
+            yield replace(planned, training=replace(training, calibration=taken[alike]))

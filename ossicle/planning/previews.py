@@ -1,0 +1,179 @@
+"""What stages would train and hand on, before any of them has run; a plan weighs it.
+
+Notable choices: only recipes of parts are held, and a part is built anew whenever it is asked for, so that a plan needs
+the memory of one stage; a stage that trains nothing is taken to make the parts that its settings name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeVar
+
+from torch import nn
+
+from ..core.choices import PartChoice, with_options
+from ..core.display import Silent
+from ..core.errors import ArtifactError
+from ..core.interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
+from ..core.parts import Recipe, build, load_part, recipe_of
+from ..core.plugin_loading import Plugins
+from ..core.stage_runner import Corpora, StageRun
+from ..core.stages import Stage
+from ..core.store import CARD, Artifact
+from .cost import unperformed
+
+T = TypeVar("T")
+
+_MODULES: Final[Mapping[str, type[nn.Module]]] = {
+    "front_end": FrontEnd,
+    "encoder": Encoder,
+    "tokenizer": Tokenizer,
+    "head": Head,
+}
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What a stage would train.
+
+    Attributes:
+        objective: with every part untrained
+        front_end: what would cut its patches
+        inputs: the parts that the objective was built from, some of which it may hold outside its module tree
+    """
+
+    objective: Objective
+    front_end: FrontEnd
+    inputs: Sequence[nn.Module]
+
+
+class Sketches:
+    """The stages of an experiment as they would start.
+
+    Args:
+        corpora: of what the stages learn from
+        drawn: whether initial weights are drawn as their seeds say; quicker without, and all one number
+    """
+
+    def __init__(self, stages: Sequence[Stage], plugins: Plugins, corpora: Corpora, *, drawn: bool = False) -> None:
+        self.plugins = plugins
+        self._stages = {stage.name: stage for stage in stages}
+        self._corpora = corpora
+        self._drawn = drawn
+        self._recipes: dict[str, Mapping[str, Recipe]] = {}
+
+    def sketch(self, name: str) -> Sketch | None:
+        """Build what the stage of this name trains; None if it trains nothing that can be told.
+
+        Raises:
+            OssicleError: if its parts cannot be built
+        """
+        stage = self._stages[name]
+        if stage.objective is None:
+            return None
+        run = self._run(stage)
+        module, _, function = stage.objective.partition(":")
+        with self._building():
+            objective: Objective = getattr(import_module(module), function)(run)
+        made = {role: recipe_of(part) for role, part in objective.parts().items()}
+        self._recipes[name] = self._front_end_of(stage) | made
+        return Sketch(objective, self.rebuilt(self._recipes[name]["front_end"], FrontEnd, {}), run.built)
+
+    def recipes(self, name: str) -> Mapping[str, Recipe]:
+        """What the parts are built from that a stage hands on, by role."""
+        if name not in self._recipes and self.sketch(name) is None:
+            stage = self._stages[name]
+            needs = [*stage.inputs, *(value for value in stage.settings.values() if _is_corpus(value))]
+            self._recipes[name] = self._named_by(stage) if needs else self._made_by(stage)
+        return self._recipes[name]
+
+    def adopt(self, name: str, other: str) -> None:
+        """Take it that a stage hands on the same parts as another one, which has been looked at."""
+        self._recipes[name] = self._recipes[other]
+
+    def rebuilt(self, recipe: Recipe, expected: type[T], options: Mapping[str, Any]) -> T:
+        """Build a part anew."""
+        choice = with_options(recipe.choice, options, self.plugins.catalog) if options else recipe.choice
+        with self._building():
+            return build(choice, expected, **recipe.arguments)
+
+    def _building(self) -> Any:
+        return nullcontext() if self._drawn else unperformed()  # type: ignore[no-untyped-call]
+
+    def _run(self, stage: Stage) -> _SketchedRun:
+        return _SketchedRun(
+            stage,
+            inputs={role: Artifact(Path(source)) for role, source in stage.inputs.items()},
+            folder=Path(),
+            work=Path(),
+            plugins=self.plugins,
+            corpora=self._corpora,
+            display=Silent(),
+            sketches=self,
+        )
+
+    def _front_end_of(self, stage: Stage) -> dict[str, Recipe]:
+        """The front end that the first input has of those that have one."""
+        found = [recipes["front_end"] for recipes in map(self.recipes, stage.inputs.values()) if "front_end" in recipes]
+        return {"front_end": found[0]} if found else {}
+
+    def _named_by(self, stage: Stage) -> Mapping[str, Recipe]:
+        """Build every part that the settings name, for its recipe."""
+        made = self._front_end_of(stage)
+        offers: dict[str, Any] = {}
+        if made:
+            front_end = self.rebuilt(made["front_end"], FrontEnd, {})
+            offers = {"front_end": front_end, "patch_dim": front_end.patch_dim, "bands": front_end.bands}
+        if "teacher" in stage.inputs:
+            offers["teacher_choice"] = self.recipes(stage.inputs["teacher"])["encoder"].choice
+        for role, expected in _MODULES.items():
+            choice = stage.settings.get(role)
+            if isinstance(choice, PartChoice) and choice.kind == role:
+                with self._building():
+                    made[role] = recipe_of(build(choice, expected, seed=stage.seed, **offers))
+        return made
+
+    def _made_by(self, stage: Stage) -> Mapping[str, Recipe]:
+        """Run a stage that waits for nothing, such as one that reads a checkpoint, and forget what it made."""
+        with TemporaryDirectory() as folder:
+            module, _, function = stage.action.partition(":")
+            run = self._run(stage)
+            run.folder = Path(folder)
+            getattr(import_module(module), function)(run)
+            (run.folder / CARD).write_text(json.dumps({"parts": run.parts}))
+            made = Artifact(run.folder)
+            catalog = self.plugins.catalog
+            return {role: recipe_of(load_part(made, role, _MODULES[role], catalog)) for role in run.parts}
+
+
+def _is_corpus(value: Any) -> bool:
+    return isinstance(value, PartChoice) and value.kind == "corpus"
+
+
+@dataclass
+class _SketchedRun(StageRun):
+    """Builds the parts of inputs that have not been made."""
+
+    sketches: Sketches = field(kw_only=True)
+    built: list[nn.Module] = field(default_factory=list)
+
+    def part(self, source: str, role: str, expected: type[T], *, options: Mapping[str, Any] | None = None) -> T:
+        recipe = self._recipes_of(source).get(role)
+        if recipe is None:
+            raise ArtifactError(f"`{self.stage.inputs[source]}` would hold no {role}, which `{self.stage.name}` needs")
+        part = self.sketches.rebuilt(recipe, expected, options or {})
+        assert isinstance(part, nn.Module)
+        self.built.append(part.eval())
+        return part
+
+    def holds(self, source: str, role: str) -> bool:
+        return role in self._recipes_of(source)
+
+    def _recipes_of(self, source: str) -> Mapping[str, Recipe]:
+        return self.sketches.recipes(self.stage.inputs[source])

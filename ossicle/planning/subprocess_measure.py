@@ -1,0 +1,171 @@
+"""What is measured in a process of its own, whose memory nothing else fills.
+
+Notable choices: an order names a stage of a resolved experiment, which the process composes anew; what the imports of
+a training take is not counted as memory of its stage.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ..core.choices import PartChoice
+from ..core.corpus import Labels, Manifest, text_column
+from ..core.display import Silent
+from ..core.errors import OssicleError
+from ..core.hooks import hookimpl
+from ..core.launcher import end_with_parent
+from ..core.stage_runner import Corpora
+from ..core.stages import training_of
+from ..experiment.check import compose
+
+Order: TypeAlias = Mapping[str, Any]
+Answer: TypeAlias = dict[str, Any]
+
+
+def measured(what: Callable[[Order], Answer], order: Order) -> Answer:
+    """Have something measured, one after the other.
+
+    Args:
+        what: `calibration` or `rehearsal`
+
+    Raises:
+        OssicleError: if it fails, or its process is killed
+    """
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawning, initializer=end_with_parent) as pool:
+        try:
+            answer = pool.submit(_told, what, order).result()
+        except BrokenProcessPool as error:
+            raise OssicleError(
+                f"the process of `{order['stage']}` was killed; if it was for want of memory, take a smaller encoder, "
+                "shorter `crop_seconds` or a machine with more"
+            ) from error
+    if isinstance(answer, str):
+        raise OssicleError(answer)
+    return answer
+
+
+def _told(what: Callable[[Order], Answer], order: Order) -> Answer | str:
+    # Not every error of ours finds its way through a pipe.
+    try:
+        return what(order)
+    except OssicleError as error:
+        return str(error)
+
+
+def calibration(order: Order) -> Answer:
+    """Take a few optimiser steps of a stage on noise.
+
+    The order: `experiment`, the file; `stage`; `most_clips`; `noise`, what stands for the stage's corpus.
+    """
+    from ..core.memory import MemoryMeter, keep_freed_memory
+    from ..training import engine  # noqa: F401  # before the meter starts
+    from .cost import Noise, measure_steps
+    from .previews import Sketches
+
+    checked = compose(Path(order["experiment"]), [])
+    noise = Noise(**order["noise"])
+    names = {stage.name: stage for stage in checked.stages}
+    training = training_of(names[order["stage"]])
+    assert training is not None  # whoever orders has looked
+    corpora = StandInCorpora(noise.classes, multi_label=noise.multi_label)
+    keep_freed_memory()
+    meter = MemoryMeter()
+    sketch = Sketches(checked.stages, checked.plugins, corpora, drawn=True).sketch(order["stage"])
+    assert sketch is not None
+    taken = measure_steps(sketch.objective, sketch.front_end, noise, training, most_clips=order["most_clips"])
+    return {"clips": taken.clips, "seconds": taken.seconds, "bytes": meter.grown()}
+
+
+def rehearsal(order: Order) -> Answer:
+    """Run a stage, and those that it waits for as far as they are not made.
+
+    The order: `experiment`, the file; `stage`; `store`, the folder of artifacts.
+    """
+    from ..core.memory import MemoryMeter
+    from ..core.stage_runner import run_stages
+    from ..core.stages import with_inputs
+    from ..core.store import Store
+    from ..training import engine  # noqa: F401  # before the meter starts
+
+    # torcheval takes an accuracy of 0 for one that nobody has measured, and says so.
+    logging.disable(logging.WARNING)
+    checked = compose(Path(order["experiment"]), [])
+    clock = _Clock(order["stage"])
+    checked.plugins.manager.register(clock)
+    meter = MemoryMeter()
+    run = partial(
+        run_stages,
+        with_inputs(checked.stages, [order["stage"]]),
+        store=Store(Path(order["store"])),
+        plugins=checked.plugins,
+        corpora=Corpora(Silent()),
+    )
+    records = run()
+    if records[-1].reused:
+        # Cut short it is the same as another training, or an earlier dry run has made it.
+        shutil.rmtree(records[-1].artifact.path)
+        records = run()
+    return {
+        "bytes": meter.grown(),
+        "seconds": records[-1].seconds,
+        "step_seconds": clock.step_seconds(),
+        "loss": clock.loss,
+    }
+
+
+class StandInCorpora(Corpora):
+    """Corpora without recordings, of which only the labels are known."""
+
+    def __init__(self, classes: int, *, multi_label: bool) -> None:
+        super().__init__(Silent())
+        self._stand_in = stand_in(classes, multi_label=multi_label)
+
+    def manifest(self, choice: PartChoice) -> Manifest:
+        return self._stand_in
+
+
+def stand_in(classes: int, *, multi_label: bool) -> Manifest:
+    """The manifest of a corpus without clips."""
+    import numpy as np
+
+    return Manifest(
+        root=Path(),
+        paths=text_column([]),
+        frames=np.empty(0, np.int64),
+        sample_rates=np.empty(0, np.int32),
+        splits=np.empty(0, np.str_),
+        labels=Labels.of([]),
+        label_names=tuple(f"class {number}" for number in range(classes)),
+        multi_label=multi_label,
+    )
+
+
+class _Clock:
+    """Notes when the steps of a stage end."""
+
+    def __init__(self, stage: str) -> None:
+        self.loss = float("nan")
+        self._stage = stage
+        self._ends: list[tuple[int, float]] = []
+
+    @hookimpl
+    def ossicle_step_end(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
+        if stage == self._stage:
+            self._ends.append((step, time.perf_counter()))
+            self.loss = float(metrics["loss"])
+
+    def step_seconds(self) -> float:
+        """The mean from one step's end to the next one's, over all trainings of the stage."""
+        pairs = zip(self._ends[:-1], self._ends[1:], strict=True)
+        taken = [after - before for (step, before), (following, after) in pairs if following == step + 1]
+        return sum(taken) / len(taken)

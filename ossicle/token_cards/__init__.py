@@ -1,0 +1,111 @@
+"""Report cards of tokenizers: what their tokens hold, what they withstand, and how they sound.
+
+Importing this package loads neither torch nor scikit-learn: the command line starts without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.hooks import ReportSection
+from ..experiment.output_paths import check_page
+
+if TYPE_CHECKING:
+    from .card import CardOptions, TokenCards
+
+__all__ = ["measure_tokenizers", "token_card_section", "write_token_cards"]
+
+TITLE = "Tokenizers"
+
+
+def measure_tokenizers(
+    paths: Sequence[Path],
+    corpus: str | None = None,
+    options: CardOptions | None = None,
+    *,
+    plugins: Sequence[Path] = (),
+    on_step: Callable[[str], None] = lambda name: None,
+) -> TokenCards:
+    """Measure tokenizers on the same clips.
+
+    Args:
+        paths: runs (all of their tokenizers), artifacts or released checkpoints
+        corpus: a corpus's name, a folder, a table or YAML; that of the first run when None
+        options: how much to look at
+        plugins: Python files with parts that the tokenizers or the corpus need, if they are not installed
+        on_step: called with what is being done
+
+    Raises:
+        ArtifactError: if there is no tokenizer in one of `paths`
+        ConfigError: if `corpus` is none
+        CorpusError: if there are no clips that can be read
+        OssicleError: if no corpus is known, or a code is to be heard that a tokenizer has not
+    """
+    from .card import CardOptions, token_cards
+    from .sources import corpus_asked, corpus_of_runs, load_subjects, sources_in
+
+    sources = sources_in(paths)
+    chosen = corpus_asked(corpus, plugins=plugins) if corpus else corpus_of_runs(paths, plugins=plugins)
+    subjects = load_subjects(sources, plugins=plugins)
+    return token_cards(subjects, chosen, options or CardOptions(), on_step=on_step)
+
+
+def write_token_cards(found: TokenCards, out: Path) -> Path:
+    """Write cards as a page, and every figure beside it as JSON of the same name; return the JSON's path.
+
+    Raises:
+        OssicleError: if there can be no such files
+    """
+    import json
+
+    from .html import render_page
+
+    figures = check_page("--out", out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(render_page(found), encoding="utf-8")
+    figures.write_text(json.dumps(found.plain(), indent=1, allow_nan=False), encoding="utf-8")
+    return figures
+
+
+def token_card_section(
+    tokenizers: Mapping[str, Path],
+    corpus: str | None = None,
+    *,
+    controls: Sequence[str] = (),
+    clips: int = 200,
+    seed: int = 0,
+    listen: int = 2,
+    plugins: Sequence[Path] = (),
+) -> ReportSection:
+    """Compare tokenizers in a section of another report.
+
+    The page must have the style of `ossicle.report`, and its policy must allow `media-src data:`. What holds no
+    tokenizer, such as an encoder that learnt to reconstruct, is named and left out.
+
+    Args:
+        tokenizers: name to what `ossicle.load` takes; of a run its last encoder's tokenizer that is no control
+        corpus: as in `measure_tokenizers`
+        controls: the names of those that are controls
+        clips: how many validation clips to look at
+        listen: how many codes of each tokenizer to give sounds for; each takes about 70 kB
+
+    Raises:
+        ArtifactError: if one of `tokenizers` is nothing that can be loaded
+        OssicleError: if `corpus` is None and none of `tokenizers` is a run
+    """
+    from .card import CardOptions, token_cards
+    from .html import render_section
+    from .sources import Source, corpus_asked, corpus_of_runs, holds_tokenizer, load_subjects
+
+    sources = {name: Source(path, name in controls) for name, path in tokenizers.items() if holds_tokenizer(path)}
+    if not sources:
+        return ReportSection(TITLE, '<p class="note">No encoder of these learnt from a tokenizer\'s labels.</p>')
+    runs = list(tokenizers.values())
+    chosen = corpus_asked(corpus, plugins=plugins) if corpus else corpus_of_runs(runs, plugins=plugins)
+    options = CardOptions(clips=clips, seed=seed, listen=listen)
+    found = token_cards(load_subjects(sources, plugins=plugins), chosen, options)
+    without = [name for name in tokenizers if name not in sources]
+    note = f"Without a tokenizer, and so left out: {', '.join(without)}." if without else ""
+    return ReportSection(TITLE, render_section(found, note=note))

@@ -1,0 +1,263 @@
+"""Everything that a report card says of tokenizers, measured on the same clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..core.choices import PartChoice
+from ..core.errors import OssicleError
+from .agreement import agreement
+from .clips import CROP_SECONDS, DrawnClips, draw_clips
+from .holdings import Holdings, holdings
+from .labelling import Ids, Labels, embed, label
+from .listening import Code, check_codes, listen
+from .maps import ClipMap, map_of_embeddings, map_of_labels
+from .perturbations import PERTURBATIONS, Perturbation
+from .sources import Subject
+from .stability import CLIPS, Kept, stability
+
+LOPSIDED, PLACED = 0.5, 0.5
+
+
+@dataclass(frozen=True)
+class CardOptions:
+    """How much to look at.
+
+    Attributes:
+        clips: how many to draw
+        seed: drives all that is random
+        split: where to draw from; the validation split when None, or the training split if there is none
+        codes: the codes to listen to
+        listen: how many codes of each tokenizer to choose where none are named
+        perturbations: what tokens have to stand
+
+    Raises:
+        OssicleError: if there is to be no clip, or the seed is below 0
+    """
+
+    clips: int = 300
+    seed: int = 0
+    split: str | None = None
+    codes: Sequence[int] = ()
+    listen: int = 6
+    perturbations: Sequence[Perturbation] = PERTURBATIONS
+
+    def __post_init__(self) -> None:
+        if self.clips < 1:
+            raise OssicleError(f"there must be at least 1 clip to look at, but {self.clips} are asked for")
+        if self.seed < 0:
+            raise OssicleError(f"a seed must be 0 or more, but is {self.seed}")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What was measured of one tokenizer.
+
+    Attributes:
+        path: the artifact or checkpoint it came from
+        bands_hz: lower and upper edge of each frequency band in Hz
+        kept: what it keeps under every perturbation
+        label_map: clips laid out by their labels; None for too few
+        encoder_map: clips laid out by the encoder that learnt from the labels; None without one
+        codes: codes to listen to
+    """
+
+    title: str
+    control: bool
+    path: str
+    codebook_size: int
+    streams: int
+    bands_hz: list[tuple[float, float]]
+    holdings: Holdings
+    kept: list[Kept]
+    label_map: ClipMap | None
+    encoder_map: ClipMap | None
+    codes: list[Code]
+
+    @property
+    def bands(self) -> int:
+        """Patches per time column."""
+        return len(self.bands_hz)
+
+    @property
+    def summary(self) -> dict[str, float | None]:
+        """The figures by which tokenizers are compared, each the mean over the streams; None where there is none."""
+        mean = self.holdings.mean
+        return {
+            "used": mean(lambda one: one.statistics.used),
+            "perplexity": mean(lambda one: one.statistics.perplexity),
+            "batch_used": mean(lambda one: one.batch_used),
+            "batch_perplexity": mean(lambda one: one.batch_perplexity),
+            "commonest": mean(lambda one: one.commonest),
+            "label_information": mean(lambda one: one.statistics.label_information),
+            "label_chance": mean(lambda one: one.statistics.label_chance),
+            "class_share": mean(lambda one: one.class_share.value if one.class_share else None),
+            "class_share_chance": mean(lambda one: one.class_share.chance if one.class_share else None),
+            "purity": mean(lambda one: one.purity.value if one.purity else None),
+            "purity_chance": mean(lambda one: one.purity.chance if one.purity else None),
+            "place_information": mean(lambda one: one.statistics.place_information),
+            "column_information": mean(lambda one: one.statistics.column_information),
+            "band_information": mean(lambda one: one.statistics.band_information),
+            "steadiness": self.steadiness,
+        }
+
+    @property
+    def steadiness(self) -> float | None:
+        """Mean over all perturbations of what is kept beyond what place alone keeps (Cohen's kappa)."""
+        found = [kept.kappa for kept in self.kept if kept.kappa is not None]
+        return sum(found) / len(found) if found else None
+
+    def under(self, family: str, strength: float) -> Kept | None:
+        """What is kept under one perturbation; None if it was not tried."""
+        return next((kept for kept in self.kept if (kept.family, kept.strength) == (family, strength)), None)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader should not overlook."""
+        found, summary = [], self.summary
+        commonest, place = summary["commonest"] or 0.0, summary["place_information"] or 0.0
+        told, chance = summary["label_information"], summary["label_chance"]
+        if commonest > LOPSIDED:
+            found.append(f"one code labels {100 * commonest:.0f} % of the patches")
+        if place > PLACED:
+            found.append(f"much of a label is known from its place alone (normalised mutual information {place:.2f})")
+        if told is not None and chance is not None and told <= chance:
+            found.append("its tokens tell no more of the class than by chance")
+        return found
+
+
+@dataclass(frozen=True)
+class TokenCards:
+    """What was measured of tokenizers on the same clips.
+
+    Attributes:
+        cards: one for each, in the order asked for
+        agreement: adjusted mutual information of every two; None where their grids differ
+    """
+
+    clips: DrawnClips
+    options: CardOptions
+    cards: list[Card]
+    agreement: list[list[float | None]]
+
+    @property
+    def stability_clips(self) -> int:
+        """How many of the clips were changed."""
+        return min(CLIPS, len(self.clips.manifest))
+
+    def plain(self) -> dict[str, Any]:
+        """Every figure as JSON has it; no sounds and no pictures."""
+        clips = self.clips
+        return {
+            "corpus": clips.corpus,
+            "split": clips.split,
+            "clips": len(clips.manifest),
+            "clips_in_split": clips.available,
+            "seconds": round(clips.seconds, 3),
+            "crop_seconds": CROP_SECONDS,
+            "seed": self.options.seed,
+            "paths": clips.manifest.paths.tolist(),
+            "unreadable": list(clips.unreadable),
+            "tokenizers": [_plain(card) for card in self.cards],
+            "agreement": self.agreement,
+        }
+
+
+def _plain(card: Card) -> dict[str, Any]:
+    """One card as JSON has it."""
+    return {
+        "name": card.title,
+        "control": card.control,
+        "path": card.path,
+        "codebook_size": card.codebook_size,
+        "streams": card.streams,
+        "tokens": card.holdings.tokens,
+        "summary": card.summary,
+        "of_each_stream": [asdict(stream) for stream in card.holdings.streams],
+        "stability": [{**asdict(kept), "kappa": kept.kappa} for kept in card.kept],
+        "maps": {"labels": _plain_map(card.label_map), "encoder": _plain_map(card.encoder_map)},
+        "codes": [_plain_code(code) for code in card.codes],
+        "remarks": card.remarks,
+    }
+
+
+def _plain_map(found: ClipMap | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    points = found.points.round(4).tolist()
+    return {"points": points, "nearest_of_same_class": found.neighbours, "chance": found.chance}
+
+
+def _plain_code(code: Code) -> dict[str, Any]:
+    names = ("path", "label", "typical", "column", "band", "start", "end")
+    return {
+        "code": code.number,
+        "why": code.why,
+        "share": code.share,
+        "clips": code.clips,
+        "classes": [{"class": name, "share": share, "of_all": of_all} for name, share, of_all in code.classes],
+        "commonest_band_hz": code.band_hz[:2],
+        "share_in_that_band": code.band_hz[2],
+        "examples": [{name: getattr(example, name) for name in names} for example in code.examples],
+    }
+
+
+def token_cards(
+    subjects: Sequence[Subject],
+    corpus: PartChoice,
+    options: CardOptions,
+    *,
+    on_step: Callable[[str], None] = lambda name: None,
+) -> TokenCards:
+    """Measure tokenizers on the same clips of a corpus.
+
+    Args:
+        on_step: called with what is being done
+
+    Raises:
+        CorpusError: if there are no clips that can be read
+        OssicleError: if a code is to be heard that a tokenizer has not
+    """
+    check_codes(subjects, options.codes)
+    on_step("drawing clips")
+    rates = [subject.part.front_end.sample_rate for subject in subjects]
+    clips = draw_clips(corpus, clips=options.clips, seed=options.seed, sample_rates=rates, split=options.split)
+    labelled = []
+    for subject in subjects:
+        on_step(f"labelling: {subject.name}")
+        labelled.append(label(subject, clips.waves[subject.part.front_end.sample_rate]))
+    kept = stability(
+        subjects,
+        labelled,
+        clips,
+        seed=options.seed,
+        perturbations=options.perturbations,
+        on_step=lambda name: on_step(f"changing clips: {name}"),
+    )
+    cards = []
+    for subject, labels, stood in zip(subjects, labelled, kept, strict=True):
+        on_step(f"measuring: {subject.name}")
+        cards.append(_card(subject, labels, stood, clips, options))
+    on_step("comparing")
+    return TokenCards(clips, options, cards, agreement(labelled))
+
+
+def _card(subject: Subject, labels: Labels, kept: list[Kept], clips: DrawnClips, options: CardOptions) -> Card:
+    classes: Ids | None = clips.classes
+    embedded = embed(subject, clips.waves[subject.part.front_end.sample_rate])
+    codes = listen(subject, labels, clips, number=options.listen, codes=options.codes, seed=options.seed)
+    return Card(
+        title=subject.title,
+        control=subject.control,
+        path=str(subject.part.path),
+        codebook_size=labels.codebook_size,
+        streams=labels.streams,
+        bands_hz=[(low, high) for low, high in subject.part.front_end.band_edges().tolist()],
+        holdings=holdings(labels, clips, seed=options.seed),
+        kept=kept,
+        label_map=map_of_labels(labels, classes, seed=options.seed),
+        encoder_map=map_of_embeddings(embedded, classes, seed=options.seed),
+        codes=codes,
+    )

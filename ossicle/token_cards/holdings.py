@@ -1,0 +1,157 @@
+"""What labels hold: how many codes are in use, where in the grid they vary, what they tell of class and place.
+
+Notable choices: of a tokenizer that gives a patch several labels each stream is measured on its own, and the mean over
+them stands for it; figures that are above zero by chance stand beside their mean with the classes dealt out to the
+clips anew. Purity and the share of the class's information (PNMI) are those by which HuBERT judges units (Hsu et al.,
+2021), with the classes of clips for phones. Entropies leave out time columns that fewer than half of the clips reach,
+where few tokens would make them seem poorer than they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import homogeneity_score
+
+from ..core.corpus import Manifest
+from ..tasks.stages.token_statistics import TokenStatistics, token_statistics
+from .clips import DrawnClips
+from .labelling import BATCH_SECONDS, Ids, Labels
+
+SHUFFLES = 5
+RANKS = 1024
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure beside what it would be by chance.
+
+    Attributes:
+        value: as measured
+        chance: its mean with the classes dealt out to the clips anew
+    """
+
+    value: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class StreamFigures:
+    """What the labels of one stream hold; shares of information in [0, 1], entropies in bits.
+
+    Attributes:
+        statistics: codes used, perplexity, and what a token tells of class and place
+        batch_used, batch_perplexity: the same within batches of clips, on average
+        commonest: share of the tokens that carry the commonest code
+        shares: share of the tokens that carry each code that occurs, commonest first, down to `RANKS`
+        column_entropy: of the labels in each time column
+        band_entropy: of the labels in each frequency band
+        class_share: share of the class's entropy that a token tells (PNMI); None without classes
+        purity: share of tokens whose class is the commonest of their code; None without classes
+    """
+
+    statistics: TokenStatistics
+    batch_used: float
+    batch_perplexity: float
+    commonest: float
+    shares: list[float]
+    column_entropy: list[float]
+    band_entropy: list[float]
+    class_share: Figure | None
+    purity: Figure | None
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What the labels of one tokenizer hold.
+
+    Attributes:
+        tokens: patches that were labelled
+        streams: of each stream of labels
+    """
+
+    tokens: int
+    streams: list[StreamFigures]
+
+    def mean(self, figure: Callable[[StreamFigures], float | None]) -> float | None:
+        """A figure's mean over the streams; None where there is none."""
+        values = [value for stream in self.streams if (value := figure(stream)) is not None]
+        return float(np.mean(values)) if values else None
+
+
+def holdings(labels: Labels, clips: DrawnClips, *, seed: int) -> Holdings:
+    """Measure what the labels of drawn clips hold."""
+    return Holdings(
+        tokens=int(labels.lengths.sum()),
+        streams=[_stream(labels, number, clips, seed) for number in range(labels.streams)],
+    )
+
+
+def _stream(labels: Labels, number: int, clips: DrawnClips, seed: int) -> StreamFigures:
+    ids, places = labels.joined(number), labels.places
+    counts = np.bincount(ids)
+    shares = np.sort(counts[counts > 0] / counts.sum())[::-1]
+    batches = [np.concatenate(batch) for batch in _batches(labels.stream(number), clips)]
+    manifest = clips.manifest
+    columns = _well_filled(labels)
+    class_share, purity = _of_class(labels, ids, clips.classes, seed)
+    return StreamFigures(
+        statistics=_statistics(labels.stream(number), manifest, labels, seed),
+        batch_used=float(np.mean([len(np.unique(batch)) for batch in batches])),
+        batch_perplexity=float(np.mean([2 ** entropy(batch) for batch in batches])),
+        commonest=float(shares[0]),
+        shares=shares[:RANKS].tolist(),
+        column_entropy=[entropy(ids[places // labels.bands == column]) for column in range(columns)],
+        band_entropy=[entropy(ids[places % labels.bands == band]) for band in range(labels.bands)],
+        class_share=class_share,
+        purity=purity,
+    )
+
+
+def _statistics(tokens: list[Ids], manifest: Manifest, labels: Labels, seed: int) -> TokenStatistics:
+    return token_statistics(tokens, manifest, bands=labels.bands, codebook_size=labels.codebook_size, seed=seed)
+
+
+def entropy(ids: Ids) -> float:
+    """How many bits it takes to say which label it is, given how common each is."""
+    counts = np.bincount(ids)
+    share = counts[counts > 0] / max(len(ids), 1)
+    return max(0.0, -float((share * np.log2(share)).sum()))
+
+
+def _batches(tokens: Sequence[Ids], clips: DrawnClips) -> Iterator[list[Ids]]:
+    """The tokens of successive clips, in the drawn order, of about `BATCH_SECONDS` together."""
+    rate, waves = next(iter(clips.waves.items()))
+    seconds = np.array([len(wave) for wave in waves]) / rate
+    starts = np.cumsum(seconds) - seconds
+    batch = np.minimum(starts // BATCH_SECONDS, max(1, seconds.sum() // BATCH_SECONDS) - 1)
+    for number in np.unique(batch):
+        yield [tokens[clip] for clip in np.flatnonzero(batch == number).tolist()]
+
+
+def _well_filled(labels: Labels) -> int:
+    """How many time columns at least half of the clips reach."""
+    return math.ceil(float(np.median(labels.lengths)) / labels.bands)
+
+
+def _of_class(labels: Labels, ids: Ids, classes: Ids | None, seed: int) -> tuple[Figure, Figure] | tuple[None, None]:
+    if classes is None:
+        return None, None
+    generator = np.random.default_rng(seed)
+    dealt = [classes] + [generator.permutation(classes) for _ in range(SHUFFLES)]
+    of_tokens = [np.repeat(one, labels.lengths) for one in dealt]
+    told = [float(homogeneity_score(one, ids)) for one in of_tokens]
+    pure = [purity(one, ids) for one in of_tokens]
+    return tuple(Figure(found[0], float(np.mean(found[1:]))) for found in (told, pure))  # type: ignore[return-value]
+
+
+def purity(classes: Ids, ids: Ids) -> float:
+    """Share of tokens whose class is the commonest among those of their code."""
+    table: npt.NDArray[Any] = np.zeros((ids.max() + 1, classes.max() + 1), dtype=np.int64)
+    np.add.at(table, (ids, classes), 1)
+    return float(table.max(1).sum() / len(ids))

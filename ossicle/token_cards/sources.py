@@ -1,0 +1,166 @@
+"""Which tokenizers a report card compares, what to call them, and on which recordings.
+
+Notable choices: a run stands for all of its tokenizers, its controls among them, since they are what a card compares
+first; recordings that nobody names are those of the first run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ..checkpoints.parts import open_checkpoint, roles_of
+from ..core.choices import CorpusChoice, PartChoice
+from ..core.config import Config
+from ..core.config_files.documents import Document, load_document, parse_document
+from ..core.config_files.validation import problems_of
+from ..core.errors import ArtifactError, ConfigError, OssicleError, PluginError
+from ..core.interfaces import Tokenizer
+from ..core.plugin_loading import load_plugins
+from ..core.store import RUN, Artifact
+from ..inference.load import LoadedPart, load
+
+EXPERIMENT = "experiment.yaml"
+NAME_THEM = "name a corpus, `--corpus gm_notes`, or a folder, `--corpus ./recordings`"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a tokenizer lies.
+
+    Attributes:
+        path: what `ossicle.load` takes
+        control: whether its run calls it a control
+    """
+
+    path: Path
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A tokenizer that is looked at.
+
+    Attributes:
+        part: the tokenizer, the front end before it and, where there is one, the encoder that learnt from its labels
+    """
+
+    name: str
+    part: LoadedPart
+    tokenizer: Tokenizer
+    control: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name as tables and figures show it."""
+        return f"{self.name} (control)" if self.control else self.name
+
+
+def sources_in(paths: Sequence[Path]) -> dict[str, Source]:
+    """Name the tokenizers of runs, artifacts and released checkpoints; a run gives all that it has.
+
+    Raises:
+        ArtifactError: if a run has none, its `run.json` cannot be read, or there is nothing at one of `paths`
+    """
+    found: dict[str, Source] = {}
+    for path in paths:
+        if not path.exists():
+            raise ArtifactError(f"`{path}` does not exist; name a run, an artifact or a released checkpoint")
+        named = dict(_of_run(path)) if (path / RUN).is_file() else {path.stem: Source(path)}
+        if len(paths) > 1 and len(named) > 1:
+            named = {f"{path.resolve().name}: {name}": source for name, source in named.items()}
+        elif len(paths) > 1:
+            named = {path.resolve().stem: source for source in named.values()}
+        for name, source in named.items():
+            found[str(path) if name in found else name] = source
+    return found
+
+
+def _of_run(folder: Path) -> Iterator[tuple[str, Source]]:
+    """The tokenizers of a run, each in the artifact of the encoder that learnt from it and named after that."""
+    stages = [stage for stage in Artifact(folder).read_json(RUN)["stages"] if stage["kind"] == "pretrain"]
+    with_tokenizer = [stage for stage in stages if holds_tokenizer(folder / stage["artifact"])]
+    for stage in with_tokenizer:
+        labels = stage.get("labels", {})
+        name = labels.get("subject") or stage["name"].removesuffix("/pretrain")
+        yield name, Source((folder / stage["artifact"]).resolve(), bool(labels.get("control")))
+    if not with_tokenizer:
+        raise ArtifactError(f"{folder} is a run without a tokenizer: it pre-trained no encoder on labels")
+
+
+def holds_tokenizer(path: Path) -> bool:
+    """Whether there is a tokenizer in an artifact, in the last encoder of a run, or in a released file.
+
+    Raises:
+        ArtifactError: if `path` is none of these
+    """
+    return "tokenizer" in roles_of(open_checkpoint(path))
+
+
+def load_subjects(sources: Mapping[str, Source], *, plugins: Sequence[Path] = ()) -> list[Subject]:
+    """Load tokenizers.
+
+    Raises:
+        ArtifactError: if one holds no tokenizer
+    """
+    subjects = []
+    for name, source in sources.items():
+        part = load(source.path, plugins=plugins)
+        if part.tokenizer is None:
+            holds = "an encoder" if part.encoder is not None else "a front end alone"
+            raise ArtifactError(f"{source.path} holds no tokenizer; it holds {holds}")
+        subjects.append(Subject(name, part, part.tokenizer, source.control))
+    return subjects
+
+
+class _Asked(Config):
+    """What `--corpus` says, and of an experiment the corpus alone."""
+
+    corpus: CorpusChoice
+
+
+def corpus_asked(text: str, *, plugins: Sequence[Path] = ()) -> PartChoice:
+    """Read a corpus as a person names it: a built-in one, a folder of recordings, a table, or YAML for all settings.
+
+    Raises:
+        ConfigError: if it is none of these
+    """
+    path = Path(text)
+    if path.is_dir() and text not in load_plugins(plugins).catalog.names("corpus"):
+        text = json.dumps({"type": "folder", "path": str(path.absolute())})
+    elif path.suffix in (".csv", ".tsv"):
+        text = json.dumps({"type": "csv", "path": str(path.absolute())})
+    document = parse_document(f"corpus: {text}\n", "--corpus", Path.cwd())
+    return _corpus_in(document, plugins)
+
+
+def _corpus_in(document: Document, plugins: Sequence[Path]) -> PartChoice:
+    catalog = load_plugins(plugins).catalog
+    stated = {"corpus": document.tree["corpus"]} if "corpus" in document.tree else {}
+    try:
+        return _Asked.model_validate_json(json.dumps(stated), context={"catalog": catalog}).corpus
+    except ValidationError as error:
+        raise ConfigError(problems_of(error, _Asked, document, catalog)) from None
+
+
+def corpus_of_runs(paths: Sequence[Path], *, plugins: Sequence[Path] = ()) -> PartChoice:
+    """The corpus that the first run among `paths` has learnt from.
+
+    Nothing else of its experiment is looked at, for an older one may say what is no longer known.
+
+    Raises:
+        OssicleError: if none of them is a run, or its corpus is no longer known
+    """
+    for path in paths:
+        if (path / EXPERIMENT).is_file():
+            try:
+                document = load_document(path / EXPERIMENT)
+                stated = [Path(text) for text in document.tree.get("plugins") or []]
+                return _corpus_in(document, [*(file for file in stated if file.is_file()), *plugins])
+            except (ConfigError, PluginError) as error:
+                raise OssicleError(f"{error}\nthe recordings of {path} are not known: {NAME_THEM}") from error
+    raise OssicleError(f"no recordings are named, and no run is given whose own could be taken: {NAME_THEM}")

@@ -1,0 +1,98 @@
+"""Embed a labelled corpus with frozen parts: the action of the features stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...audio.pipeline import clip_batches
+from ...audio.survey import good_rows
+from ...core.corpus import TEST, TRAIN, VALID, Manifest
+from ...core.distributed import compute_device
+from ...core.interfaces import Encoder, FrontEnd
+from ...core.parts import load_part
+from ...core.stage_runner import StageRun
+from ...core.store import Artifact
+from ...encoders.pooling import encoded_views, log_mel_views
+
+BATCH_SECONDS = 64.0
+
+
+def judged_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
+    """The good rows that tasks look at; where every clip has one label, those without are passed over."""
+    rows = good_rows(survey, manifest, (TRAIN, VALID, TEST))
+    if manifest.multi_label:
+        return rows
+    return rows[manifest.labels.counts[rows] > 0]
+
+
+def extract(run: StageRun) -> None:
+    """Write `features.npz`: `rows`, and each view as (clips, D) float32, in the order of the rows.
+
+    The source is an artifact with an encoder, or one with a front end alone, whose log-mel statistics are the views.
+    """
+    source = run.inputs["source"]
+    front_end = load_part(source, "front_end", FrontEnd, run.plugins.catalog)
+    encoder = None
+    if "encoder" in source.card["parts"]:
+        encoder = load_part(source, "encoder", Encoder, run.plugins.catalog)
+    manifest = run.manifest()
+    rows = judged_rows(run.inputs["survey"], manifest)
+    run.display.start(run.stage.name, len(rows))
+    clips, views = embed(
+        manifest,
+        rows,
+        front_end,
+        encoder,
+        crop_seconds=run.stage.settings["crop_seconds"],
+        on_progress=run.display.advance,
+    )
+    run.display.finish()
+    np.savez(run.folder / "features.npz", allow_pickle=False, rows=clips, **views)
+    run.metrics["clips"] = len(clips)
+
+
+@torch.inference_mode()
+def embed(
+    manifest: Manifest,
+    rows: npt.NDArray[np.int64],
+    front_end: FrontEnd,
+    encoder: Encoder | None,
+    *,
+    crop_seconds: float,
+    on_progress: Callable[[int], None] = lambda clips: None,
+) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float32]]]:
+    """Pool clips into one vector each, by every view.
+
+    Args:
+        encoder: in evaluation mode; None for log-mel statistics
+        crop_seconds: of longer clips only the first so many seconds are used
+        on_progress: called with the number of clips that are done
+
+    Returns:
+        The rows that could be read, ascending, and each view as (clips, D) in their order.
+    """
+    device = compute_device()
+    front_end.to(device)
+    if encoder is not None:
+        encoder.to(device)
+    collected: dict[str, list[Tensor]] = {}
+    order: list[Tensor] = []
+    for batch in clip_batches(manifest, rows, front_end, batch_seconds=BATCH_SECONDS, crop_seconds=crop_seconds):
+        batch.to(device)
+        if encoder is None:
+            views = log_mel_views(batch.frames, batch.lengths)
+        else:
+            views = encoded_views(encoder(front_end.patches(batch)))
+        for name, view in views.items():
+            collected.setdefault(name, []).append(view.float().cpu())
+        assert batch.clips is not None  # `clip_batches` numbers its clips
+        order.append(batch.clips.cpu())
+        on_progress(sum(map(len, order)))
+    clips = torch.cat(order) if order else torch.empty(0, dtype=torch.int64)
+    sorting = clips.argsort()
+    return clips[sorting].numpy(), {name: torch.cat(parts)[sorting].numpy() for name, parts in collected.items()}

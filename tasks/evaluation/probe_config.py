@@ -1,0 +1,29 @@
+"""The probes' configurations, importable without torch or scikit-learn so that `ossicle check` stays quick."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from ...core.task import TaskConfig
+
+
+class LinearProbeConfig(TaskConfig):
+    """Logistic regression on standardised frozen features."""
+
+    strengths: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
+    """Inverse regularisation (scikit-learn's `C`, against the loss summed over clips) to choose from."""
+
+    max_iterations: PositiveInt = 1000
+    """Steps of L-BFGS after which a fit counts as not converged."""
+
+
+class KnnProbeConfig(TaskConfig):
+    """Votes of the nearest training clips in the space of frozen features."""
+
+    neighbours: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 3, 5, 10, 20)
+    """Numbers of neighbours to choose from; those beyond the number of training clips are left out."""
+
+    metric: Literal["cosine", "euclidean"] = "cosine"
+    """The distance between features."""

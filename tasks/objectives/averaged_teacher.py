@@ -1,0 +1,161 @@
+"""Regression to an averaged teacher: data2vec (Baevski et al., 2022), data2vec 2.0 (2023) and EAT (Chen et al., 2024).
+
+Notable choices: the encoder sees the visible patches alone, as in data2vec 2.0; the teacher, a running average of its
+weights, hears the whole clip. Targets are what whole layers give, where the sources take the branch of the feed-forward
+network: each number of a layer is standardised over the clip, and the layers' mean once more over each vector. The
+predictor is a Transformer, where the later sources have convolutions. The target of a whole clip is not standardised
+over it, for its mean would vanish, and the mean of the encoder's outputs stands for EAT's class token.
+
+The teacher follows as a step begins. A checkpoint then holds the one of its last step, and a training goes on exactly.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.functional import layer_norm
+
+from ...core.data import Encoded, PatchBatch
+from ...core.errors import PluginError
+from ...core.interfaces import Encoder, ObjectiveOutput
+from .masked import MaskedObjective
+from .objective_config import AveragedTeacherConfig
+from .regression import futile, guessing_cost, squared_error
+
+_LEAST_VARIANCE = 1e-5
+COLLAPSED_VARIANCE = 0.01
+"""data2vec's limit for the variance of targets."""
+
+
+class AveragedTeacher(MaskedObjective):
+    """Predict the teacher's outputs at hidden patches.
+
+    Args:
+        encoder: what is pre-trained; it must give its layers' outputs
+    """
+
+    config: AveragedTeacherConfig
+    metric_names: Sequence[str] = ("guessing_loss",)
+
+    def __init__(self, config: AveragedTeacherConfig, encoder: Encoder) -> None:
+        super().__init__(config, encoder)
+        self.teacher = RunningAverage(encoder)
+        self.to_target = nn.Linear(self.width, encoder.width)
+        self.to_clip = nn.Linear(encoder.width, encoder.width) if config.clip_loss else None
+
+    def forward(self, batch: PatchBatch) -> ObjectiveOutput:
+        if self.training:
+            self.teacher.follow(self.encoder, self._decay(int(self.teacher.updates)))
+        predicted = self.predict(batch)
+        targets, of_clips = self._targets(batch)
+        target = targets[predicted.hidden]  # (hidden patches, D)
+        loss = squared_error(self.to_target(predicted.vectors), target).sum()
+        guessing = guessing_cost(target).sum()
+        if self.to_clip is not None:
+            # A clip counts as much as its hidden patches do.
+            weights = self.config.clip_loss * predicted.hidden.sum(1)
+            found = self.to_clip(_clip_mean(predicted.encoded.sequence, predicted.encoded.valid))
+            loss = loss + (weights * squared_error(found, of_clips)).sum()
+            guessing = guessing + (weights * guessing_cost(of_clips)).sum()
+        count = len(target)
+        return ObjectiveOutput(
+            loss=loss, count=max(1, count), metrics={"guessing_loss": (guessing, torch.tensor(float(count)))}
+        )
+
+    def _decay(self, updates: int) -> float:
+        """What share of its weights the teacher keeps after so many updates."""
+        config = self.config
+        risen = min(1.0, updates / config.decay_steps) if config.decay_steps else 1.0
+        return config.decay + (config.final_decay - config.decay) * risen
+
+    @torch.no_grad()
+    def _targets(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
+        """Targets of patches, (B, N, D), and of clips, (B, D).
+
+        Raises:
+            PluginError: if the encoder gives fewer layers than are wanted
+        """
+        outputs = self.teacher(batch).layers[1:]
+        wanted = self.config.top_layers or len(outputs)
+        if not 0 < wanted <= len(outputs):
+            raise PluginError(
+                f"`averaged_teacher` needs the outputs of {max(1, wanted)} layers, but the encoder gives "
+                f"{len(outputs)}: lower `top_layers`, or let the encoder give its layers"
+            )
+        outputs = [output.float() for output in outputs[-wanted:]]
+        of_patches = torch.stack([_standardised(output, batch.valid) for output in outputs]).mean(0)
+        of_clips = torch.stack([_clip_mean(output, batch.valid) for output in outputs]).mean(0)
+        return layer_norm(of_patches, of_patches.shape[-1:]), layer_norm(of_clips, of_clips.shape[-1:])
+
+    def shards(self) -> Sequence[nn.Module]:
+        return [module for module in super().shards() if next(module.parameters(), None) is not None]
+
+    def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
+        if metrics["guessing_loss"] < COLLAPSED_VARIANCE:
+            return [
+                f"the targets have collapsed: their variance is {metrics['guessing_loss']:.4f}, so that all patches "
+                "look the same to the teacher; try a lower lr, a longer warm-up or a higher `decay`"
+            ]
+        return futile(metrics, progress)
+
+
+class RunningAverage(nn.Module):
+    """An encoder whose weights follow another's as a running average; all of it is buffers, which no one trains.
+
+    Attributes:
+        updates: how often it has followed
+    """
+
+    updates: Tensor
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder).eval()
+        for module in self.encoder.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                delattr(module, name)
+                module.register_buffer(name, parameter.detach().clone())
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def follow(self, encoder: Encoder, decay: float) -> None:
+        """Move towards an encoder's weights, keeping a share `decay`; its buffers are taken over."""
+        own = dict(self.encoder.named_buffers())
+        for name, parameter in encoder.named_parameters(remove_duplicate=False):
+            own[name].lerp_(_whole(parameter), 1 - decay)
+        for name, buffer in encoder.named_buffers():
+            own[name].copy_(buffer)
+        self.updates += 1
+
+    def train(self, mode: bool = True) -> RunningAverage:
+        """Stay as in use: a teacher drops nothing out."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    @torch.no_grad()
+    def forward(self, batch: PatchBatch) -> Encoded:
+        """Encode whole clips, with every layer's output."""
+        encoded: Encoded = self.encoder(batch, layers=True)
+        return encoded
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    """A parameter as it is in one process, also where FSDP2 has split it."""
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+
+
+def _clip_mean(vectors: Tensor, valid: Tensor) -> Tensor:
+    """Mean over each clip's real patches: (B, N, D) to (B, D)."""
+    return vectors.masked_fill(~valid[..., None], 0.0).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+
+
+def _standardised(vectors: Tensor, valid: Tensor) -> Tensor:
+    """Bring each number to zero mean and unit variance over a clip's real patches: (B, N, D) to (B, N, D)."""
+    centred = vectors - _clip_mean(vectors, valid)[:, None]
+    variance = _clip_mean(centred.square(), valid)[:, None]
+    return centred * (variance + _LEAST_VARIANCE).rsqrt()

@@ -1,0 +1,126 @@
+"""Supervised classification of clips: how BEATs is fine-tuned (arXiv 2212.09058, section 4.3).
+
+Notable choices: augmentation changes the spectrogram's frames before the front end normalises them; vectors (biases,
+gains of norms) are spared weight decay; a frozen encoder computes without dropout and without gradients.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...audio.augmentation import generators, mask_frequency, mask_time, mix, roll
+from ...core.data import PatchBatch, SpectrogramBatch
+from ...core.errors import PluginError
+from ...core.interfaces import Encoder, Head, Objective, ObjectiveOutput, ParameterGroup
+from .objective_config import ClassificationConfig
+
+
+class Classification(Objective):
+    """Learn the classes of clips, every one of which carries a label.
+
+    Args:
+        encoder: what is fine-tuned
+        head: scores the classes from the encoder's vectors
+        multi_label: whether a clip can carry several labels
+
+    Raises:
+        PluginError: if the encoder's `depths` do not hold each of its parameters once
+    """
+
+    def __init__(self, config: ClassificationConfig, encoder: Encoder, head: Head, multi_label: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.head = head
+        self.multi_label = multi_label
+        self.metric_names = ("top_class_right",) if multi_label else ("accuracy",)
+        _check_depths(encoder)
+        if config.freeze_encoder:
+            encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.config.freeze_encoder:
+            self.encoder.eval()
+        return self
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        return {"encoder": self.encoder, "head": self.head}
+
+    def parameter_groups(self) -> Sequence[ParameterGroup]:
+        grouped: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
+        for scale, module in self._scaled():
+            for parameter in module.parameters():
+                if parameter.requires_grad:
+                    grouped[scale, parameter.ndim > 1].append(parameter)
+        return [ParameterGroup(parameters, scale, decayed) for (scale, decayed), parameters in grouped.items()]
+
+    def _scaled(self) -> Iterator[tuple[float, nn.Module]]:
+        """Every trained module with the factor of its learning rate."""
+        depths = self.encoder.depths()
+        for place, modules in enumerate(depths):
+            for module in modules:
+                yield self.config.layer_lr_decay ** (len(depths) - 1 - place), module
+        yield 1.0, self.head
+
+    def augment(self, batch: SpectrogramBatch) -> SpectrogramBatch:
+        """Roll, mix and mask; the labels become shares of classes, (B, classes) float32."""
+        wanted, frames, lengths = self.config.augmentation, batch.frames, batch.lengths
+        targets = self._targets(batch.labels)
+        random = generators(batch)
+        if wanted.roll:
+            frames = roll(frames, lengths, random)
+        if wanted.mixup:
+            mixture = mix(frames, lengths, wanted.mixup, random)
+            frames = mixture.frames
+            targets = torch.lerp(targets, targets[mixture.partner], mixture.share[:, None])
+        if wanted.time_masks:
+            frames = mask_time(frames, lengths, wanted.time_masks, wanted.time_mask_share, random)
+        if wanted.frequency_masks:
+            frames = mask_frequency(frames, lengths, wanted.frequency_masks, wanted.frequency_mask_share, random)
+        return replace(batch, frames=frames, labels=targets)
+
+    def forward(self, batch: PatchBatch) -> ObjectiveOutput:
+        targets = self._targets(batch.labels)
+        with torch.no_grad() if self.config.freeze_encoder else nullcontext():
+            encoded = self.encoder(batch)
+        logits = self.head(encoded).float()  # (B, classes)
+        top = targets.gather(1, logits.argmax(1, keepdim=True))
+        right = (top > 0) & (top == targets.amax(1, keepdim=True))
+        if self.multi_label:
+            smooth = targets * (1 - self.config.label_smoothing) + self.config.label_smoothing / 2
+            loss = F.binary_cross_entropy_with_logits(logits, smooth, reduction="sum")
+            count = targets.numel()
+        else:
+            loss = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=self.config.label_smoothing)
+            count = len(targets)
+        return ObjectiveOutput(
+            loss=loss, count=count, metrics={self.metric_names[0]: (right.sum(), torch.tensor(float(len(targets))))}
+        )
+
+    def _targets(self, labels: Tensor | None) -> Tensor:
+        """(B, classes) float32: how much of each class a clip holds."""
+        if labels is None:
+            raise PluginError("`classification` learns from labels, but these clips come without any")
+        if labels.ndim == 1:
+            return F.one_hot(labels, self.head.classes).float()
+        return labels
+
+
+def _check_depths(encoder: Encoder) -> None:
+    held = [id(parameter) for modules in encoder.depths() for module in modules for parameter in module.parameters()]
+    names = {id(parameter): name for name, parameter in encoder.named_parameters()}
+    wrong = [name for key, name in names.items() if held.count(key) != 1]
+    if wrong:
+        raise PluginError(
+            f"`{type(encoder).__name__}.depths` must hold each of the encoder's parameters once, but does not hold "
+            f"`{wrong[0]}` so{f', nor {len(wrong) - 1} more' if wrong[1:] else ''}"
+        )

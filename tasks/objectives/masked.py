@@ -1,0 +1,124 @@
+"""What objectives share that hide patches from the encoder and predict them from the visible ones.
+
+Notable choices: only visible patches enter the encoder, each at its true place; the predictor is a stack of the same
+layers, thrown away afterwards. It computes all places, with a learnt vector where patches are hidden (MAE, He et al.,
+2022), and leaves the visible ones out once nothing attends to them any more; or the hidden ones alone, which attend to
+the visible ones (CrossMAE, Fu et al., 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...core.data import Encoded, PatchBatch, VisiblePatches
+from ...core.errors import ConfigError, Problem
+from ...core.interfaces import Encoder, Masking, Objective
+from ...core.parts import build
+from ...encoders.cross_attention import CrossAttentionStack
+from ...encoders.layers import TransformerStack
+from ...encoders.vit import sine_cosine
+from .masking import Uniform, mask, visible_places
+from .masking_config import UniformMaskingConfig
+from .objective_config import MaskedObjectiveConfig
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the visible patches of a batch say of the hidden ones.
+
+    Attributes:
+        encoded: the visible patches; its `valid` tells which are real
+        hidden: (B, N) bool
+        vectors: (hidden patches, W), in the order of `hidden.nonzero()`
+    """
+
+    encoded: Encoded
+    hidden: Tensor
+    vectors: Tensor
+
+
+class MaskedObjective(Objective):
+    """Base of objectives that learn to predict hidden patches.
+
+    Args:
+        encoder: what is pre-trained
+
+    Raises:
+        ConfigError: if there is no such predictor for an encoder of this width
+    """
+
+    predictor: TransformerStack | CrossAttentionStack
+
+    def __init__(self, config: MaskedObjectiveConfig, encoder: Encoder) -> None:
+        super().__init__()
+        # An encoder of a plugin may not say its width where an experiment is checked.
+        if problems := config.predictor.misfits(encoder.width, called="predictor"):
+            raise ConfigError([Problem("pretrain.objective", problem) for problem in problems])
+        self.config = config
+        self.masking = build(config.masking, Masking) if config.masking else Uniform(UniformMaskingConfig())
+        self.encoder = encoder
+        stack = config.predictor.stack(encoder.width)
+        self.width = stack.width
+        self.to_predictor = nn.Linear(encoder.width, stack.width) if stack.width != encoder.width else nn.Identity()
+        self.mask_embedding = nn.Parameter(torch.randn(stack.width) * 0.02)
+        self.predictor = TransformerStack(stack) if config.predictor.attention == "full" else CrossAttentionStack(stack)
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        return {"encoder": self.encoder}
+
+    def predict(self, batch: PatchBatch) -> Predicted:
+        """Hide patches and predict them."""
+        visible, hidden = mask(batch, self.config.mask_ratio, self.masking)
+        encoded: Encoded = self.encoder(batch, visible=visible)
+        seen = self.to_predictor(encoded.sequence)  # (B, V, W)
+        places = torch.zeros_like(seen[0, 0]).expand(batch.grid.patches, -1)  # (N, W)
+        if self.config.predictor.positions == "absolute":
+            places = sine_cosine(batch.grid, self.width).to(seen)
+        if isinstance(self.predictor, CrossAttentionStack):
+            vectors = self._predict_hidden(self.predictor, encoded, seen, visible, hidden, places)
+        else:
+            vectors = self._predict_among_all(self.predictor, seen, visible, batch.valid, hidden, places)
+        return Predicted(encoded, hidden, vectors)
+
+    def _predict_among_all(
+        self,
+        predictor: TransformerStack,
+        seen: Tensor,
+        visible: VisiblePatches,
+        valid: Tensor,
+        hidden: Tensor,
+        places: Tensor,
+    ) -> Tensor:
+        """Compute every place, but in the last layer only what becomes of the hidden ones: (hidden patches, W)."""
+        count = valid.shape[1]
+        # Padding of `visible` points at place 0, so it is sent past the end and cut off again.
+        index = torch.where(visible.valid, visible.index, count).unsqueeze(-1).expand_as(seen)
+        sequence = self.mask_embedding.to(seen.dtype).expand(*valid.shape, -1)
+        sequence = nn.functional.pad(sequence, (0, 0, 0, 1)).scatter(1, index, seen)[:, :-1]
+        predicted, _ = predictor(sequence + places, valid=valid, wanted=hidden)
+        vectors: Tensor = predicted
+        return vectors
+
+    def _predict_hidden(
+        self,
+        predictor: CrossAttentionStack,
+        encoded: Encoded,
+        seen: Tensor,
+        visible: VisiblePatches,
+        hidden: Tensor,
+        places: Tensor,
+    ) -> Tensor:
+        """Compute the hidden places alone: (hidden patches, W)."""
+        wanted = visible_places(hidden)  # index (B, H)
+        predicted: Tensor = predictor(
+            self.mask_embedding.to(seen.dtype) + places[wanted.index],
+            seen + places[visible.index],
+            valid=encoded.valid,
+            places=wanted.index,
+            memory_places=visible.index,
+        )
+        return predicted[wanted.valid]

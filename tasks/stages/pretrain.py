@@ -1,0 +1,95 @@
+"""Pre-train an encoder: the actions of the stages that make encoders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...core.distributed import compute_device
+from ...core.errors import ArtifactError
+from ...core.experiment import PretrainConfig
+from ...core.interfaces import Encoder, FrontEnd, Objective, Tokenizer
+from ...core.parts import build, save_part
+from ...core.stage_runner import StageRun
+from ...tokenizers.token_cache import KeptLabels, are_kept
+from ...training.corpus_training import train_on_corpus
+from .monitor import watcher
+
+
+def initialise(run: StageRun) -> None:
+    """Write an encoder as its seed draws it, beside the front end that it was made for."""
+    front_end = run.part("survey", "front_end", FrontEnd)
+    run.parts["encoder"] = save_part(run.folder, "encoder", _build_encoder(run, front_end))
+    run.copy_part("survey", "front_end")
+
+
+def pretrain(run: StageRun) -> None:
+    """Train the objective that the settings name, and keep the parts that it hands on.
+
+    Raises:
+        ArtifactError: if the tokenizer was made for another front end
+    """
+    front_end = run.part("survey", "front_end", FrontEnd)
+    if "tokenizer" in run.inputs:
+        check_front_end(run, "tokenizer", front_end)
+    training: PretrainConfig = run.stage.settings["training"]
+    objective = _objective(run, front_end, _frozen_tokenizer(run, training))
+    encoder = objective.parts()["encoder"]
+    watch = watcher(run, front_end, encoder, training)
+    train_on_corpus(run, objective, front_end, training, watch=watch)
+    run.metrics["parameters"] = sum(parameter.numel() for parameter in encoder.parameters())
+    run.parts["encoder"] = save_part(run.folder, "encoder", encoder)
+    run.copy_part("survey", "front_end")
+    if "tokenizer" in run.inputs:
+        run.copy_part("tokenizer", "tokenizer")
+
+
+def objective_of(run: StageRun) -> Objective:
+    """Build what `pretrain` trains."""
+    tokenizer = run.part("tokenizer", "tokenizer", Tokenizer) if "tokenizer" in run.inputs else None
+    return _objective(run, run.part("survey", "front_end", FrontEnd), tokenizer)
+
+
+def _objective(run: StageRun, front_end: FrontEnd, tokenizer: Tokenizer | None) -> Objective:
+    training: PretrainConfig = run.stage.settings["training"]
+    offers: dict[str, Any] = {"patch_dim": front_end.patch_dim, "bands": front_end.bands}
+    offers["encoder"] = _build_encoder(run, front_end)
+    if tokenizer is not None:
+        offers["tokenizer"] = tokenizer.to(compute_device())
+    return build(training.objective, Objective, seed=run.stage.seed, **offers)
+
+
+def _frozen_tokenizer(run: StageRun, training: PretrainConfig) -> Tokenizer | None:
+    """The tokenizer of a stage, which reads labels that it has made before where that is quicker."""
+    if "tokenizer" not in run.inputs:
+        return None
+    tokenizer = run.part("tokenizer", "tokenizer", Tokenizer)
+    if not are_kept(tokenizer, training.objective.part.load()):
+        return tokenizer
+    whole = run.manifest().seconds <= training.crop_seconds
+    return KeptLabels(tokenizer, whole, run.work / "labels.sqlite")
+
+
+def check_front_end(run: StageRun, role: str, front_end: FrontEnd) -> None:
+    """Refuse an input that was made for another front end than the survey's.
+
+    Raises:
+        ArtifactError: if it was
+    """
+    other = run.part(role, "front_end", FrontEnd)
+    if other.fingerprint() != front_end.fingerprint():
+        raise ArtifactError(
+            f"the {role} in {run.inputs[role].path} was made for another front end or other statistics than "
+            f"those in {run.inputs['survey'].path}; all parts of a chain must hear the same spectrogram: where it "
+            "comes from a checkpoint, set `front_end: {checkpoint: PATH}` to the same"
+        )
+
+
+def _build_encoder(run: StageRun, front_end: FrontEnd) -> Encoder:
+    return build(
+        run.stage.settings["encoder"],
+        Encoder,
+        seed=run.stage.seed,
+        patch_dim=front_end.patch_dim,
+        bands=front_end.bands,
+        front_end=front_end,
+    )

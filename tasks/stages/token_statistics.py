@@ -1,0 +1,170 @@
+"""What a tokenizer's labels hold: how many codes are in use, what they tell of a clip's class and of a patch's place.
+
+Notable choices: normalised mutual information is never zero on finite data, least of all where all patches of a clip
+share its class, so it stands beside its value when the classes are dealt out to the clips anew. Where a tokenizer gives
+a patch several labels, every figure is the mean over these streams, each measured alone: taken together, few patches
+would share a label, and any place or class could be read off them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import normalized_mutual_info_score
+
+from ...audio.pipeline import clip_batches
+from ...audio.survey import good_rows
+from ...core.corpus import SPLITS, TRAIN, UNLABELLED, Manifest
+from ...core.distributed import compute_device
+from ...core.interfaces import FrontEnd, Tokenizer
+from ...core.parts import load_part
+from ...core.stage_runner import StageRun
+from ...core.store import Artifact
+
+SHUFFLES = 5
+BATCH_SECONDS = 64.0
+FILE = "tokens.json"
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Figures of one tokenizer on clips that it may have learnt from; shares of information in [0, 1].
+
+    Attributes:
+        codebook_size: K
+        streams: G, labels of a patch
+        used: codes that occur, to the nearest whole number
+        perplexity: how many equally frequent codes would have the same entropy
+        label_information: normalised mutual information (arithmetic mean) of token and class; None without classes
+        label_chance: the same with classes dealt out to the clips anew, on average
+        place_information: normalised mutual information of token and place in the grid
+        column_information: of token and time column
+        band_information: of token and frequency band
+        clips: clips that were looked at
+    """
+
+    codebook_size: int
+    streams: int
+    used: int
+    perplexity: float
+    label_information: float | None
+    label_chance: float | None
+    place_information: float
+    column_information: float
+    band_information: float
+    clips: int
+
+
+def measure(run: StageRun) -> None:
+    """Write `tokens.json`, the statistics of the source's tokenizer; of several streams also those of each."""
+    tokens, clips, bands, size = _tokens(run)
+    each = [
+        token_statistics(list(stream), clips, bands=bands, codebook_size=size, seed=run.stage.seed)
+        for stream in zip(*(ids.T for ids in tokens), strict=True)
+    ]
+    figures = asdict(mean_statistics(each))
+    by_stream = {"by_stream": [asdict(one) for one in each]} if len(each) > 1 else {}
+    (run.folder / FILE).write_text(json.dumps({**run.stage.labels, **figures, **by_stream}, indent=2))
+    run.metrics |= {name: value for name, value in figures.items() if value is not None}
+
+
+def mean_statistics(streams: Sequence[TokenStatistics]) -> TokenStatistics:
+    """The figures of a tokenizer from those of each of its streams, on the same clips."""
+    return replace(
+        streams[0],
+        streams=len(streams),
+        used=round(fmean(one.used for one in streams)),
+        perplexity=fmean(one.perplexity for one in streams),
+        label_information=_mean([one.label_information for one in streams]),
+        label_chance=_mean([one.label_chance for one in streams]),
+        place_information=fmean(one.place_information for one in streams),
+        column_information=fmean(one.column_information for one in streams),
+        band_information=fmean(one.band_information for one in streams),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def token_statistics(
+    tokens: list[npt.NDArray[np.int64]], clips: Manifest, *, bands: int, codebook_size: int, seed: int
+) -> TokenStatistics:
+    """Measure one stream of labels.
+
+    Args:
+        tokens: the labels of each clip's real patches, time-major
+        clips: the clips, in the same order
+        bands: patches per time column
+    """
+    ids = np.concatenate(tokens)
+    counts = np.bincount(ids, minlength=codebook_size)
+    share = counts[counts > 0] / counts.sum()
+    place = np.concatenate([np.arange(len(clip)) for clip in tokens])
+    label, chance = _label_information(tokens, clips, ids, seed)
+    return TokenStatistics(
+        codebook_size=codebook_size,
+        streams=1,
+        used=int((counts > 0).sum()),
+        perplexity=math.exp(-float((share * np.log(share)).sum())),
+        label_information=label,
+        label_chance=chance,
+        place_information=float(normalized_mutual_info_score(place, ids)),
+        column_information=float(normalized_mutual_info_score(place // bands, ids)),
+        band_information=float(normalized_mutual_info_score(place % bands, ids)),
+        clips=len(tokens),
+    )
+
+
+def _label_information(
+    tokens: list[npt.NDArray[np.int64]], clips: Manifest, ids: npt.NDArray[np.int64], seed: int
+) -> tuple[float | None, float | None]:
+    if clips.multi_label or len(clips.label_names) < 2 or not clips.labels.counts.all():
+        return None, None
+    classes = np.array([labels[0] for labels in clips.labels])
+    lengths = [len(clip) for clip in tokens]
+
+    def information(of_clips: npt.NDArray[np.int64]) -> float:
+        return float(normalized_mutual_info_score(np.repeat(of_clips, lengths), ids))
+
+    generator = np.random.default_rng(seed)
+    shuffled = [information(generator.permutation(classes)) for _ in range(SHUFFLES)]
+    return information(classes), float(np.mean(shuffled))
+
+
+def _heard_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
+    """The training clips, whose classes are known; of a corpus without any, what else a pre-training may have heard."""
+    rows = good_rows(survey, manifest, (TRAIN,))
+    if manifest.label_names and not manifest.multi_label:
+        rows = rows[manifest.labels.counts[rows] > 0]
+    if not rows.size:
+        rows = good_rows(survey, manifest, (TRAIN, UNLABELLED))
+    return rows if rows.size else good_rows(survey, manifest, SPLITS)
+
+
+@torch.inference_mode()
+def _tokens(run: StageRun) -> tuple[list[npt.NDArray[np.int64]], Manifest, int, int]:
+    device = compute_device()
+    source, catalog = run.inputs["tokenizer"], run.plugins.catalog
+    front_end = load_part(source, "front_end", FrontEnd, catalog).to(device)
+    tokenizer = load_part(source, "tokenizer", Tokenizer, catalog).to(device)
+    manifest = run.manifest()
+    rows = _heard_rows(run.inputs["survey"], manifest)
+    found: dict[int, npt.NDArray[np.int64]] = {}
+    crop_seconds = run.stage.settings["crop_seconds"]
+    for batch in clip_batches(manifest, rows, front_end, batch_seconds=BATCH_SECONDS, crop_seconds=crop_seconds):
+        batch.to(device)
+        labelled = tokenizer.tokenize(front_end.patches(batch))
+        assert batch.clips is not None  # `clip_batches` numbers its clips
+        for row, ids, valid in zip(batch.clips.tolist(), labelled.by_stream.cpu(), labelled.valid.cpu(), strict=True):
+            found[row] = ids[valid].numpy()
+    kept = np.array(sorted(found), dtype=np.int64)
+    return [found[row] for row in kept], manifest.take(kept), front_end.bands, tokenizer.codebook_size

@@ -1,0 +1,225 @@
+"""Running stages: what is made, kept, reused and told to plugins."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+import pytest
+import torch
+
+from ossicle.core.catalog import Catalog
+from ossicle.core.display import Silent
+from ossicle.core.errors import ArtifactError, Interrupted, PluginError
+from ossicle.core.hooks import HOOKS, Hooks, hookimpl
+from ossicle.core.interfaces import Tokenizer
+from ossicle.core.parts import load_part
+from ossicle.core.plugin_loading import Plugins, load_plugins
+from ossicle.core.stage_runner import Corpora, StageRecord, StageRun, run_stages
+from ossicle.core.stages import Stage
+from ossicle.core.store import Store
+from ossicle.experiment.check import check
+
+pytestmark = pytest.mark.usefixtures("own_plugins")
+
+Run = Callable[..., list[StageRecord]]
+
+
+class Diary:
+    """A plugin that writes down which hooks were called."""
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+
+    @hookimpl
+    def ossicle_stage_start(self, stage: Stage) -> None:
+        self.entries.append(f"start {stage.name}")
+
+    @hookimpl
+    def ossicle_stage_end(self, stage: Stage, artifact: Any) -> None:
+        self.entries.append(f"end {stage.name}: {artifact.card['metrics']}")
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()
+
+
+@pytest.fixture
+def run(tmp_path: Path, diary: Diary, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run stages over one store; their actions live in a module of the test's own."""
+    actions = ModuleType("fake_actions")
+    monkeypatch.setitem(sys.modules, "fake_actions", actions)
+
+    def write(run: StageRun) -> None:
+        read = [artifact.read_json("number.json") for artifact in run.inputs.values()]
+        number = sum(read) + run.stage.settings["number"]
+        (run.folder / "number.json").write_text(str(number))
+        run.metrics["number"] = number
+        run.warnings.append("take care")
+
+    def interrupted(run: StageRun) -> None:
+        done = run.work / "done"
+        if not done.is_file():
+            done.touch()
+            raise Interrupted("stopped half way")
+        write(run)
+
+    def fail(run: StageRun) -> None:
+        (run.folder / "number.json").write_text("1")
+        raise ValueError("no luck")
+
+    actions.__dict__.update(write=write, interrupted=interrupted, fail=fail)
+    manager = pluggy.PluginManager("ossicle")
+    manager.add_hookspecs(Hooks)
+    manager.register(diary)
+
+    def run_them(*stages: Stage) -> list[StageRecord]:
+        store = Store(tmp_path / "store")
+        return run_stages(stages, store=store, plugins=Plugins(manager, Catalog()), corpora=Corpora(Silent()))
+
+    return run_them
+
+
+def stage(name: str, number: int = 1, action: str = "write", **inputs: str) -> Stage:
+    return Stage(name, "number", f"fake_actions:{action}", settings={"number": number}, inputs=inputs)
+
+
+def test_stages_run_in_order_and_hooks_are_told(run: Run, diary: Diary) -> None:
+    records = run(stage("sum", 10, left="one", right="two"), stage("one", 1), stage("two", 2))
+    assert [record.stage.name for record in records] == ["one", "two", "sum"]
+    assert diary.entries == [
+        "start one",
+        "end one: {'number': 1}",
+        "start two",
+        "end two: {'number': 2}",
+        "start sum",
+        "end sum: {'number': 13}",
+    ]
+    card = records[2].artifact.card
+    assert card["inputs"] == {"left": records[0].key, "right": records[1].key}
+    assert card["config"] == {"number": 10}
+    assert card["warnings"] == ["take care"]
+    assert {"python", "ossicle", "torch", "fairseq2"} <= set(card["versions"])
+
+
+def test_what_exists_is_not_made_again(run: Run, diary: Diary) -> None:
+    first = run(stage("one", 1), stage("sum", 10, left="one"))
+    diary.entries.clear()
+    again = run(stage("one", 1), stage("sum", 10, left="one"))
+    assert [record.reused for record in again] == [True, True]
+    assert [record.artifact for record in again] == [record.artifact for record in first]
+    assert diary.entries == []
+
+
+def test_two_experiments_share_what_they_have_in_common(run: Run) -> None:
+    run(stage("one", 1), stage("sum", 10, left="one"))
+    other = run(stage("first of another", 1), stage("sum", 20, left="first of another"))
+    assert [record.reused for record in other] == [True, False]
+
+
+def test_a_change_makes_all_that_follows_from_it_anew(run: Run) -> None:
+    run(stage("one", 1), stage("two", 5), stage("sum", 10, left="one"))
+    after = run(stage("one", 2), stage("two", 5), stage("sum", 10, left="one"))
+    assert {record.stage.name: record.reused for record in after} == {"one": False, "two": True, "sum": False}
+
+
+def test_a_failing_stage_leaves_no_artifact_and_keeps_those_before(run: Run, diary: Diary, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no luck"):
+        run(stage("one", 1), stage("bad", action="fail", left="one"))
+    assert diary.entries == ["start one", "end one: {'number': 1}", "start bad"]
+    assert len(list((tmp_path / "store").glob("*/card.json"))) == 1
+    assert not list((tmp_path / "store").rglob("*draft*"))
+    assert [record.reused for record in run(stage("one", 1))] == [True]
+
+
+def test_an_interrupted_stage_finds_its_work_again(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match="stopped half way"):
+        run(stage("one", 1, action="interrupted"))
+    assert not list((tmp_path / "store").glob("*/card.json"))
+    assert [record.reused for record in run(stage("one", 1, action="interrupted"))] == [False]
+    assert not list((tmp_path / "store" / "work").iterdir()), "work is cleared once it is done"
+
+
+def test_a_damaged_artifact_is_told_when_it_is_reused(run: Run) -> None:
+    [record] = run(stage("one", 1))
+    (record.artifact.path / "card.json").write_text("{")
+    [again] = run(stage("one", 1))
+    with pytest.raises(ArtifactError, match=r"card\.json is damaged: .*; delete the folder to make it anew"):
+        _ = again.artifact.card
+
+
+def test_a_corpus_of_the_wrong_class(tmp_path: Path) -> None:
+    code = (
+        "import ossicle\nclass Settings(ossicle.Config):\n    pass\n"
+        "@ossicle.corpus('odd')\nclass Odd:\n    def __init__(self, config: Settings) -> None: ...\n"
+    )
+    (tmp_path / "odd.py").write_text(code)
+    (tmp_path / "odd.yaml").write_text(
+        "name: odd\nplugins: [./odd.py]\ncorpus: odd\nfront_end: kaldi_fbank\nencoder: beats\n"
+        "schedule: {type: beats, iterations: [{tokenizer: random_projection}]}\n"
+        "pretrain: {steps: 1, objective: masked_prediction}\n"
+    )
+    with pytest.raises(PluginError, match=r"corpus `odd` of odd\.py sha256:\w+ must be an ossicle\.Corpus"):
+        check(tmp_path / "odd.yaml", [], Corpora(Silent()), prepare=False)
+
+
+def test_every_hook_is_documented() -> None:
+    assert len(HOOKS) >= 5
+    for name in HOOKS:
+        assert getattr(Hooks, name).__doc__
+
+
+PCA_SIGN = '''
+import ossicle, torch
+
+class PcaSignConfig(ossicle.Config):
+    bits: int = 3
+
+@ossicle.tokenizer("pca_sign")
+class PcaSign(ossicle.Tokenizer):
+    """The signs of the first principal components."""
+
+    def __init__(self, config: PcaSignConfig, patch_dim: int) -> None:
+        super().__init__(codebook_size=2**config.bits)
+        self.register_buffer("mean", torch.zeros(patch_dim))
+        self.register_buffer("axes", torch.zeros(patch_dim, config.bits))
+
+    def fit(self, batches):
+        patches = torch.cat([batch.patches[batch.valid] for batch in batches])
+        self.mean.copy_(patches.mean(0))
+        self.axes.copy_(torch.linalg.svd(patches - self.mean, full_matrices=False).Vh[: self.axes.shape[1]].T)
+
+    def forward(self, batch):
+        bits = ((batch.patches - self.mean) @ self.axes > 0).long()
+        return (bits << torch.arange(bits.shape[-1], device=bits.device)).sum(-1)
+'''
+
+
+def test_a_fitted_tokenizer_goes_through_the_schedule(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "pca_sign.py").write_text(PCA_SIGN)
+    text = tiny.read_text().replace("{type: random_projection, codebook_size: 16, codebook_dim: 8}", "pca_sign")
+    tiny.write_text(f"plugins: [./pca_sign.py]\n{text}")
+    checked = check(tiny, [], Corpora(Silent()), prepare=True)
+    stages = [item for item in checked.stages if item.kind in ("survey", "tokenizer")]
+    store = Store(tmp_path / "store")
+
+    def run_it(stages: list[Stage]) -> list[StageRecord]:
+        return run_stages(stages, store=store, plugins=checked.plugins, corpora=Corpora(Silent()))
+
+    artifact = run_it(stages)[-1].artifact
+    catalog = load_plugins([tmp_path / "pca_sign.py"]).catalog
+    tokenizer = load_part(artifact, "tokenizer", Tokenizer, catalog)  # type: ignore[type-abstract]
+    axes = tokenizer.state_dict()["axes"]
+    assert torch.allclose(axes.T @ axes, torch.eye(3), atol=1e-4), "fitted axes are orthonormal, unfitted ones are 0"
+    assert artifact.card["metrics"]["codebook_size"] == 8
+    assert artifact.card["parts"]["tokenizer"]["origin"].startswith("pca_sign.py sha256:")
+
+    (tmp_path / "pca_sign.py").write_text(PCA_SIGN.replace("> 0", ">= 0"))
+    edited = check(tiny, [], Corpora(Silent()), prepare=True)
+    wanted = [item for item in edited.stages if item.kind in ("survey", "tokenizer")]
+    assert [record.reused for record in run_it(wanted)] == [True, False], "an edited plugin makes its parts anew"

@@ -1,0 +1,323 @@
+"""Running an ablation: what is shared, what fails, and how it goes on after a stop, a kill or a change."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ossicle
+from ossicle.ablation.cells import CheckedCell, check_cells
+from ossicle.ablation.order import next_cell
+from ossicle.ablation.record import read_ablation
+from ossicle.ablation.study import load_study
+from ossicle.cli import main
+from ossicle.core.launcher import Job, Launcher
+from ossicle.core.plugin_loading import load_plugins
+from ossicle.core.store import Store
+
+pytestmark = pytest.mark.usefixtures("own_plugins")
+
+PLUGIN = Path(__file__).parent / "counting.py"
+STUDY = """\
+base:
+  name: base
+  plugins: [{plugin}]
+  corpus: {{type: folder, path: {tones}, labels: folders}}
+  front_end: {{type: kaldi_fbank, mel_bins: 32}}
+  encoder: {{type: plain_vit, size: tiny}}
+  schedule: {{type: counting, diary: {diary}, seconds: {seconds}}}
+  pretrain: {{steps: 1, objective: masked_prediction}}
+vary:
+  part:
+    plain: {{}}
+    better: {{schedule.label: better, schedule.right: 0.95}}
+    broken: {{schedule.label: broken, schedule.fails: true}}
+seeds: [0, 1]
+compare: {{metric: probe/tones/accuracy, baseline: plain}}
+"""
+PATIENCE = 240.0
+"""Seconds that a busy machine may take to start a process."""
+
+
+class Inline(Launcher):
+    """Runs every job at once, in this process."""
+
+    def __init__(self, config: InlineConfig) -> None:
+        pass
+
+    def submit(self, name: str, function: Callable[..., Any], *arguments: Any) -> Job:
+        return _Done(function(*arguments))
+
+    def close(self) -> None:
+        pass
+
+
+class InlineConfig(ossicle.Config):
+    """Nothing to set."""
+
+
+class _Done:
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> Any:
+        return self._answer
+
+    def cancel(self) -> None:
+        raise AssertionError("it is over")
+
+
+@pytest.fixture
+def study(tones: Path, tmp_path: Path) -> Path:
+    """An ablation of three variants and two seeds, the last of which fails; its cells take a moment."""
+    ossicle.launcher("inline")(Inline)
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY.format(plugin=PLUGIN, tones=tones, diary=tmp_path / "diary", seconds=0))
+    return path
+
+
+def slow(study: Path, seconds: float) -> None:
+    study.write_text(re.sub(r"seconds: \S+}", f"seconds: {seconds}}}", study.read_text()))
+
+
+def made(study: Path) -> list[tuple[str, int, int]]:
+    """What the diary says: name and seed of every stage that was begun, and the process."""
+    diary = study.parent / "diary"
+    lines = diary.read_text().split("\n")[:-1] if diary.exists() else []
+    return [(name, int(seed), int(process)) for name, seed, process in map(str.split, lines)]
+
+
+def counts(study: Path) -> Counter[tuple[str, int]]:
+    return Counter((name, seed) for name, seed, _ in made(study))
+
+
+def states(study: Path) -> dict[str, str]:
+    found = read_ablation(study.parent / "runs" / "study")
+    return {f"{cell['variant']} {cell['seed']}": cell["state"] for cell in found["cells"]}
+
+
+def start(study: Path, *options: str) -> subprocess.Popen[str]:
+    """Run the ablation as a user does, and end with it."""
+    command = [sys.executable, "-m", "ossicle", "ablate", str(study), *options]
+    environment = {**os.environ, "COLUMNS": "200"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=study.parent, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_stopped_killed_and_gone_on(study: Path) -> None:
+    """The whole way, by processes of its own, two cells at a time."""
+    slow(study, 600.0)
+    stopped = start(study, "--jobs", "2")
+    wait_for(lambda: sum(name == "own" for name, _, _ in made(study)) == 2)
+    stopped.terminate()
+    out, err = stopped.communicate(timeout=PATIENCE)
+    assert (stopped.returncode, err) == (
+        130,
+        "stopped; 0 of 6 cells are done, and what the others have made is kept. "
+        "To go on, give the same command again.\n",
+    )
+    assert "6 cells, 0 done; 14 stages, of which 2 are shared by several cells and 0 are done" in out
+    assert set(states(study).values()) == {"waiting"}
+    first = {process for _, _, process in made(study)}
+    assert len(first) == 2
+    assert not any(map(is_running, first))
+
+    killed = start(study, "--jobs", "2")
+    wait_for(lambda: sum(name == "own" for name, _, _ in made(study)) == 4)
+    killed.kill()
+    killed.communicate()
+    second = {process for _, _, process in made(study)} - first
+    wait_for(lambda: not any(map(is_running, second)))
+    assert counts(study)["shared", 0] == 1
+
+    slow(study, 0.2)
+    (study.parent / "diary").unlink()
+    ended = start(study, "--jobs", "2")
+    out, err = ended.communicate(timeout=PATIENCE)
+    assert (ended.returncode, err) == (1, "")
+    # What all variants share was made once for each seed, and some of it before the kill.
+    found = counts(study)
+    assert all(found["shared", seed] <= 1 for seed in (0, 1))
+    assert {seed: found["own", seed] for seed in (0, 1)} == {0: 3, 1: 3}
+    assert states(study) == {
+        f"{variant} {seed}": "failed" if variant == "broken" else "done"
+        for variant in ("plain", "better", "broken")
+        for seed in (0, 1)
+    }
+    assert out.count("broken, seed 0 failed at own: ValueError: no luck") == 2
+    assert "log: runs/study/cells/broken-seed0/log.txt" in out
+    assert "2 cells failed" in out
+    assert "report: runs/study/report.html" in out
+
+
+def test_the_record_tells_what_was_varied_and_how_each_cell_went(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ablate", str(study), "launcher=inline", "--out", str(study.parent / "runs")]) == 1
+    folder = study.parent / "runs" / "study"
+    found = read_ablation(folder)
+    assert found["axes"] == {"part": ["plain", "better", "broken"]}
+    assert found["variants"][1] == {
+        "name": "better",
+        "control": False,
+        "values": {"part": "better"},
+        "overrides": ['schedule.label="better"', "schedule.right=0.95"],
+        "patch": {"schedule.label": "better", "schedule.right": 0.95},
+    }
+    assert (found["baseline"], found["metric"], found["seeds"]) == ("plain", "probe/tones/accuracy", [0, 1])
+    assert "counting" in found["base"]
+    assert found["finished"] >= found["started"]
+    assert found["machine"]["cores"] >= 1
+    done, failed = found["cells"][0], found["cells"][4]
+    assert (done["state"], done["error"], done["run"]) == ("done", None, "cells/plain-seed0")
+    assert (failed["state"], failed["error"], failed["stage"]) == ("failed", "ValueError: no luck", "own")
+    assert 'raise ValueError("no luck")' in (folder / failed["run"] / "log.txt").read_text()
+    # A cell is an ordinary run, with the command that makes it.
+    run = json.loads((folder / done["run"] / "run.json").read_text())
+    assert run[
+        "command"
+    ] == f"ossicle run {folder}/cells/plain-seed0/experiment.yaml --out {folder}/cells --store " + str(
+        study.parent / "runs" / ".store"
+    )
+    assert (folder / done["run"] / run["stages"][0]["artifact"] / "card.json").is_file()
+    before = counts(study)
+    capsys.readouterr()
+    assert main([*run["command"].split()[1:], "seed=0"]) == 0
+    assert counts(study) == before
+
+
+def test_only_what_is_missing_is_run_again(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["ablate", str(study), "launcher=inline", "--out", str(study.parent / "runs")]
+    assert main([*arguments, "except=[{part: broken}]"]) == 0
+    before = counts(study)
+    started = read_ablation(study.parent / "runs" / "study")["started"]
+    capsys.readouterr()
+    assert main([*arguments, "except=[{part: broken}]"]) == 0
+    assert counts(study) == before
+    assert (
+        "4 cells, 4 done; 10 stages, of which 2 are shared by several cells and 10 are done" in capsys.readouterr().out
+    )
+    assert read_ablation(study.parent / "runs" / "study")["started"] == started
+    # Another setting of one variant makes its cells anew, and no other's.
+    study.write_text(study.read_text().replace("0.95", "0.9"))
+    assert main([*arguments, "except=[{part: broken}]"]) == 0
+    assert counts(study) - before == {("own", 0): 1, ("own", 1): 1}
+
+
+def test_fail_fast(study: Path) -> None:
+    study.write_text(
+        study.read_text().replace("schedule.label: better", "schedule.fails: true, schedule.label: better")
+    )
+    arguments = ["ablate", str(study), "launcher=inline", "--out", str(study.parent / "runs"), "--fail-fast"]
+    assert main(arguments) == 1
+    assert list(states(study).values()) == ["done", "waiting", "failed", "waiting", "waiting", "waiting"]
+    assert read_ablation(study.parent / "runs" / "study")["finished"] is None
+
+
+def test_a_dry_run_makes_nothing(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ablate", str(study), "--dry-run", "--out", str(study.parent / "runs")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"variant +seed 0 +seed 1 ", out)
+    assert re.search(r"plain  baseline +to do +to do", out)
+    assert "expected time unknown: 14 stages of which none like it is made yet; `--calibrate` measures" in out
+    assert sorted(path.name for path in study.parent.iterdir()) == ["study.yaml"]
+
+
+def test_time_is_expected_after_stages_of_the_same_kind(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow(study, 0.5)
+    runs = ["--out", str(study.parent / "runs")]
+    assert main(["ablate", str(study), "launcher=inline", "only=[{part: plain, seed: 0}]", *runs]) == 0
+    capsys.readouterr()
+    assert main(["ablate", str(study), "except=[{part: broken}]", "--dry-run", *runs]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"plain  baseline +done +to do", out)
+    assert re.search(r"better +1 of 3 stages done +to do", out)
+    # Four stages of one kind, which took a quarter of a second on average, and what scoring takes.
+    assert float(re.search(r"expected: (\S+)\ss of work", out)[1]) == pytest.approx(1.1, abs=0.3)  # type: ignore[index]
+
+
+def test_an_error_of_ours_is_told_without_its_class(study: Path, tones: Path) -> None:
+    text = study.read_text().replace("schedule.fails: true", "corpus: {type: folder, path: ./nowhere}")
+    study.write_text(text)
+    assert main(["ablate", str(study), "--out", str(study.parent / "runs")]) == 2
+    assert not (study.parent / "runs").exists()
+
+
+# The order
+
+
+@pytest.fixture
+def trained(tiny: Path) -> list[CheckedCell]:
+    """Cells of a study in which two variants need the encoder that a third one trains."""
+    distilled = "{tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 8}"
+    first = "{tokenizer: {type: random_projection, codebook_size: 16, codebook_dim: 8}}"
+    path = tiny.parent / "order.yaml"
+    path.write_text(f"""\
+base: {{base: ./tiny.yaml, schedule: {{distill: {{steps: 4}}}}}}
+vary:
+  tokenizer:
+    place: {{schedule.iterations.0.tokenizer: place}}
+    taught: {{schedule.iterations: [{first}, {distilled}}}]}}
+    taught again: {{schedule.iterations: [{first}, {distilled}, distill: {{steps: 8}}}}]}}
+    random projection: {{}}
+seeds: [0, 1]
+compare: {{metric: knn_probe/tones/accuracy, baseline: place}}
+""")
+    study = load_study(path, catalog=load_plugins().catalog)
+    cells = check_cells(study, Store(tiny.parent), prepare=False)
+    return sorted(cells, key=lambda cell: cell.cell.seed)
+
+
+def test_what_many_wait_for_comes_first_and_nothing_is_trained_twice(
+    trained: list[CheckedCell], tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    waiting, running = list(trained), []
+    for _ in range(3):
+        cell = next_cell(waiting, running, store)
+        if cell is not None:
+            waiting.remove(cell)
+            running.append(cell)
+    # Whoever needs the shared encoder of its seed comes first; others of that seed wait for it.
+    assert [cell.cell.title for cell in running] == ["taught, seed 0", "taught, seed 1", "place, seed 0"]
+    assert next_cell([cell for cell in waiting if "place" not in cell.cell.title], running, store) is None
+
+
+def test_a_cell_may_start_once_what_it_shares_is_made(trained: list[CheckedCell], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    by_title = {cell.cell.title: cell for cell in trained}
+    running, waiting = by_title["taught, seed 0"], by_title["taught again, seed 0"]
+    assert next_cell([waiting], [running], store) is None
+    key = next(one.key for one in running.stages if one.stage.name == "iteration 1/pretrain")
+    assert key is not None
+    artifact = tmp_path / f"pretrain-{key[:16]}"
+    artifact.mkdir()
+    (artifact / "card.json").write_text("{}")
+    assert next_cell([waiting], [running], store) is waiting

@@ -1,0 +1,221 @@
+"""Intervals, p-values and power, on simulated scores whose differences are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from ossicle.ablation.statistics import Contrast, Run, Sample, holm
+from ossicle.tasks.evaluation.metrics import figure, unweighted_average_recall
+
+CLIPS, CLASSES = 120, 4
+START = 0.3
+WITHIN, OF_VARIANT = 0.8, 0.5
+
+
+def worlds(
+    trials: int,
+    *,
+    variants: int = 4,
+    seeds: int = 3,
+    seed_sd: float = 0.0,
+    gain: float = 0.0,
+    shared: float = 0.0,
+    wild: float = 1.0,
+    entropy: int = 0,
+) -> Iterator[list[Run]]:
+    """Runs that are right on a clip where ease and luck outweigh it; `gain` is what the second variant has more.
+
+    Args:
+        seed_sd: how much each run lies above or below its variant
+        shared: how much a seed does to all variants alike
+        wild: how much more the second variant's runs scatter
+    """
+    draw = np.random.default_rng(entropy)
+    for _ in range(trials):
+        truth = np.eye(CLASSES, dtype=bool)[draw.integers(CLASSES, size=CLIPS)]
+        ease, of_seed = draw.normal(size=CLIPS), shared * draw.normal(size=seeds)
+        runs = []
+        for number in range(variants):
+            own = OF_VARIANT * draw.normal(size=CLIPS)
+            scatter = seed_sd * (wild if number == 1 else 1.0)
+            for seed in range(seeds):
+                luck = WITHIN * draw.normal(size=CLIPS) + scatter * draw.normal() + of_seed[seed]
+                right = START + gain * (number == 1) + ease + own + luck > 0
+                scores = np.where(right[:, None], truth, np.roll(truth, 1, axis=1)).astype(np.float64)
+                runs.append(Run(f"variant {number}", seed, truth, scores))
+        yield runs
+
+
+def accuracy_of(gain: float, seed_sd: float, shared: float = 0.0) -> float:
+    """The accuracy that a variant has over all clips and seeds there could be."""
+    spread = np.sqrt(1 + OF_VARIANT**2 + WITHIN**2 + seed_sd**2 + shared**2)
+    return float(norm.cdf((START + gain) / spread))
+
+
+def contrasts(made: Iterator[list[Run]]) -> list[Contrast]:
+    found = [Sample(runs, "accuracy", draws=99).contrast("variant 1", "variant 0") for runs in made]
+    return [one for one in found if one]
+
+
+def share(holds: Sequence[bool]) -> float:
+    return float(np.mean(holds))
+
+
+# Of 100 trials at a rate of 0.05 more than 11 go wrong less than once in a hundred times.
+MOST_WRONG = 0.11
+
+
+@pytest.mark.parametrize(
+    ("seeds", "seed_sd", "shared"), [(3, 0.0, 0.0), (3, 0.15, 0.0), (3, 0.4, 0.0), (2, 0.3, 0.0), (3, 0.2, 0.2)]
+)
+def test_false_alarms_and_coverage_hold_whatever_seeds_do(seeds: int, seed_sd: float, shared: float) -> None:
+    mean = accuracy_of(0.0, seed_sd, shared)
+    alarms, missed, missed_means, widths = [], [], [], []
+    for runs in worlds(100, seed_sd=seed_sd, seeds=seeds, shared=shared):
+        sample = Sample(runs, "accuracy", draws=99)
+        found, estimate = sample.contrast("variant 1", "variant 0"), sample.estimate("variant 0")
+        assert found is not None
+        alarms.append(found.p < 0.05)
+        missed.append(not found.low <= 0 <= found.high)
+        missed_means.append(not estimate.low <= mean <= estimate.high)
+        widths.append(estimate.high - estimate.low)
+    assert share(alarms) <= MOST_WRONG
+    assert share(missed) <= MOST_WRONG
+    assert share(missed_means) <= MOST_WRONG
+    assert np.median(widths) < 0.45
+
+
+def test_false_alarms_of_two_variants_alone() -> None:
+    found = contrasts(worlds(100, variants=2, seed_sd=0.3))
+    assert share([one.p < 0.05 for one in found]) <= MOST_WRONG
+
+
+def test_the_interval_covers_a_difference_that_is_there() -> None:
+    actual = accuracy_of(0.5, 0.2) - accuracy_of(0.0, 0.2)
+    found = contrasts(worlds(100, seed_sd=0.2, gain=0.5, entropy=1))
+    assert share([not one.low <= actual <= one.high for one in found]) <= MOST_WRONG
+    assert share([one.p < 0.05 for one in found]) > 0.3
+
+
+def test_a_test_over_clips_alone_would_be_fooled_by_seeds() -> None:
+    runs = [[run for run in made if run.seed == 0] for made in worlds(60, seed_sd=0.4)]
+    found = contrasts(iter(runs))
+    assert not any(one.seeds_known for one in found)
+    assert share([one.p < 0.05 for one in found]) > 0.2
+
+
+def test_a_variant_that_scatters_twice_as_much_is_held_to_its_own_seeds() -> None:
+    found = contrasts(worlds(100, variants=6, seed_sd=0.3, wild=2.0))
+    assert share([one.p < 0.05 for one in found]) <= 0.15
+
+
+def test_a_difference_as_large_as_is_called_detectable_is_found_four_times_in_five() -> None:
+    before = contrasts(worlds(50, seed_sd=0.1))
+    detectable = float(np.median([one.detectable() for one in before]))
+    spread = np.sqrt(1 + OF_VARIANT**2 + WITHIN**2 + 0.1**2)
+    gain = spread * float(norm.ppf(accuracy_of(0.0, 0.1) + detectable)) - START
+    found = contrasts(worlds(100, seed_sd=0.1, gain=gain, entropy=11))
+    assert 0.65 <= share([one.p < 0.05 for one in found]) <= 0.93
+    assert share([one.value > 0 for one in found]) == 1
+
+
+def test_more_seeds_find_smaller_differences() -> None:
+    few, many = (
+        float(np.median([one.detectable() for one in contrasts(worlds(10, seed_sd=0.3, seeds=seeds))]))
+        for seeds in (2, 8)
+    )
+    assert many < 0.7 * few
+
+
+def test_more_tests_need_larger_differences() -> None:
+    one = contrasts(worlds(1, seed_sd=0.1))[0]
+    assert one.detectable(8) > one.detectable(1) > 0
+
+
+def test_the_same_predictions_do_not_differ() -> None:
+    runs = next(worlds(1, variants=2))
+    copies = [Run("copy", run.seed, run.truth, run.scores) for run in runs if run.variant == "variant 0"]
+    found = Sample([*runs, *copies], "accuracy").contrast("copy", "variant 0")
+    assert found is not None
+    assert (found.value, found.low <= 0 <= found.high, found.improvement) == (0.0, True, pytest.approx(0.5))
+    assert found.p > 0.9
+
+
+def test_values_are_means_of_the_measure_over_common_seeds() -> None:
+    draw = np.random.default_rng(0)
+    truth = draw.random((60, 3)) < 0.4
+    runs = [Run(name, seed, truth, draw.normal(size=truth.shape) + truth) for name in "ab" for seed in (0, 1, 2)]
+    of = {(run.variant, run.seed): figure(truth, run.scores, multi_label=True) for run in runs}
+    sample = Sample([run for run in runs if (run.variant, run.seed) != ("b", 2)], "mAP", draws=19)
+    found = sample.contrast("a", "b")
+    assert found is not None
+    assert list(found.seeds) == [0, 1]
+    assert found.value == pytest.approx(np.mean([of["a", seed] - of["b", seed] for seed in (0, 1)]))
+    assert sample.estimate("a").value == pytest.approx(np.mean([of["a", seed] for seed in (0, 1, 2)]))
+    assert dict(sample.estimate("b").of_seeds) == pytest.approx({0: of["b", 0], 1: of["b", 1]})
+
+
+def test_variants_without_a_common_seed_are_not_compared() -> None:
+    runs = [run for run in next(worlds(1, variants=2)) if (run.variant == "variant 0") == (run.seed == 0)]
+    assert Sample(runs, "accuracy", draws=19).contrast("variant 1", "variant 0") is None
+
+
+def test_average_precision_is_compared_whatever_scale_a_model_scores_on() -> None:
+    draw = np.random.default_rng(0)
+    truth = draw.random((80, 4)) < 0.3
+    runs = [
+        Run(name, seed, truth, scale * (draw.normal(size=truth.shape) + 0.7 * truth) + scale)
+        for name, scale in (("logits", 10.0), ("shares", 0.01))
+        for seed in (0, 1, 2)
+    ]
+    found = Sample(runs, "mAP", draws=199).contrast("logits", "shares")
+    assert found is not None
+    assert found.p > 0.05
+
+
+def test_recall_is_compared_class_by_class() -> None:
+    truth = np.eye(2, dtype=bool)[np.repeat([0, 1], [90, 10])]
+    always_first = np.tile([1.0, 0.0], (100, 1))
+    good = np.where((np.arange(100) % 5 > 0)[:, None], truth, ~truth).astype(float)
+    runs = [
+        Run(name, seed, truth, scores) for name, scores in (("lazy", always_first), ("good", good)) for seed in (0, 1)
+    ]
+    found = Sample(runs, "UAR", draws=199).contrast("good", "lazy")
+    assert found is not None
+    assert found.value == pytest.approx(unweighted_average_recall(truth, good) - 0.5)
+    assert found.low > 0
+    assert Sample(runs, "accuracy", draws=199).contrast("good", "lazy").value == pytest.approx(-0.1)  # type: ignore[union-attr]
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    runs = next(worlds(1, seed_sd=0.2))
+    one, again = (Sample(runs, "accuracy", draws=99).contrast("variant 1", "variant 0") for _ in range(2))
+    assert one is not None
+    assert again is not None
+    assert (one.low, one.high, one.p) == (again.low, again.high, again.p)
+
+
+def test_wins_follow_the_difference() -> None:
+    behind, level, ahead = (contrasts(worlds(5, gain=gain)) for gain in (-1.0, 0.0, 1.0))
+    assert all(one.improvement < 0.02 for one in behind)
+    assert all(0.02 < one.improvement < 0.98 for one in level)
+    assert all(one.improvement > 0.98 for one in ahead)
+
+
+def test_holms_correction() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_keeps_a_family_of_alike_variants_quiet() -> None:
+    alarms = []
+    for runs in worlds(60, seed_sd=0.2, entropy=5):
+        sample = Sample(runs, "accuracy", draws=99)
+        found = [sample.contrast(f"variant {number}", "variant 0") for number in range(1, 4)]
+        alarms.append(min(holm([one.p for one in found if one])) < 0.05)
+    assert share(alarms) <= 8 / 60

@@ -1,0 +1,189 @@
+"""Several runs' predictions averaged: the numbers, the table, and runs that do not fit together."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ossicle.cli import main
+from ossicle.core.errors import ArtifactError
+from ossicle.core.stage_runner import StageRun
+from ossicle.core.stages import Stage
+from ossicle.core.task import TaskResult
+from ossicle.experiment.run import run
+from ossicle.inference.ensemble import ENSEMBLE, ensemble
+from ossicle.tasks.evaluation.metrics import figure
+from ossicle.tasks.evaluation.results import save_result, score_view
+
+CLIPS, CLASSES = 60, 3
+
+
+def truth_of(*, multi_label: bool) -> npt.NDArray[np.bool_]:
+    draw = np.random.default_rng(0)
+    if multi_label:
+        return draw.random((CLIPS, CLASSES)) < 0.4
+    return np.eye(CLASSES, dtype=bool)[draw.integers(CLASSES, size=CLIPS)]
+
+
+def predicted(seed: int, truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    noise = np.random.default_rng(seed).normal(size=truth.shape)
+    return np.asarray(noise + 1.5 * truth, np.float32)
+
+
+def judged(
+    folder: Path,
+    views: dict[str, npt.NDArray[np.float32]],
+    *,
+    truth: npt.NDArray[np.bool_],
+    task: str = "linear_probe",
+    subject: str = "iteration 1",
+    scale: Any = "logits",
+    multi_label: bool = False,
+    corpus: str = "3f9a",
+    rows: npt.NDArray[np.int64] | None = None,
+    folds: npt.NDArray[np.int64] | None = None,
+) -> Path:
+    """Add an evaluation to the run in `folder` as its stage would; the first view is the best on validation."""
+    artifact = folder / f"evaluate-{task}-{subject}"
+    artifact.mkdir(parents=True)
+    metric = "valid_mAP" if multi_label else "valid_accuracy"
+    scores = [
+        score_view(
+            view, truth, values, multi_label=multi_label, seed=0, chosen={metric: 0.9 - 0.1 * place}, folds=folds
+        )
+        for place, (view, values) in enumerate(views.items())
+    ]
+    stage = Stage(f"{task}/c/{subject}", "evaluate", "x:y", labels={"task": task, "corpus": "c", "subject": subject})
+    nothing: Any = None
+    stage_run = StageRun(stage, {}, artifact, artifact, nothing, nothing, nothing)
+    result = TaskResult(scores, np.arange(len(truth)), truth, views, scale, folds)
+    save_result(stage_run, result, np.arange(100, 100 + len(truth)) if rows is None else rows, multi_label=multi_label)
+    (artifact / "card.json").write_text(json.dumps({"config": {"corpus": {"corpus": corpus}}}))
+    path = folder / "run.json"
+    record = json.loads(path.read_text()) if path.exists() else {"stages": []}
+    record["stages"].append({"name": stage.name, "kind": "evaluate", "artifact": artifact.name})
+    path.write_text(json.dumps(record))
+    return folder
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_probabilities_are_averaged(multi_label: bool, tmp_path: Path) -> None:
+    truth = truth_of(multi_label=multi_label)
+    logits = predicted(1, truth)
+    shares = np.abs(predicted(2, truth)) / np.abs(predicted(2, truth)).sum(1, keepdims=True)
+    one = judged(tmp_path / "one", {"mean": logits}, truth=truth, multi_label=multi_label)
+    two = judged(tmp_path / "two", {"mean": shares}, truth=truth, multi_label=multi_label, scale="probabilities")
+    ((question, scores),) = ensemble([one, two]).items()
+    assert str(question) == "linear_probe on c"
+    assert list(scores) == [str(one), str(two), ENSEMBLE]
+    exponents = np.exp(logits.astype(np.float64))
+    probabilities = exponents / (1 + exponents) if multi_label else exponents / exponents.sum(1, keepdims=True)
+    mean = (probabilities + shares) / 2
+    found = scores[ENSEMBLE]
+    assert found.value == figure(truth, mean, multi_label=multi_label)
+    assert found.low < found.value < found.high
+    assert list(found.others) == (["mAUC", "d_prime"] if multi_label else ["UAR"])
+    for name, own in ((str(one), logits), (str(two), shares)):
+        assert scores[name].value == figure(truth, own, multi_label=multi_label)
+        assert scores[name].value != found.value
+
+
+def test_independent_errors_average_out(tmp_path: Path) -> None:
+    truth = truth_of(multi_label=False)
+    runs = [judged(tmp_path / f"{seed}", {"mean": predicted(seed, truth)}, truth=truth) for seed in range(8)]
+    ((_, scores),) = ensemble(runs).items()
+    assert scores[ENSEMBLE].value > max(scores[str(folder)].value for folder in runs)
+
+
+def test_each_run_speaks_through_its_last_encoder_and_the_view_chosen_on_validation(tmp_path: Path) -> None:
+    truth = truth_of(multi_label=False)
+    for name, seed in (("one", 0), ("two", 50)):
+        for number, subject in enumerate(("untrained", "iteration 1", "iteration 2")):
+            names = ("bands", "mean") if name == "one" else ("mean", "bands")
+            views = {view: predicted(seed + 10 * number + place, truth) for place, view in enumerate(names)}
+            judged(tmp_path / name, views, truth=truth, subject=subject)
+    runs = [tmp_path / "one", tmp_path / "two"]
+
+    def spoken(**options: str) -> list[tuple[str, str]]:
+        ((_, scores),) = ensemble(runs, **options).items()
+        return [(score.subject, score.view) for score in scores.values()]
+
+    mean = (ENSEMBLE, "mean of 2")
+    assert spoken() == [("iteration 2", "bands"), ("iteration 2", "mean"), mean]
+    assert spoken(view="mean") == [("iteration 2", "mean")] * 2 + [mean]
+    assert spoken(subject="untrained", task="linear_probe") == [("untrained", "bands"), ("untrained", "mean"), mean]
+    for options, message in (
+        (
+            {"subject": "iteration 3"},
+            r"judged no subject `iteration 3`; name one by --subject. Did you mean `iteration",
+        ),
+        ({"view": "max"}, r"has no view `max` of iteration 2; name one by --view. Allowed: bands, mean\."),
+    ):
+        with pytest.raises(ArtifactError, match=message):
+            ensemble(runs, **options)
+
+
+def test_folds_are_kept(tmp_path: Path) -> None:
+    truth = truth_of(multi_label=False)
+    folds = np.arange(CLIPS) % 3
+    runs = [judged(tmp_path / f"{seed}", {"m": predicted(seed, truth)}, truth=truth, folds=folds) for seed in range(2)]
+    ((_, scores),) = ensemble(runs).items()
+    assert list(scores[ENSEMBLE].folds) == ["0", "1", "2"]
+    assert scores[ENSEMBLE].value == pytest.approx(np.mean(list(scores[ENSEMBLE].folds.values())))
+
+
+SHUFFLED = np.random.default_rng(1).permutation(CLIPS) + 100
+
+
+@pytest.mark.parametrize(
+    ("differing", "message"),
+    [
+        ({"corpus": "other"}, "two judges on another version of the corpus than"),
+        ({"rows": SHUFFLED}, "two judges on other test clips than"),
+        ({"truth": truth_of(multi_label=False)[::-1]}, "two has other labels for the test clips than"),
+        ({"task": "knn_probe"}, "these runs share no task of theirs. They were judged by:\n.*one: linear_probe on c\n"),
+        ({"scale": None}, "does not say whether it predicts logits or probabilities, so nothing is averaged"),
+        ({"subject": "log-mel"}, "judged no pre-trained encoder; name one by --subject. Allowed: log-mel"),
+    ],
+)
+def test_runs_that_do_not_fit_together(differing: dict[str, Any], message: str, tmp_path: Path) -> None:
+    truth = truth_of(multi_label=False)
+    one = judged(tmp_path / "one", {"mean": predicted(1, truth)}, truth=truth)
+    two = judged(tmp_path / "two", {"mean": predicted(2, truth)}, **({"truth": truth} | differing))
+    with pytest.raises(ArtifactError, match=message):
+        ensemble([one, two])
+
+
+def test_runs_are_needed_in_the_plural_and_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = truth_of(multi_label=False)
+    one, two = (judged(tmp_path / name, {"mean": predicted(1, truth)}, truth=truth) for name in ("one", "two"))
+    for runs in ([one], [one, one], [one, two, one / ".." / "two"]):
+        assert main(["ensemble", *map(str, runs)]) == 2
+        assert capsys.readouterr().err.startswith("an ensemble needs two or more different runs; name the folder of")
+    next(two.glob("*/predictions.npz")).write_bytes(b"PK cut short")
+    assert main(["ensemble", str(one), str(two)]) == 2
+    assert "two: the predictions of `linear_probe/c/iteration 1` cannot be read (" in capsys.readouterr().err
+    assert main(["ensemble", str(one), str(tmp_path)]) == 2
+    assert "must be the folder of a run, but holds no `run.json`" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("own_plugins")
+def test_two_real_runs_in_a_process_of_its_own(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ossicle.experiment.run.write_report", lambda *_: None)  # takes seconds, and is tried elsewhere
+    for name, probe in (("strong", "{type: linear_probe, strengths: [0.01]}"), ("weak", "linear_probe")):
+        run(tiny, overrides=[f"name={name}", "pretrain.steps=2", f"evaluate=[{probe}]"], out=tmp_path / "runs")
+    command = [sys.executable, "-m", "ossicle", "ensemble", "runs/strong", "runs/weak"]
+    shown = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"}, check=True
+    )
+    lines = shown.stdout.splitlines()
+    assert lines[0].startswith("linear_probe on tones: accuracy")
+    assert [line.split()[0] for line in lines if "–" in line] == ["runs/strong", "runs/weak", ENSEMBLE]

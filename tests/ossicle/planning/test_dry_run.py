@@ -1,0 +1,159 @@
+"""A dry run: every training for two steps on synthetic clips, in processes of their own, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ossicle.cli import main
+from ossicle.core.choices import parts_of
+from ossicle.core.config_files.experiment_loader import resolved_yaml
+from ossicle.core.stages import training_of
+from ossicle.experiment.check import CheckedExperiment, compose
+from ossicle.planning.dry_run import shortened
+from ossicle.planning.subprocess_measure import rehearsal
+
+pytestmark = pytest.mark.usefixtures("own_plugins")
+
+DISTILL = "schedule.distill={steps: 400, warmup_steps: 50, batch_seconds: 400, crop_seconds: 2}"
+TAUGHT = """schedule.iterations=[
+  {tokenizer: {type: random_projection, codebook_size: 16, codebook_dim: 8}},
+  {tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 8},
+   teacher: {of: iteration 1, fine_tune: {steps: 900, crop_seconds: 2, average_last: 3},
+             corpus: {type: audioset20k, path: /nowhere}}}]"""
+JUDGED = "evaluate=[{type: fine_tune, steps: 700, crop_seconds: 2, corpus: {type: esc50, path: /nowhere}}, knn_probe]"
+WHOLE = ("corpus.path=/nowhere", "pretrain.crop_seconds=2", DISTILL, TAUGHT, JUDGED)
+
+
+CHAIN = (
+    *WHOLE[:3],
+    "schedule.iterations=[{tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 8}}]",
+    "schedule.iterations.0.teacher={of: untrained, fine_tune: {steps: 900, crop_seconds: 2}}",
+    "schedule.iterations.0.teacher.corpus={type: audioset20k, path: /nowhere}",
+)
+
+
+def rehearsed(checked: CheckedExperiment, folder: Path) -> Any:
+    return shortened(checked, folder, steps=3, seconds=2.5)
+
+
+def test_every_corpus_and_every_training_is_changed(tiny: Path, tmp_path: Path) -> None:
+    checked = compose(tiny, WHOLE)
+    short = rehearsed(checked, tmp_path / "corpora")
+    corpora = {choice.label: choice for _, choice in parts_of(short) if choice.kind == "corpus"}
+    assert set(corpora) == {"nowhere", "audioset20k", "esc50"}
+    assert {choice.name for choice in corpora.values()} == {"synthetic"}
+    assert all(choice.config.seconds == 2.5 for choice in corpora.values())
+    # AudioSet's clips carry several labels; that is known without them.
+    assert [label for label, choice in corpora.items() if choice.config.multi_label] == ["audioset20k"]
+
+    # What is written is read as the same experiment, whose stages have the same names.
+    again = tmp_path / "short.yaml"
+    again.write_text(resolved_yaml(short))
+    stages = compose(again, []).stages
+    assert [stage.name for stage in stages] == [stage.name.replace("/tones/", "/nowhere/") for stage in checked.stages]
+    trainings = {stage.name: training for stage in stages if (training := training_of(stage))}
+    assert set(trainings) >= {"iteration 2/teacher", "iteration 2/tokenizer", "fine_tune/esc50/iteration 2"}
+    for training in trainings.values():
+        assert (training.steps, training.crop_seconds, training.log_every) == (3, 2.0, 1)
+        assert int(training.batch_seconds / 2.03) == 2
+    tokenizer: Any = next(stage for stage in stages if stage.name == "iteration 2/tokenizer").settings["tokenizer"]
+    assert tokenizer.config.kmeans_vectors == 1
+    assert short.encoder == checked.experiment.encoder
+
+
+def test_all_trainings_are_tried_and_nothing_is_left(tiny: Path, tmp_path: Path) -> None:
+    scratch, work = tmp_path / "scratch", tmp_path / "work"
+    scratch.mkdir()
+    work.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch), "OSSICLE_CACHE": str(work / "cache"), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "ossicle", "run", str(tiny), "--dry-run", *CHAIN]
+    shown = subprocess.run(command, cwd=work, capture_output=True, text=True, env=environment)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    rows = [line.split("│") for line in shown.stdout.splitlines() if line.startswith("│")]
+    assert [row[1].strip() for row in rows] == [
+        "iteration 1/teacher",
+        "iteration 1/tokenizer",
+        "iteration 1/pretrain",
+    ]
+    for row in rows:
+        step, memory, loss = (cell.split()[0] for cell in row[2:5])
+        assert float(step) > 0
+        assert 0 < float(memory) < 2
+        assert 0 < float(loss) < 20
+    assert "2 steps of 2 clips of 2\N{NO-BREAK SPACE}s each" in shown.stdout
+    assert list(scratch.iterdir()) == list(work.iterdir()) == []
+
+
+def test_what_an_earlier_dry_run_has_made_is_tried_again(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ossicle.planning.subprocess_measure.logging.disable", lambda level: None)
+    short = tmp_path / "short.yaml"
+    short.write_text(resolved_yaml(rehearsed(compose(tiny, ["pretrain.crop_seconds=2"]), tmp_path / "corpora")))
+    order = {"experiment": str(short), "store": str(tmp_path / "store"), "stage": "iteration 1/pretrain"}
+    assert all(rehearsal(order)["step_seconds"] > 0 for _ in range(2))
+
+
+def test_the_whole_recipe_can_be_tried_without_its_corpora(tmp_path: Path) -> None:
+    experiment, again = tmp_path / "mine.yaml", tmp_path / "short.yaml"
+    experiment.write_text("base: recipes/audioset2m\n")
+    checked = compose(experiment, [])
+    again.write_text(resolved_yaml(rehearsed(checked, tmp_path / "corpora")))
+    found = compose(again, []).stages
+    assert [stage.name for stage in found] == [stage.name for stage in checked.stages]
+    assert {training.steps for stage in found if (training := training_of(stage))} == {3}
+
+
+@pytest.mark.parametrize(("there", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_tried_where_there_is_some(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool, expected: str
+) -> None:
+    monkeypatch.setattr("ossicle.planning.dry_run.has_bf16", lambda: there)
+    short = rehearsed(compose(tiny, ["pretrain.precision=bf16"]), tmp_path / "corpora")
+    assert short.pretrain.precision == expected
+
+
+def test_one_step_is_too_few(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tiny), "--dry-run", "--steps", "1"]) == 2
+    assert "a dry run takes two steps at least" in capsys.readouterr().err
+
+
+WAITING = """\
+import os, sys, time
+from ossicle.planning.subprocess_measure import measured
+
+def stay(order):
+    print(os.getpid(), flush=True)
+    time.sleep(120)
+
+if __name__ == "__main__":
+    measured(stay, {"stage": "any"})
+"""
+
+
+def test_what_is_measured_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc", parent.stdout.readline().strip())
+        assert child.is_dir()
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while _is_running(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _is_running(process: Path) -> bool:
+    try:
+        return "State:\tZ" not in (process / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,196 @@
+"""`ossicle plan`: every stage of an experiment, what of it is done, and what the rest costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ossicle.cli import main
+from ossicle.core.choices import parts_of
+from ossicle.core.errors import ConfigError, OssicleError
+from ossicle.core.store import Artifact
+from ossicle.experiment.check import compose
+from ossicle.experiment.run import run
+from ossicle.planning.dry_run import shortened
+from ossicle.planning.plan import plan
+
+pytestmark = pytest.mark.usefixtures("own_plugins")
+
+DISTILL = "schedule.distill={steps: 4, batch_seconds: 4, log_every: 2, checkpoint_every: 2, threads: 1}"
+RANDOM = "{tokenizer: {type: random_projection, codebook_size: 16, codebook_dim: 8}}"
+TAUGHT = "{tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 8, kmeans_vectors: 2}}"
+TWO = (DISTILL, f"schedule.iterations=[{RANDOM}, {TAUGHT}]")
+THREE = (DISTILL, f"schedule.iterations=[{RANDOM}, {TAUGHT}, {TAUGHT}]")
+
+
+def planned(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `ossicle plan` as a process of its own."""
+    command = [sys.executable, "-m", "ossicle", "plan", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+
+
+def by_name(shown: Mapping[str, Any]) -> dict[str, Any]:
+    return {stage["name"]: stage for stage in shown["stages"]}
+
+
+def test_the_tree_lists_every_stage_and_after_a_run_all_are_done(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = planned(tiny, *TWO, "--out", "made", cwd=tmp_path)
+    assert (before.returncode, before.stderr) == (0, "")
+    lines = before.stdout.splitlines()
+    names = [stage.stage.name for stage in plan(tiny, overrides=TWO).stages]
+    shown = {name: next(line for line in lines if f"─ {name}  " in line) for name in names}
+    assert lines[0] == f"tiny  {len(names)} stages, 0 done"
+    assert all("  to do  " in line for line in shown.values())
+    # An input hangs below what it is made for.
+    above, below = (lines.index(shown[f"iteration 2/{part}"]) for part in ("pretrain", "tokenizer"))
+    assert above < below
+    assert shown["iteration 2/tokenizer"].index("─ ") > shown["iteration 2/pretrain"].index("─ ")
+    assert shown["iteration 2/tokenizer"].endswith("from teacher iteration 1/pretrain")
+    assert "to do: 3 trainings, " in before.stdout
+    assert not (tmp_path / "made").exists()
+
+    run(tiny, overrides=TWO, out=tmp_path / "made")
+    assert main(["plan", str(tiny), *TWO, "--out", str(tmp_path / "made"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(stage["done"] for stage in found["stages"])
+    assert found["to_do"] == {"trainings": 0, "flops": 0, "seconds": 0, "cost": None}
+    for stage in found["stages"]:
+        card = Artifact(tmp_path / "made" / ".store" / f"{stage['kind']}-{stage['key'][:16]}").card
+        assert stage["spent_seconds"] == card["seconds"]
+        if stage["kind"] in ("pretrain", "tokenizer") and stage["training"]:
+            kept = sum(stage["training"]["kept_parameters"].values())
+            assert kept == card["metrics"]["parameters"]
+            assert kept < stage["training"]["parameters"]
+    training = by_name(found)["iteration 1/pretrain"]["training"]
+    # Clips of 0.925 seconds on average: 5 columns of 2 bands.
+    assert (training["patches_per_clip"], training["clips_per_step"], training["steps"]) == (10, 4, 6)
+    assert training["patches"] == 10 * 4 * 6
+    assert training["flops"] == 6 * training["flops_per_step"]
+
+
+def test_trainings_alike_are_weighed_once(tiny: Path) -> None:
+    weighed: list[str] = []
+    found = plan(tiny, overrides=THREE, on_stage=weighed.append)
+    assert weighed == ["iteration 1/pretrain", "iteration 2/tokenizer", "iteration 2/pretrain"]
+    costs = {stage.stage.name: stage.training.cost for stage in found.stages if stage.training}
+    assert costs["iteration 3/pretrain"] == costs["iteration 2/pretrain"] != costs["iteration 1/pretrain"]
+
+
+def test_a_calibration_tells_time_and_price(tiny: Path) -> None:
+    found = plan(tiny, calibrate=True, price_per_hour=3600.0).plain()
+    training = by_name(found)["iteration 1/pretrain"]["training"]
+    taken = training["calibration"]
+    assert taken["clips"] == training["clips_per_step"] == 4
+    assert 0 < taken["seconds"] < 30
+    assert 0 < taken["bytes"] < 2**30
+    assert training["expected_seconds"] == pytest.approx(6 * taken["seconds"])
+    assert found["to_do"]["cost"] == pytest.approx(found["to_do"]["seconds"]) == training["expected_seconds"]
+    # Other stages are not measured, and nothing is said of their time.
+    assert "expected_seconds" not in by_name(found)["tones/survey"]
+
+
+def test_a_price_needs_a_time(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(tiny), "--price-per-hour", "2"]) == 2
+    assert "measure that too, with `--calibrate`" in capsys.readouterr().err
+
+
+def test_corpora_may_be_missing(tiny: Path, tmp_path: Path) -> None:
+    judged = f"evaluate=[{{type: fine_tune, corpus: {{type: esc50, path: {tmp_path / 'nowhere'}}}, steps: 5}}]"
+    found = plan(tiny, overrides=[judged])
+    (message,) = found.open
+    assert "ESC-50: the folder" in message
+    assert "does not exist" in message
+    stages = {stage.stage.name: stage for stage in found.stages}
+    assert stages["iteration 1/pretrain"].key
+    judging = stages["fine_tune/esc50/iteration 1"]
+    assert (judging.key, judging.artifact) == (None, None)
+    assert judging.training is not None
+    assert judging.training.noise.seconds == 10.0
+
+
+def test_a_corpus_that_is_made_on_first_use_is_not_made(tiny: Path, tmp_path: Path) -> None:
+    corpus = f"corpus={{type: synthetic, path: {tmp_path / 'clips'}}}"
+    found = plan(tiny, overrides=[corpus])
+    assert found.open == ["corpus `clips` is made on first use, so that keys, labels and lengths are not known yet"]
+    assert all(stage.key is None for stage in found.stages)
+    assert not (tmp_path / "clips").exists()
+
+
+def test_judging_by_folds_trains_once_for_each(tiny: Path, tones: Path, tmp_path: Path) -> None:
+    paths = sorted((tones / "train").glob("*/*.wav"))
+    rows = [f"{path},{path.parent.name},{number % 3}" for number, path in enumerate(paths)]
+    (tmp_path / "folds.csv").write_text("\n".join(["path,label,fold", *rows]))
+    corpus = f"{{type: csv, path: {tmp_path / 'folds.csv'}, label_column: label}}"
+    found = plan(tiny, overrides=[f"evaluate=[{{type: fine_tune, corpus: {corpus}, steps: 5}}]"])
+    training = next(stage.training for stage in found.stages if stage.stage.name.startswith("fine_tune/"))
+    assert training is not None
+    assert (training.runs, training.steps) == (3, 15)
+    assert training.cost.kept["head"] == 2 * (32 + 1)
+
+
+STRANGE = """
+import ossicle
+from ossicle.core.stages import Schedule, Stage
+from ossicle.audio.stage_specs import survey_stage
+
+
+class OddConfig(ossicle.Config):
+    pass
+
+
+@ossicle.schedule("odd")
+class Odd(Schedule):
+    def __init__(self, config: OddConfig) -> None:
+        pass
+
+    def stages(self, experiment: object) -> list[Stage]:
+        survey = survey_stage(experiment, experiment.corpus)
+        settings = {"training": experiment.pretrain, "encoder": experiment.encoder}
+        bare = Stage("bare", "odd", "nowhere:action", settings, inputs={"survey": survey.name})
+        objective = "ossicle.tasks.stages.pretrain:objective_of"
+        wrong = Stage("wrong", "odd", "nowhere:action", settings, objective=objective,
+                      inputs={"survey": survey.name, "tokenizer": survey.name})
+        return [survey, bare, wrong]
+"""
+
+
+ALIKE = """evaluate=[knn_probe, {type: knn_probe, corpus: {type: folder, path: %(tones)s}},
+  {type: knn_probe, corpus: {type: csv, path: /elsewhere/tones.csv, label_column: label}}]"""
+
+
+def test_corpora_of_one_name_are_told_apart(tiny: Path, tones: Path, tmp_path: Path) -> None:
+    names = [stage.name for stage in compose(tiny, [ALIKE % {"tones": tones}]).stages]
+    for number in ("", " 2", " 3"):
+        expected = {f"tones{number}/survey", f"features/tones{number}/untrained", f"knn_probe/tones{number}/untrained"}
+        assert expected <= set(names)
+    short = shortened(compose(tiny, [ALIKE % {"tones": tones}]), tmp_path, steps=2, seconds=2.0)
+    assert len({corpus.config.path for _, corpus in parts_of(short) if corpus.kind == "corpus"}) == 3
+
+
+def test_a_folders_name_may_hold_a_date(tiny: Path) -> None:
+    override = "evaluate=[{type: knn_probe, corpus: {type: folder, path: /elsewhere/tones.2024}}]"
+    assert "tones.2024/survey" in [stage.name for stage in compose(tiny, [override]).stages]
+
+
+def test_what_cannot_be_weighed_is_said(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(STRANGE)
+    found = plan(tiny, overrides=[f"plugins=[{tmp_path / 'odd.py'}]", "schedule=odd"])
+    _, bare, wrong = found.stages
+    assert (bare.training, bare.unknown) == (None, "its author does not say what it trains")
+    assert wrong.unknown == "`tones/survey` would hold no tokenizer, which `wrong` needs"
+
+
+def test_a_mistake_is_an_error_as_ever(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown key `widht`"):
+        plan(tiny, overrides=["encoder.widht=3"])
+    with pytest.raises(OssicleError, match="--calibrate"):
+        plan(tiny, price_per_hour=1.0)

@@ -1,0 +1,225 @@
+"""What the report reads of a run, whole and in pieces."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ossicle.core.errors import ArtifactError
+from ossicle.report import RunRecord
+from ossicle.report.training import Training
+
+
+def test_whole_run(quickstart: Any) -> None:
+    record = RunRecord.read(quickstart.write())
+    assert (record.name, record.seed, record.seconds) == ("quickstart", 0, 312.4)
+    assert [stage.kind for stage in record.stages[:3]] == ["survey", "tokenizer", "pretrain"]
+    assert [(one.subject, one.role) for one in record.scores[1 : 2 * 5 * 3 : 6]] == [
+        ("untrained", "start"),
+        ("log-mel", "log-mel"),
+        ("iteration 1", "iteration"),
+        ("iteration 2", "iteration"),
+        ("untrained teacher", "control"),
+    ]
+    assert {one.subject for one in record.scores if one.taught} == {"iteration 2", "untrained teacher"}
+    assert [(one.subject, one.role, one.used) for one in record.tokens] == [
+        ("iteration 1", "iteration", 457),
+        ("iteration 2", "iteration", 210),
+        ("untrained teacher", "control", 198),
+    ]
+    assert [stage.name for stage in record.stages if stage.reused] == ["iteration 1/tokenizer"]
+    assert record.stages[2].inputs == {"tokenizer": "iteration 1/tokenizer"}
+    assert len(record.scores) == 2 * 5 * 3
+    assert record.scores[1].view == "bands"
+    assert record.scores[1].valid == pytest.approx(0.41)
+    assert record.surveys[0].clips == {"train": 960, "valid": 192, "test": 400}
+    assert record.scores[1].others == {"UAR": pytest.approx(0.28)}
+    assert record.scores[1].folds == {}
+    assert record.scores[1].stage in record.stages
+    assert len(record.surveys[0].bad_files) == 3
+    trained = ["iteration 1/pretrain", *(f"iteration 2/{kind}" for kind in ("tokenizer", "pretrain"))]
+    trained += [f"untrained teacher/{kind}" for kind in ("tokenizer", "pretrain")]
+    assert [training.name for training in record.trainings] == trained
+    assert "corpus: gm_notes" in record.config
+    assert record.problems == []
+
+
+def test_names_are_those_of_this_run_not_of_the_one_that_made_the_artifact(empty_run: Any) -> None:
+    empty_run.pretrain("iteration 1")
+    empty_run.pretrain("place only", control=True)
+    empty_run.evaluate("probe", "place only", 0.5)
+    empty_run.tokens("iteration 2")
+    theirs = {"task": "other probe", "corpus": "other", "subject": "iteration 7"}
+    labels = {"corpus": "mine", "subject": "place only"}
+    empty_run.run["stages"][-1]["labels"] = labels
+    for path in empty_run.store.glob("*/*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), **theirs, "labels": theirs}))
+    record = RunRecord.read(empty_run.write())
+    (score, *_) = record.scores
+    assert (score.task, score.corpus, score.subject, score.role) == ("probe", "gm_notes", "place only", "control")
+    (tokens,) = record.tokens
+    assert (tokens.corpus, tokens.subject, tokens.role) == ("mine", "place only", "control")
+
+
+def test_a_run_that_recorded_no_labels_is_read_from_its_artifacts(quickstart: Any) -> None:
+    for stage in quickstart.run["stages"]:
+        del stage["labels"]
+    record = RunRecord.read(quickstart.write())
+    assert list(dict.fromkeys(one.subject for one in record.scores)) == [
+        "untrained",
+        "log-mel",
+        "iteration 1",
+        "iteration 2",
+        "untrained teacher",
+    ]
+    assert {one.role for one in record.scores} == {"start", "log-mel", "iteration"}
+    assert [one.subject for one in record.tokens] == ["iteration 1", "iteration 2", "untrained teacher"]
+    assert record.problems == []
+
+
+def test_iterations_come_in_the_order_of_the_schedule_and_controls_last(empty_run: Any) -> None:
+    for name, control in (("late", False), ("control", True), ("iteration 10", False), ("iteration 2", False)):
+        empty_run.pretrain(name, control=control)
+    for subject in ("iteration 2", "control", "late", "checkpoint", "iteration 10", "log-mel 64"):
+        empty_run.evaluate("probe", subject, 0.5)
+    scores = RunRecord.read(empty_run.write()).scores
+    assert [score.subject for score in scores[::3]] == [
+        "checkpoint",
+        "log-mel 64",
+        "late",
+        "iteration 10",
+        "iteration 2",
+        "control",
+    ]
+
+
+def test_tokens_that_cannot_be_read_are_named(empty_run: Any) -> None:
+    artifact = empty_run.stage("tokens/c/iteration 1", "tokens", labels={"corpus": "c", "subject": "iteration 1"})
+    record = RunRecord.read(empty_run.write())
+    assert record.tokens == []
+    assert "tokens.json is missing" in record.problems[0]
+    (artifact / "tokens.json").write_text('{"codebook_size": 4}')
+    assert "tokens.json is not as expected (KeyError('used'))" in RunRecord.read(empty_run.folder).problems[0]
+
+
+def test_a_run_records_what_it_calls_each_stage(tmp_path: Path) -> None:
+    from ossicle.core.stage_runner import StageRecord
+    from ossicle.core.stages import Stage
+    from ossicle.core.store import Artifact, Store
+    from ossicle.experiment.run import _run_record
+
+    (tmp_path / "made").mkdir()
+    card = {"seconds": 1.0, "warnings": [], "labels": {"subject": "what another experiment calls it"}}
+    (tmp_path / "made" / "card.json").write_text(json.dumps(card))
+    stage = Stage("place only/pretrain", "pretrain", "m:f", labels={"subject": "place only", "control": True})
+    catalog = SimpleNamespace(parts=list, failures=[])
+    checked: Any = SimpleNamespace(
+        experiment=SimpleNamespace(name="e", seed=0), plugins=SimpleNamespace(catalog=catalog)
+    )
+    records = [StageRecord(stage, "key", Artifact(tmp_path / "made"), True, 0.0)]
+    run = _run_record(checked, records, tmp_path, Store(tmp_path / ".store"), datetime.now(UTC), 0.0)
+    assert run["stages"][0]["labels"] == {"subject": "place only", "control": True}
+
+
+def test_last_record_of_a_step_counts_and_a_cut_line_is_skipped(empty_run: Any) -> None:
+    artifact = empty_run.stage("iteration 1/pretrain", "pretrain")
+    records = [(10, 5.0), (20, 4.0), (30, 3.5), (20, 4.4), (30, 3.9), (40, 3.0)]
+    lines = [json.dumps({"step": step, "loss": loss}) for step, loss in records]
+    (artifact / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 50, "lo']))
+    curve = RunRecord.read(empty_run.write()).trainings[0].curve("loss")
+    assert curve.steps == [10, 20, 30, 40]
+    assert curve.values == [5.0, 4.4, 3.9, 3.0]
+
+
+def test_curves_leave_out_what_was_not_measured_or_not_finite(empty_run: Any) -> None:
+    artifact = empty_run.stage("iteration 1/pretrain", "pretrain")
+    lines = ['{"step": 1, "loss": NaN}', '{"step": 2, "loss": 1.5, "done": true}', '{"step": 3, "note": "x"}']
+    (artifact / "metrics.jsonl").write_text("\n".join(lines))
+    training = Training.read("t", artifact)
+    assert training.names() == ["loss"]
+    assert training.curve("loss").steps == [2]
+    assert not training.curve("absent")
+
+
+def test_warnings_of_stages_are_named_and_said_once(empty_run: Any) -> None:
+    empty_run.run["warnings"] = ["disk is full"]
+    empty_run.stage("a", "tokenizer", card={"warnings": ["disk is full", "codes collapsed"]})
+    assert RunRecord.read(empty_run.write()).warnings == ["disk is full", "a: codes collapsed"]
+
+
+def test_no_run(tmp_path: Any) -> None:
+    with pytest.raises(ArtifactError, match=r"must be the folder of a run, but holds no `run\.json`"):
+        RunRecord.read(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "must be JSON, but is damaged"), ("[]", "but holds a list")])
+def test_damaged_run(tmp_path: Any, text: str, message: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ArtifactError, match=message):
+        RunRecord.read(tmp_path)
+
+
+def test_missing_and_damaged_artifacts_are_named(quickstart: Any) -> None:
+    folder = quickstart.write()
+    stages = RunRecord.read(folder).stages
+    by_name = {stage.name: stage.folder for stage in stages}
+    shutil.rmtree(by_name["iteration 1/pretrain"])
+    (by_name["gm_notes/survey"] / "survey.json").write_text("{")
+    (by_name["linear_probe/gm_notes/untrained"] / "scores.json").write_text('{"scores": [{}]}')
+    record = RunRecord.read(folder)
+    assert len(record.stages) == len(stages)
+    assert "iteration 1/pretrain" not in [training.name for training in record.trainings]
+    assert record.surveys == []
+    assert any("`iteration 1/pretrain`: card.json is missing" in text for text in record.problems)
+    assert any("survey.json is damaged" in text for text in record.problems)
+    assert any("`linear_probe/gm_notes/untrained`: scores.json is not as expected" in text for text in record.problems)
+
+
+def test_scores_of_an_earlier_version_have_no_further_metrics(empty_run: Any) -> None:
+    artifact = empty_run.stage("knn_probe/c/untrained", "evaluate")
+    entry = {"view": "mean", "metric": "accuracy", "value": 0.5}
+    found = {"task": "knn_probe", "corpus": "c", "subject": "untrained", "scores": [entry]}
+    (artifact / "scores.json").write_text(json.dumps(found))
+    (score,) = RunRecord.read(empty_run.write()).scores
+    assert (score.others, score.folds) == ({}, {})
+
+
+def test_stage_that_cannot_be_read_is_left_out(empty_run: Any) -> None:
+    empty_run.run["stages"] = [{"name": "half"}, 7]
+    record = RunRecord.read(empty_run.write())
+    assert record.stages == []
+    assert len(record.problems) == 2
+
+
+def test_arrays(quickstart: Any) -> None:
+    training = RunRecord.read(quickstart.write()).trainings[0]
+    usage = training.usage()
+    assert usage is not None
+    assert usage.counts.shape == (15, 1024)
+    assert len(training.pictures(5)) == 2
+    picture = training.pictures(1)[0]
+    assert picture.spectrogram.shape == (192, 128)
+    assert picture.hidden.dtype == np.bool_
+
+
+def test_arrays_that_cannot_be_read(empty_run: Any) -> None:
+    artifact = empty_run.pretrain("iteration 1")
+    training = Training.read("t", artifact)
+    (artifact / "pictures.npz").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(ArtifactError, match=r"`pictures.npz` cannot be read"):
+        training.pictures(1)
+    np.savez(artifact / "codebook_usage.npz", steps=np.arange(3), counts=np.zeros((2, 4)))
+    with pytest.raises(ArtifactError, match=r"`counts` must be \(3, K\), but is \(2, 4\)"):
+        training.usage()
+    np.savez(artifact / "pictures.npz", spectrogram_0=np.zeros((16, 128)), hidden_0=np.zeros(8, bool))
+    with pytest.raises(ArtifactError, match=r"not as expected: .*columns_0"):
+        training.pictures(1)
+    (artifact / "codebook_usage.npz").unlink()
+    assert training.usage() is None

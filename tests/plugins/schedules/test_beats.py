@@ -1,0 +1,99 @@
+"""BEATs' schedule: which stages it lists, who teaches whom, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ossicle.core.display import Silent
+from ossicle.core.errors import ConfigError
+from ossicle.core.stage_runner import Corpora
+from ossicle.core.stages import Stage
+from ossicle.experiment.check import check
+
+DISTILL = "schedule.distill={steps: 4, log_every: 2, checkpoint_every: 2}"
+FIRST = "{tokenizer: {type: random_projection, codebook_size: 16}}"
+SECOND = "{tokenizer: {type: self_distilled, codebook_size: 16}}"
+
+
+def stages(tiny: Path, *overrides: str) -> dict[str, Stage]:
+    checked = check(tiny, overrides, Corpora(Silent()), prepare=True)
+    return {stage.name: stage for stage in checked.stages}
+
+
+def iterations(*each: str) -> str:
+    return f"schedule.iterations=[{', '.join(each)}]"
+
+
+def test_a_teacher_is_the_previous_iteration_unless_another_is_named(tiny: Path) -> None:
+    control = SECOND.replace("}}", "}, teacher: untrained, name: control}")
+    again = SECOND.replace("}}", "}, teacher: iteration 1}")
+    found = stages(tiny, DISTILL, iterations(FIRST, SECOND, control, again))
+    assert "teacher" not in found["iteration 1/tokenizer"].inputs
+    assert found["iteration 2/tokenizer"].inputs["teacher"] == "iteration 1/pretrain"
+    assert found["control/tokenizer"].inputs["teacher"] == "untrained"
+    assert found["iteration 4/tokenizer"].inputs["teacher"] == "iteration 1/pretrain"
+    assert found["control/pretrain"].inputs["tokenizer"] == "control/tokenizer"
+
+
+def test_what_learnt_without_labels_can_teach(tiny: Path) -> None:
+    first = "{pretrain: {steps: 4, objective: reconstruction}}"
+    found = stages(tiny, DISTILL, iterations(first, SECOND))
+    assert "iteration 1/tokenizer" not in found
+    assert found["iteration 2/tokenizer"].inputs["teacher"] == "iteration 1/pretrain"
+    assert [stage.labels["subject"] for stage in found.values() if stage.kind == "tokens"] == ["iteration 2"]
+
+
+def test_previous_passes_over_controls(tiny: Path) -> None:
+    control = SECOND.replace("}}", "}, teacher: untrained, control: true}")
+    found = stages(tiny, DISTILL, iterations(FIRST, control, SECOND))
+    assert found["iteration 3/tokenizer"].inputs["teacher"] == "iteration 1/pretrain"
+    assert [name for name, stage in found.items() if stage.labels.get("control")] == ["iteration 2/pretrain"]
+
+
+def test_a_teacher_may_be_fine_tuned_first(tiny: Path) -> None:
+    taught = SECOND.replace(
+        "}}", "}, teacher: {of: iteration 1, fine_tune: {steps: 4, checkpoint_every: 2, log_every: 2}}}"
+    )
+    found = stages(tiny, DISTILL, iterations(FIRST, taught))
+    assert found["iteration 2/tokenizer"].inputs["teacher"] == "iteration 2/teacher"
+    teacher = found["iteration 2/teacher"]
+    assert (teacher.kind, teacher.inputs["encoder"]) == ("fine_tune", "iteration 1/pretrain")
+    assert teacher.settings["training"].steps == 4
+
+
+def test_no_encoder_starts_where_its_teacher_started(tiny: Path) -> None:
+    found = stages(tiny, DISTILL, iterations(FIRST, SECOND, SECOND))
+    pretrainings = [stage for name, stage in found.items() if name.endswith("/pretrain")]
+    assert len({stage.seed for stage in pretrainings}) == 3
+    assert found["untrained"].seed == found["iteration 1/pretrain"].seed, "the untrained encoder is iteration 1's start"
+
+
+def test_an_iteration_may_be_trained_otherwise(tiny: Path) -> None:
+    longer = FIRST.replace("}}", "}, name: longer, pretrain: {steps: 8, objective: masked_prediction}}")
+    found = stages(tiny, iterations(FIRST, longer))
+    assert found["longer/pretrain"].settings["training"].steps == 8
+    assert found["iteration 1/pretrain"].settings["training"].steps == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([iterations(FIRST, SECOND)], "iteration 2: tokenizer `self_distilled` is trained: say how in `distill`"),
+        (
+            [DISTILL, iterations(SECOND)],
+            "iteration 1: there is no previous encoder to teach tokenizer `self_distilled`",
+        ),
+        ([iterations(FIRST.replace("}}", "}, teacher: previous}"))], "learns from no teacher; leave `teacher` out"),
+        (
+            [DISTILL, iterations(FIRST, SECOND.replace("}}", "}, teacher: iteration 3}"))],
+            "iteration 2: there is no teacher `iteration 3`. Did you mean `iteration 1`?",
+        ),
+        ([iterations(FIRST.replace("}}", "}, name: untrained}"))], "none of them `untrained` or `previous`"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_its_place(tiny: Path, overrides: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match="schedule") as caught:
+        stages(tiny, *overrides)
+    assert told in str(caught.value)

@@ -1,0 +1,167 @@
+"""The further schedules: one iteration, none, and going on from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ossicle.core.display import Silent
+from ossicle.core.errors import ConfigError
+from ossicle.core.stage_runner import Corpora
+from ossicle.core.stages import Stage
+from ossicle.experiment.check import check
+from ossicle.experiment.run import run
+
+PROJECTION = "{type: random_projection, codebook_size: 16, codebook_dim: 8}"
+
+
+def stages(tiny: Path, *overrides: str) -> dict[str, Stage]:
+    checked = check(tiny, overrides, Corpora(Silent()), prepare=True)
+    return {stage.name: stage for stage in checked.stages}
+
+
+def test_single_is_beats_with_one_iteration(tiny: Path) -> None:
+    assert stages(tiny, f"schedule={{type: single, tokenizer: {PROJECTION}}}") == stages(tiny)
+
+
+def test_single_refuses_what_beats_refuses(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match="tokenizer `self_distilled` is trained: say how in `distill`"):
+        stages(tiny, "schedule={type: single, tokenizer: self_distilled}")
+
+
+def test_a_tokenizer_is_neither_needed_nor_made_where_an_objective_learns_from_no_labels(tiny: Path) -> None:
+    alone = stages(tiny, "schedule={type: single}", "pretrain.objective={type: reconstruction}")
+    assert not {"tokenizer", "tokens"} & {stage.kind for stage in alone.values()}
+    assert alone["iteration 1/pretrain"].inputs == {"survey": "tones/survey"}
+    # The same in one place of an experiment that has a tokenizer, and even where its tokenizer would need training.
+    untouched = "schedule={type: single, tokenizer: %s, teacher: untrained, distill: {steps: 2, log_every: 1}}"
+    for kept in ((), (untouched % "{type: self_distilled, codebook_size: 16}",)):
+        assert stages(tiny, *kept, "pretrain.objective={type: reconstruction}") == alone
+
+
+def test_labels_need_a_tokenizer(tiny: Path) -> None:
+    told = "iteration 1: objective `masked_prediction` learns from a tokenizer's labels, but there is no tokenizer: add"
+    with pytest.raises(ConfigError, match=told):
+        stages(tiny, "schedule={type: single}")
+    with pytest.raises(ConfigError, match="a teacher teaches a tokenizer, and there is none; leave `teacher` out"):
+        stages(tiny, "schedule={type: single, teacher: untrained}", "pretrain.objective={type: reconstruction}")
+
+
+def test_what_an_encoder_sees_is_varied_by_one_path_each(tiny: Path) -> None:
+    usual = stages(tiny)["iteration 1/pretrain"]
+    for override in (
+        "encoder.positions=squeezed",
+        "pretrain.objective.masking=inverse_block",
+        "pretrain.objective.masking={type: time, columns: 2}",
+        "pretrain.objective.mask_ratio=0.5",
+        "pretrain.objective.predictor.attention=cross",
+    ):
+        varied = stages(tiny, override)["iteration 1/pretrain"]
+        assert varied.settings != usual.settings
+        assert varied.inputs == usual.inputs
+
+
+def test_scratch_trains_nothing(tiny: Path) -> None:
+    found = stages(tiny, "schedule=scratch")
+    assert {stage.kind for stage in found.values()} == {"survey", "encoder", "features", "evaluate"}
+    assert {stage.labels["subject"] for stage in found.values() if stage.kind == "evaluate"} == {"untrained", "log-mel"}
+
+
+def test_continuing_needs_a_checkpoint(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match="must be a checkpoint for schedule `continue` to go on from, but is `beats`"):
+        stages(tiny, f"schedule={{type: continue, iterations: [{{tokenizer: {PROJECTION}}}]}}")
+
+
+def test_pretraining_goes_on_from_a_run(tiny: Path, tmp_path: Path) -> None:
+    first = run(tiny, overrides=["pretrain.steps=2", "pretrain.warmup_steps=0", "evaluate=[]"], out=tmp_path / "runs")
+    distilled = "{tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 4}}"
+    overrides = (
+        f"encoder={{checkpoint: {first}}}",
+        f"front_end={{checkpoint: {first}}}",
+        f"schedule={{type: continue, iterations: [{distilled}], "
+        "distill: {steps: 2, log_every: 1, checkpoint_every: 2, batch_seconds: 4}}",
+    )
+    found = stages(tiny, *overrides)
+    assert found["iteration 1/tokenizer"].inputs["teacher"] == "checkpoint"
+    assert {stage.labels["subject"] for stage in found.values() if stage.kind == "evaluate"} == {
+        "checkpoint",
+        "iteration 1",
+        "log-mel",
+    }
+
+
+def test_a_checkpoint_teaches(tiny: Path, tmp_path: Path) -> None:
+    first = run(tiny, overrides=["pretrain.steps=2", "pretrain.warmup_steps=0", "evaluate=[]"], out=tmp_path / "runs")
+    taught = f"{{tokenizer: {{type: self_distilled, codebook_size: 16}}, teacher: {{checkpoint: {first}}}}}"
+    distill = "schedule.distill={steps: 2, log_every: 1, checkpoint_every: 2, batch_seconds: 4}"
+    found = stages(tiny, f"front_end={{checkpoint: {first}}}", distill, f"schedule.iterations=[{taught}]")
+    assert found["iteration 1/tokenizer"].inputs["teacher"] == "iteration 1/checkpoint"
+    with pytest.raises(ConfigError, match="trained behind a front end with other settings"):
+        stages(tiny, distill, f"schedule.iterations=[{taught}]")
+    both = taught.replace("checkpoint:", "of: untrained, checkpoint:")
+    with pytest.raises(ConfigError, match="either `of: untrained` or a `checkpoint`"):
+        stages(tiny, distill, f"schedule.iterations=[{both}]")
+
+
+def test_what_a_schedule_or_a_task_refuses_is_told_at_its_place(tiny: Path) -> None:
+    with tiny.open("a") as file:
+        file.write("evaluate: [knn_probe, {type: fine_tune, steps: 9, encoder_options: {drop: 0.1}}]\n")
+    with tiny.open() as file:
+        lines = [line for line in file if line != "evaluate: [linear_probe, knn_probe]\n"]
+    tiny.write_text("".join(lines))
+    told = rf"tiny.yaml:{len(lines)}:\d+: `evaluate.1.encoder_options`: encoder `beats`: there is no option `drop`"
+    with pytest.raises(ConfigError, match=told):
+        stages(tiny)
+    with pytest.raises(ConfigError, match=r"tiny.yaml:5:\d+: `encoder`: must be a checkpoint for schedule `continue`"):
+        stages(tiny, "schedule={type: continue, iterations: [{tokenizer: place}]}", "evaluate=[]")
+
+
+def test_single_refuses_a_teacher_that_is_not_there(tiny: Path, tmp_path: Path) -> None:
+    taught = f"{{type: single, tokenizer: {DISTILLED}, {DISTILL}, teacher: {{checkpoint: {tmp_path / 'none.pt'}}}}}"
+    with pytest.raises(ConfigError, match=r"none\.pt` does not exist"):
+        stages(tiny, f"schedule={taught}")
+
+
+DISTILLED = "{type: self_distilled, codebook_size: 16}"
+DISTILL = "distill: {steps: 2, log_every: 1}"
+TAUGHT = f"schedule={{type: beats, {DISTILL}, iterations: [{{tokenizer: {DISTILLED}, teacher: untrained}}]}}"
+
+
+def test_what_is_laid_over_a_teachers_name_keeps_it_or_replaces_it(tiny: Path) -> None:
+    plain = stages(tiny, TAUGHT)
+    assert stages(tiny, TAUGHT, "schedule.iterations.0.teacher={of: untrained}") == plain
+    tuned = stages(tiny, TAUGHT, "schedule.iterations.0.teacher.fine_tune.steps=7")["iteration 1/teacher"]
+    assert (tuned.inputs["encoder"], tuned.settings["training"].steps) == ("untrained", 7)
+    listed = stages(
+        tiny, TAUGHT, "schedule.iterations.0.teacher.fine_tune={steps: 7, splits: [train], betas: [0.8, 0.9]}"
+    )
+    assert listed["iteration 1/teacher"].settings["training"].betas == (0.8, 0.9)
+
+
+def test_a_teacher_may_not_learn_what_its_pupils_are_cross_validated_on(
+    tiny: Path, tones: Path, tmp_path: Path
+) -> None:
+    clips = sorted(tones.rglob("*.wav"))
+    for name, chosen in (("folds", clips[::2]), ("others", clips[1::2]), ("overlapping", clips[1::3])):
+        rows = [f"{clip},{clip.parent.name},{number % 3}" for number, clip in enumerate(chosen)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["path,label,fold", *rows]) + "\n")
+    folds, others, overlapping = (
+        f"{{type: csv, path: {tmp_path / name}.csv, label_column: label}}"
+        for name in ("folds", "others", "overlapping")
+    )
+    leaking = [f"corpus={folds}", TAUGHT, "schedule.iterations.0.teacher.fine_tune={steps: 7, log_every: 1}"]
+
+    with pytest.raises(ConfigError, match="`iteration 1/teacher` learns labels of all folds of `folds`, on which"):
+        stages(tiny, *leaking)
+    with pytest.raises(ConfigError, match="learns labels of all folds of `folds`"):
+        stages(tiny, *leaking, f"schedule.iterations.0.teacher.corpus={overlapping}")
+    assert "iteration 1/teacher" in stages(tiny, *leaking, f"schedule.iterations.0.teacher.corpus={others}")
+    assert "iteration 1/teacher" in stages(tiny, *leaking, "evaluate=[]")
+
+
+def test_a_misspelt_key_of_a_teacher_is_the_only_thing_told(tiny: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        stages(tiny, TAUGHT, "schedule.iterations.0.teacher={of: untrained, fine_tune: {stepz: 1}}")
+    (told,) = str(caught.value).splitlines()
+    assert "unknown key `stepz`. Did you mean `steps`?" in told

@@ -1,0 +1,184 @@
+"""Distillation: the loss against a second writing, what learns and what does not, and both kinds of teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from ossicle.core.choices import PartChoice
+from ossicle.core.data import Grid, PatchBatch
+from ossicle.core.errors import PluginError
+from ossicle.core.interfaces import Encoder, Head, Tokenizer
+from ossicle.core.parts import build
+from ossicle.core.plugin_loading import load_plugins
+from ossicle.tasks.objectives.distillation import Distillation
+from ossicle.tasks.objectives.objective_config import DistillationConfig
+
+PATCH_DIM, BANDS = 12, 4
+ENCODER = {
+    "layers": 1, "width": 32, "heads": 2, "feed_forward": 32, "patch_width": 16, "conv_position_kernel": 8,
+    "conv_position_groups": 4, "dropout": 0.0, "attention_dropout": 0.0, "input_dropout": 0.0, "layer_drop": 0.0,
+}  # fmt: skip
+ESTIMATOR = {"layers": 1, "heads": 2, "dropout": 0.0, "attention_dropout": 0.0}
+
+
+def make(kind: str, name: str, expected: Any, config: dict[str, Any], *, seed: int = 0, **offers: Any) -> Any:
+    catalog = load_plugins().catalog
+    choice = PartChoice.of(catalog.get(kind, name), config, catalog=catalog)
+    encoder = PartChoice.of(catalog.get("encoder", "beats"), ENCODER)
+    return build(choice, expected, seed=seed, patch_dim=PATCH_DIM, bands=BANDS, encoder_choice=encoder, **offers)
+
+
+def objective(*, classes: int | None = None, tokenizer: str = "self_distilled", **options: Any) -> Distillation:
+    sizes = {"levels": [4, 3]} if tokenizer == "fsq_distilled" else {"codebook_size": 16, "codebook_dim": 6}
+    head = None if classes is None else make("head", "linear", Head, {}, width=32, classes=classes)
+    return Distillation(
+        DistillationConfig.model_validate_json(
+            DistillationConfig(**{"estimator": ESTIMATOR, **options}).model_dump_json()
+        ),
+        make("tokenizer", tokenizer, Tokenizer, sizes),
+        make("encoder", "beats", Encoder, ENCODER, seed=7),
+        head,
+    )
+
+
+def clips(*columns: int, seed: int = 0) -> PatchBatch:
+    grid = Grid(max(columns), BANDS)
+    patches = torch.randn(len(columns), grid.patches, PATCH_DIM, generator=torch.Generator().manual_seed(seed))
+    return PatchBatch(patches, torch.arange(grid.patches) < torch.tensor(columns)[:, None] * BANDS, grid)
+
+
+@pytest.mark.parametrize("layer", [None, 0, 1])
+def test_the_loss_equals_a_second_writing(layer: int | None) -> None:
+    made, batch = objective(commitment=0.3, teacher_layer=layer).eval().requires_grad_(False), clips(3, 5)
+    output = made(batch)
+    teacher = made._frozen[0](batch, layers=True)
+    target = teacher.sequence if layer is None else teacher.layers[layer]
+    quantised = made.tokenizer.quantise(batch)
+    estimate = made._estimate(quantised.vectors, batch)
+    loss = 0.0
+    for clip, place in batch.valid.nonzero().tolist():
+        o, t = estimate[clip, place], target[clip, place]
+        vector, code = (
+            made.tokenizer.encode(batch)[clip, place],
+            made.tokenizer.codebook.codes[quantised.ids[clip, place]],
+        )
+        loss += float(1 - (o @ t) / (o.norm() * t.norm()) + 0.3 * (vector - code).square().mean())
+    assert float(output.loss) == pytest.approx(loss, rel=1e-4)
+    assert output.count == 8 * BANDS
+    assert int(output.histograms["labels"].sum()) == output.count
+
+
+def test_the_teacher_stays_as_it_is_and_outside_the_module() -> None:
+    made, batch = objective().train(), clips(4)
+    teacher = made._frozen[0]
+    made(batch).loss.backward()
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert not teacher.training
+    assert not {id(parameter) for parameter in teacher.parameters()} & {id(p) for p in made.parameters()}
+
+
+@pytest.mark.parametrize("tokenizer", ["self_distilled", "residual_distilled", "fsq_distilled"])
+def test_a_tokenizer_learns_to_explain_its_teacher(tokenizer: str) -> None:
+    made = objective(tokenizer=tokenizer).train()
+    batches = [clips(6, 6, seed=seed) for seed in range(4)]
+    torch.manual_seed(0)
+    made.prepare(batches)
+    optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
+    cosines = []
+    for step in range(60):
+        output = made(batches[step % 4])
+        (output.loss / output.count).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        cosine, count = output.metrics["cosine"]
+        cosines.append(float(cosine / count))
+    assert sum(cosines[-4:]) / 4 > sum(cosines[:4]) / 4 + 0.2
+
+
+def test_a_fine_tuned_teacher_is_explained_by_its_logits() -> None:
+    made, batch = objective(classes=5, target="logits"), clips(3, 5)
+    output = made(batch)
+    teacher, head = made._frozen
+    assert made._teach(batch).shape == (2, 5)
+    torch.testing.assert_close(made._teach(batch), head(teacher(batch)))
+    output.loss.backward()
+    assert all(parameter.grad is None for parameter in head.parameters())
+    assert output.count == 8 * BANDS
+
+
+def test_padding_changes_nothing() -> None:
+    made, batch = objective(classes=5, target="logits").eval().requires_grad_(False), clips(3, 5)
+    noisy = PatchBatch(batch.patches + 5.0 * ~batch.valid[..., None], batch.valid, batch.grid)
+    assert float(made(batch).loss) == pytest.approx(float(made(noisy).loss), rel=1e-4)
+
+
+@pytest.mark.parametrize("classes", [None, 5])
+def test_what_all_of_a_teachers_vectors_share_is_taken_out(classes: int | None) -> None:
+    target = "hidden" if classes is None else "logits"
+    made = objective(classes=classes, target=target).requires_grad_(False)
+    batches = [clips(6, 4, 6, 4, 6, seed=seed) for seed in range(3)]
+    made.prepare(batches)
+    taught = [made._teach(batch) for batch in batches]
+    flat = torch.cat([t[batch.valid] if classes is None else t for t, batch in zip(taught, batches, strict=True)])
+    torch.testing.assert_close(made.target_mean, flat.mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(made.target_std, flat.std(0, correction=0), atol=1e-5, rtol=1e-4)
+    plain = objective(classes=classes, target=target, standardise=False)
+    plain.prepare(batches)
+    assert not plain.target_mean.any()
+    assert (plain.target_std == 1).all()
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_principal_components_vary_alike_and_apart(standardise: bool) -> None:
+    made = objective(principal_components=3, standardise=standardise).requires_grad_(False)
+    batches = [clips(6, 4, 6, 4, 6, seed=seed) for seed in range(3)]
+    made.prepare(batches)
+    targets = torch.cat([made.target(batch)[batch.valid] for batch in batches])
+    torch.testing.assert_close(targets.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.cov(targets.T, correction=0), torch.eye(3), atol=1e-3, rtol=0)
+    taught = torch.cat([made._teach(batch)[batch.valid] for batch in batches]).double().numpy()
+    if standardise:
+        taught /= taught.std(0)
+    of_a_library = PCA(3, whiten=True, svd_solver="full").fit_transform(taught)
+    agreement = np.abs((of_a_library * targets.numpy()).mean(0))
+    np.testing.assert_allclose(agreement, 1.0, atol=2e-3)
+
+
+def test_what_cannot_be_distilled_is_refused() -> None:
+    with pytest.raises(PluginError, match="`principal_components` is 1000, but the teacher's vectors have 32 numbers"):
+        objective(principal_components=1000)
+    with pytest.raises(PluginError, match=r"`estimator.heads` must divide `width`, but 3 does not divide 32"):
+        objective(estimator={**ESTIMATOR, "heads": 3})
+    with pytest.raises(PluginError, match="`teacher_layer` must be one of 0 to 1, the teacher's layers, but is 2"):
+        objective(teacher_layer=2)(clips(3))
+    with pytest.raises(PluginError, match="`target: logits` needs a teacher with a classifier"):
+        objective(target="logits")
+    with pytest.raises(PluginError, match="trains a QuantisingTokenizer, but `RandomProjection` is none"):
+        objective(tokenizer="random_projection")
+
+
+def test_each_stream_of_labels_is_counted_by_itself() -> None:
+    made, batch = objective(tokenizer="residual_distilled").eval(), clips(3, 5)
+    output = made(batch)
+    assert made.histogram_sizes == {"labels": 4 * 16}
+    ids = made.tokenizer.tokenize(batch).ids[batch.valid]  # (32, 4)
+    slow = torch.stack([torch.bincount(stream, minlength=16) for stream in ids.T])
+    assert torch.equal(output.histograms["labels"].view(4, 16), slow)
+    used = [int((stream > 0).sum()) for stream in slow]
+    assert made.summarise(output.histograms)["labels_used"] == sum(used) / 4
+    assert made.arrays(batch)["tokens"].shape == batch.valid.shape
+
+
+def test_a_collapsed_codebook_warns() -> None:
+    made = objective()
+    counts = torch.zeros(16, dtype=torch.int64)
+    counts[3] = 100
+    metrics = dict(made.summarise({"labels": counts}))
+    assert metrics == {"label_perplexity": pytest.approx(1.0), "labels_used": 1}
+    assert "collapsed" in made.warnings(metrics, 0.1)[0]
+    assert made.warnings({"label_perplexity": 12.0}, 0.1) == []

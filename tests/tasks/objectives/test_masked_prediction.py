@@ -1,0 +1,250 @@
+"""Masked prediction: the loss against a second writing, several labels a patch, and when it warns."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from ossicle.core.data import Grid, PatchBatch
+from ossicle.core.interfaces import Masking, building_with
+from ossicle.encoders.beats import Beats
+from ossicle.encoders.encoder_config import BeatsConfig
+from ossicle.tasks.objectives import masked as masked_objective
+from ossicle.tasks.objectives.masked_prediction import MaskedPrediction
+from ossicle.tasks.objectives.masking import mask, visible_places
+from ossicle.tasks.objectives.objective_config import MaskedPredictionConfig, PredictorConfig
+from ossicle.tokenizers.code_usage import entropy, perplexity
+from ossicle.tokenizers.random_projection import RandomProjection
+from ossicle.tokenizers.tokenizer_config import RandomProjectionConfig
+
+PATCH_DIM, BANDS, CODES = 12, 4, 8
+NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "input_dropout": 0.0, "layer_drop": 0.0}
+
+
+def objective(
+    *,
+    width: int | None = None,
+    positions: str = "absolute",
+    attention: str = "full",
+    codebooks: int = 1,
+    **options: Any,
+) -> MaskedPrediction:
+    shape = {"size": "tiny", "layers": 1, "width": 32, "heads": 2, "feed_forward": 64}
+    encoder_config = BeatsConfig(**shape, conv_position_kernel=12, conv_position_groups=4, **NO_DROPOUT)
+    predictor = PredictorConfig(
+        layers=1, width=width, heads=2, positions=positions, attention=attention, dropout=0.0, attention_dropout=0.0
+    )
+    labels = RandomProjectionConfig(codebook_size=CODES, codebook_dim=6, codebooks=codebooks)
+    with building_with(0):
+        tokenizer = RandomProjection(labels, PATCH_DIM)
+        encoder = Beats(encoder_config, PATCH_DIM, BANDS)
+        return MaskedPrediction(MaskedPredictionConfig(predictor=predictor, **options), encoder, tokenizer)
+
+
+def clips(*columns: int, seed: int = 0) -> PatchBatch:
+    """Random clips; the padding is random too, so that leaks show."""
+    grid = Grid(max(columns), BANDS)
+    generator = torch.Generator().manual_seed(seed)
+    patches = torch.randn(len(columns), grid.patches, PATCH_DIM, generator=generator)
+    return PatchBatch(patches, torch.arange(grid.patches) < torch.tensor(columns)[:, None] * BANDS, grid)
+
+
+@pytest.fixture
+def fixed_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides by place alone, so that a clip is masked alike alone and in any batch."""
+
+    def by_place(batch: PatchBatch, ratio: float, masking: Masking) -> Any:
+        hidden = batch.valid & (torch.arange(batch.valid.shape[1]) % 3 != 1)
+        return visible_places(batch.valid & ~hidden), hidden
+
+    monkeypatch.setattr(masked_objective, "mask", by_place)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("width", [None, 16])
+def test_the_loss_equals_a_slow_second_writing(smoothing: float, width: int | None) -> None:
+    made, batch = objective(width=width, positions="relative", label_smoothing=smoothing), clips(3, 6, 5)
+
+    torch.manual_seed(4)
+    output = made(batch)
+
+    torch.manual_seed(4)
+    visible, _ = mask(batch, 0.75, made.masking)
+    encoded = made.encoder(batch, visible=visible).sequence
+    tokens = made.tokenizer(batch)
+    loss, right, count = 0.0, 0, 0
+    for clip in range(3):
+        real = int(batch.valid[clip].sum())
+        seen = visible.index[clip][visible.valid[clip]].tolist()
+        sequence = [
+            made.to_predictor(encoded[clip, seen.index(place)]) if place in seen else made.mask_embedding
+            for place in range(real)
+        ]
+        predicted, _ = made.predictor(torch.stack(sequence)[None], valid=torch.ones(1, real, dtype=torch.bool))
+        for place in range(real):
+            if place not in seen:
+                logits = made.to_labels(predicted[0, place]).detach().log_softmax(-1)
+                label = int(tokens[clip, place])
+                loss += float(-(1 - smoothing) * logits[label] - smoothing * logits.mean())
+                right += int(logits.argmax()) == label
+                count += 1
+    assert output.count == count == 9 + 18 + 15
+    assert output.loss.item() == pytest.approx(loss, rel=1e-4)
+    total, weight = output.metrics["masked_accuracy"]
+    assert (int(total), float(weight)) == (right, count)
+
+
+@pytest.mark.usefixtures("fixed_mask")
+@pytest.mark.parametrize("attention", ["full", "cross"])
+@pytest.mark.parametrize("positions", ["relative", "absolute"])
+def test_a_clip_adds_the_same_loss_alone_and_in_a_padded_batch(positions: str, attention: str) -> None:
+    made, together = objective(positions=positions, attention=attention).eval(), clips(2, 7, 4)
+    alone = []
+    for clip, columns in enumerate((2, 7, 4)):
+        count = columns * BANDS
+        patches, valid = together.patches[clip : clip + 1, :count], together.valid[clip : clip + 1, :count]
+        alone.append(PatchBatch(patches, valid, Grid(columns, BANDS)))
+    outputs = [made(batch) for batch in alone]
+    assert made(together).count == sum(output.count for output in outputs)
+    torch.testing.assert_close(made(together).loss, sum(output.loss for output in outputs), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_never_reach_the_tokenizer() -> None:
+    made = objective(width=16)
+    made(clips(4, 6)).loss.backward()
+    assert not any("tokenizer" in name for name in made.state_dict())
+    assert not any(buffer.requires_grad for buffer in made.tokenizer.buffers())
+    assert set(made.parts()) == {"encoder"}
+
+
+def test_the_loss_falls_on_one_batch() -> None:
+    torch.manual_seed(0)
+    made, batch = objective(mask_ratio=0.3), clips(3, 4)
+    optimizer = torch.optim.AdamW(made.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(60):
+        torch.manual_seed(1)  # always the same mask
+        output = made(batch)
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+        losses.append(output.loss.item() / output.count)
+    assert losses[0] > 0.7 * math.log(CODES)
+    assert losses[-1] < 0.3 * losses[0]
+    torch.manual_seed(1)
+    correct, count = made(batch).metrics["masked_accuracy"]
+    assert correct == count
+
+
+def test_histograms_count_labels_and_predictions_of_hidden_patches() -> None:
+    made, batch = objective(), clips(6, 3)
+    torch.manual_seed(2)
+    arrays = made.arrays(batch)
+    torch.manual_seed(2)
+    output = made(batch)
+    hidden = arrays["hidden"]
+    assert not (hidden & ~batch.valid).any()
+    for name, ids in (("labels", arrays["tokens"]), ("predictions", arrays["predicted"])):
+        expected = [int((ids[hidden] == code).sum()) for code in range(CODES)]
+        assert output.histograms[name].tolist() == expected
+        assert made.histogram_sizes[name] == CODES
+    assert (arrays["predicted"][~hidden] == -1).all()
+
+
+def test_several_labels_a_patch_cost_and_count_as_the_mean_of_each_alone() -> None:
+    """Three streams against three objectives of one stream that share all but the classifier."""
+    made, batch = objective(codebooks=3, label_smoothing=0.1), clips(4, 6)
+    batch.draws = torch.tensor([11, 12])
+    output = made(batch)
+    hidden, logits = made._predict(batch)
+    labels = made.tokenizer.tokenize(batch).ids[hidden]
+    assert logits.shape == (len(labels), 3, CODES)
+    losses, right = [], []
+    for stream in range(3):
+        rows = slice(stream * CODES, (stream + 1) * CODES)
+        alone = made.predict(batch).vectors @ made.to_labels.weight[rows].T + made.to_labels.bias[rows]
+        losses.append(torch.nn.functional.cross_entropy(alone, labels[:, stream], label_smoothing=0.1).item())
+        right.append((alone.argmax(-1) == labels[:, stream]).float().mean().item())
+        counted = torch.bincount(labels[:, stream], minlength=CODES)
+        assert torch.equal(output.histograms["labels"][rows], counted)
+    assert output.count == len(labels)
+    assert output.loss.item() / output.count == pytest.approx(sum(losses) / 3, rel=1e-5)
+    total, weight = output.metrics["masked_accuracy"]
+    assert float(total / weight) == pytest.approx(sum(right) / 3, rel=1e-5)
+
+    figures = made.summarise(output.histograms)
+    each = [perplexity(counts) for counts in output.histograms["labels"].chunk(3)]
+    assert figures["label_perplexity"] == pytest.approx(sum(each) / 3)
+    assert len(output.histograms["labels"]) == made.histogram_sizes["labels"] == 3 * CODES
+    arrays = made.arrays(batch)
+    assert torch.equal(arrays["tokens"], made.tokenizer.tokenize(batch).ids[..., 0])
+    assert torch.equal(arrays["predicted"][hidden], logits[:, 0].argmax(-1))
+
+
+def test_figures_from_histograms() -> None:
+    labels, predictions = torch.tensor([4, 4, 0, 0, 0, 0, 0, 0]), torch.tensor([9, 0, 0, 0, 0, 0, 0, 0])
+    figures = objective().summarise({"labels": labels, "predictions": predictions})
+    assert figures["label_entropy"] == pytest.approx(math.log(2))
+    assert figures["label_perplexity"] == pytest.approx(2)
+    assert figures["labels_used"] == 2
+    assert figures["predicted_perplexity"] == pytest.approx(1)
+    assert entropy(torch.zeros(3)) == 0
+
+
+HEALTHY = {"label_perplexity": 7.0, "guessing_loss": math.log(7), "predicted_perplexity": 5.0, "loss": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "progress", "told"),
+    [
+        ({}, 1.0, []),
+        ({"label_perplexity": 2.9, "guessing_loss": 1.06, "loss": 0.5}, 0.1, ["the labels have collapsed"]),
+        ({"label_perplexity": 3.1, "guessing_loss": 1.13, "loss": 0.5}, 0.1, []),
+        ({"predicted_perplexity": 1.2}, 0.9, ["the predictions have collapsed"]),
+        ({"predicted_perplexity": 1.2}, 0.2, []),
+        ({"loss": 2.1}, 0.9, ["nothing is learnt"]),
+        ({"loss": 2.1}, 0.2, []),
+    ],
+)
+def test_warns_of_collapse_and_of_learning_nothing_and_not_otherwise(
+    changes: dict[str, float], progress: float, told: list[str]
+) -> None:
+    found = objective().warnings({**HEALTHY, **changes}, progress)
+    assert [warning.partition(":")[0] for warning in found] == told
+
+
+def test_smoothed_labels_are_held_against_what_guessing_would_cost() -> None:
+    """The best guess costs more than the labels' entropy, and whoever does a little better has learnt something."""
+    made = objective(label_smoothing=0.2)
+    labels = torch.tensor([60, 20, 10, 5, 3, 1, 1, 0])
+    share = 0.8 * labels / labels.sum() + 0.2 / CODES
+    guessing = float(-(share * share.log()).sum())
+    assert guessing > entropy(labels) + 0.1
+    figures = {**made.summarise({"labels": labels, "predictions": labels}), "masked_accuracy": 0.6}
+    assert made.warnings({**figures, "loss": guessing - 0.02}, 1.0) == []
+    assert len(made.warnings({**figures, "loss": guessing + 0.02}, 1.0)) == 1
+
+
+def test_clips_of_one_patch_hide_nothing_and_cost_nothing() -> None:
+    grid = Grid(1, BANDS)
+    batch = PatchBatch(torch.randn(2, 4, PATCH_DIM), torch.arange(4).expand(2, 4) < 1, grid)
+    output = objective()(batch)
+    output.loss.backward()
+    assert (output.loss.item(), output.count) == (0.0, 1)
+    assert float(output.metrics["masked_accuracy"][1]) == 0
+
+
+def test_bf16_gives_the_same_labels_and_about_the_same_loss() -> None:
+    made, batch = objective(), clips(6, 6)
+    outputs = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            outputs.append(made(batch))
+    plain, half = outputs
+    assert torch.equal(plain.histograms["labels"], half.histograms["labels"])
+    assert half.loss.dtype == torch.float32
+    assert half.loss.item() == pytest.approx(plain.loss.item(), rel=0.02)

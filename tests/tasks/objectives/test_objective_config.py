@@ -1,0 +1,104 @@
+"""What does not fit an encoder or a teacher is told from settings alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ossicle.core.stages import Stage
+from ossicle.encoders.encoder_config import BeatsConfig
+from ossicle.tasks.objectives.objective_config import (
+    DistillationConfig,
+    EstimatorConfig,
+    MaskedPredictionConfig,
+    PredictorConfig,
+)
+from ossicle.tasks.stages.specs import teacher_facts
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 10, "heads": 3}, "`heads` must divide `width`, but 3 does not divide 10"),
+        ({"width": 200}, "`heads` must divide `width`, but 3 does not divide 200.*one for every 64 of the width"),
+        ({"width": 10, "heads": 2}, "`positions: absolute` needs a `width` that is a multiple of 4, but it is 10"),
+    ],
+)
+@pytest.mark.parametrize("kind", [EstimatorConfig, PredictorConfig])
+def test_an_impossible_stack_of_its_own_width_is_refused(
+    kind: type[EstimatorConfig], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        kind(**options)
+
+
+def test_what_is_not_refused_makes_a_stack() -> None:
+    for width in range(1, 400):
+        for positions in ("absolute", "relative"):
+            stated = EstimatorConfig(heads=2, positions=positions)
+            if not stated.misfits(width, called="estimator"):
+                assert stated.stack(width).heads == 2
+            derived = EstimatorConfig(positions=positions)
+            if not derived.misfits(width, called="estimator"):
+                assert derived.stack(width).width == width
+    assert EstimatorConfig().misfits(768, called="estimator") == []
+    assert EstimatorConfig().misfits(None, called="estimator") == []
+
+
+def test_a_predictor_is_held_against_the_encoders_width() -> None:
+    config = MaskedPredictionConfig(predictor=PredictorConfig(heads=2))
+    assert config.problems({"encoder_width": 768}) == []
+    (fault,) = config.problems({"encoder_width": 30})
+    assert fault.startswith("`predictor.positions: absolute` needs a `width` that is a multiple of 4, but it is 30")
+    own = MaskedPredictionConfig(predictor=PredictorConfig(width=64))
+    assert own.problems({"encoder_width": 30}) == []
+
+
+BASE = {"teacher_width": 768, "teacher_layers": 12, "teacher_classes": 0}
+
+
+@pytest.mark.parametrize(
+    ("options", "facts", "message"),
+    [
+        ({"estimator": EstimatorConfig(heads=5)}, BASE, "`estimator.heads` must divide `width`"),
+        ({"teacher_layer": 13}, BASE, "`teacher_layer` must be one of 0 to 12, the teacher's layers, but is 13"),
+        ({"principal_components": 769}, BASE, "`principal_components` is 769, but the teacher's vectors have 768"),
+        ({"target": "logits"}, BASE, "`target: logits` needs a teacher with a classifier"),
+        (
+            {"target": "logits", "principal_components": 6},
+            BASE | {"teacher_classes": 5},
+            "`principal_components` is 6, but the teacher's vectors have 5 numbers",
+        ),
+    ],
+)
+def test_distillation_is_held_against_its_teacher(
+    options: dict[str, Any], facts: dict[str, object], message: str
+) -> None:
+    (fault,) = DistillationConfig(**options).problems(facts)
+    assert fault.startswith(message)
+    assert DistillationConfig(**options).problems({}) == []
+
+
+def test_what_fits_its_teacher_is_left_alone() -> None:
+    config = DistillationConfig(teacher_layer=12, principal_components=768)
+    assert config.problems(BASE) == []
+    assert DistillationConfig(target="logits", teacher_layer=13).problems(BASE | {"teacher_classes": 5}) == []
+
+
+def test_a_teacher_is_known_by_the_stage_that_its_weights_come_from() -> None:
+    small, large = BeatsConfig(size="tiny"), BeatsConfig(size="base")
+    stages = {
+        "start": Stage("start", "encoder", "m:f", {"encoder": small}, {"survey": "survey"}),
+        "checkpoint": Stage("checkpoint", "import", "m:f", {"checkpoint": large}),
+        "tuned": Stage("tuned", "fine_tune", "m:f", inputs={"encoder": "start", "survey": "survey"}),
+    }
+
+    def known(teacher: str) -> dict[str, object]:
+        return dict(teacher_facts(Stage("t", "tokenizer", "m:f", inputs={"teacher": teacher}), stages))
+
+    assert known("start") == {"teacher_width": 128, "teacher_layers": 4, "teacher_classes": 0}
+    assert known("tuned") == {"teacher_width": 128, "teacher_layers": 4}
+    assert known("checkpoint") == {"teacher_width": 768, "teacher_layers": 12}
+    assert teacher_facts(stages["start"], stages) == {}

@@ -1,0 +1,171 @@
+"""Watching an encoder while it learns: what it sees, and that it changes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ossicle.core.corpus import Manifest
+from ossicle.core.display import Silent
+from ossicle.core.errors import ConfigError
+from ossicle.core.stage_runner import Corpora
+from ossicle.core.store import Artifact
+from ossicle.experiment.check import check
+from ossicle.experiment.run import run
+from ossicle.tasks.stages.monitor_split import watch_problems, without_test
+
+WATCH = ("pretrain.watch=knn_probe", "pretrain.watch_every=4")
+
+
+def labelled(truth: npt.NDArray[np.bool_], splits: Sequence[str], *, multi_label: bool = False) -> Manifest:
+    clips = len(truth)
+    return Manifest(
+        Path(),
+        np.array([f"{number}.wav" for number in range(clips)]),
+        np.ones(clips, dtype=np.int64),
+        np.full(clips, 16000, dtype=np.int32),
+        np.array(splits),
+        [tuple(np.flatnonzero(row).tolist()) for row in truth],
+        tuple(f"class {number}" for number in range(truth.shape[1])),
+        multi_label=multi_label,
+    )
+
+
+def test_no_test_clip_takes_part() -> None:
+    splits = ["train"] * 40 + ["valid"] * 5 + ["test"] * 7
+    watched = without_test(labelled(np.eye(2, dtype=np.bool_)[np.arange(52) % 2], splits))
+    assert set(watched.splits[45:]) == {""}
+    assert set(watched.splits[40:45]) == {"test"}
+    assert set(watched.splits[:40]) == {"train", "valid"}
+
+
+@pytest.mark.parametrize(("clips", "set_aside"), [(1, 0), (2, 1), (3, 1), (20, 4), (101, 20)])
+def test_every_class_gives_a_fifth_of_its_training_clips_and_keeps_one(clips: int, set_aside: int) -> None:
+    truth = np.repeat(np.eye(50, dtype=np.bool_), clips, axis=0)
+    watched = without_test(labelled(truth, ["train"] * len(truth)))
+    assert (truth[watched.splits == "valid"].sum(0) == set_aside).all()
+    assert (truth[watched.splits == "train"].sum(0) == clips - set_aside).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 4).flatmap(lambda classes: arrays(np.bool_, (20, classes))))
+def test_what_several_labels_a_clip_can_teach_they_teach_still(truth: npt.NDArray[np.bool_]) -> None:
+    watched = without_test(labelled(truth, ["train"] * 20, multi_label=True))
+    teaching = truth[watched.splits == "train"]
+    assert np.array_equal(teaching.any(0), truth.any(0))
+    assert np.array_equal(teaching.all(0), truth.all(0))
+    assert (watched.splits == "valid").any()
+
+
+def test_a_clip_without_its_label_is_passed_over() -> None:
+    truth = np.eye(2, dtype=np.bool_)[np.arange(30) % 2]
+    truth[[3, 25]] = False
+    clips = labelled(truth, ["train"] * 20 + ["valid"] * 10)
+    assert set(without_test(clips).splits[[3, 25]]) == {""}
+    assert watch_problems(clips) == []
+
+
+def test_what_cannot_be_watched_by_is_said() -> None:
+    truth = np.eye(3, dtype=np.bool_)[np.arange(30) % 3]
+    (missing,) = watch_problems(labelled(truth, ["train"] * 20 + ["test"] * 10))
+    assert missing.startswith("needs a corpus with labelled `train` and `valid` clips")
+    splits = np.where(truth[:, 2], "valid", np.where(np.arange(30) < 20, "train", "valid"))
+    (untaught,) = watch_problems(labelled(truth, splits.tolist()))
+    assert untaught.startswith("cannot judge by this corpus, where the `valid` clips stand for the `test` clips")
+    assert "no `train` clip carries `class 2`" in untaught
+
+
+def artifact(folder: Path, kind: str) -> Artifact:
+    stages = json.loads((folder / "run.json").read_text())["stages"]
+    return Artifact((folder / next(stage["artifact"] for stage in stages if stage["kind"] == kind)).resolve())
+
+
+def test_a_watched_training_learns_the_same_and_shows_more(tiny: Path, tmp_path: Path) -> None:
+    plain = artifact(run(tiny, overrides=["evaluate=[]"], out=tmp_path / "plain"), "pretrain")
+    watched = artifact(run(tiny, overrides=["evaluate=[]", *WATCH], out=tmp_path / "watched"), "pretrain")
+    assert plain.card["key"] == watched.card["key"]
+    assert (plain.path / "encoder.safetensors").read_bytes() == (watched.path / "encoder.safetensors").read_bytes()
+    records = [json.loads(line) for line in (watched.path / "metrics.jsonl").read_text().splitlines()]
+    shown = {record["step"]: {name for name in record if name.startswith("watched_")} for record in records}
+    assert shown[4] == {"watched_accuracy_mean", "watched_accuracy_bands", "watched_accuracy_bands+std"}
+    assert not shown[2]
+    assert not shown[6]
+
+
+def test_a_corpus_that_cannot_judge_is_refused_before_anything_is_made(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run(tiny, overrides=["evaluate=[]", "corpus.labels=none", *WATCH], out=tmp_path / "runs")
+    (problem,) = caught.value.problems
+    assert str(problem.where) == "override 'pretrain.watch=knn_probe'"
+    assert problem.message.startswith("needs a corpus with labelled `train` and `valid` clips")
+    assert not (tmp_path / "runs").exists()
+
+
+OWN_STAGES = """
+import ossicle
+from ossicle.core.task import TaskConfig
+
+class JudgeConfig(TaskConfig):
+    def stages(self, asked):
+        return []
+
+@ossicle.task("judge")
+class Judge(ossicle.Task):
+    def __init__(self, config: JudgeConfig) -> None: ...
+    def evaluate(self, features, *, seed): ...
+"""
+
+
+AFTER = {
+    "pretrain.watch": ("  threads: 1\n", "  watch: {task}\n"),
+    "schedule.iterations.0.pretrain.watch": (
+        "codebook_dim: 8}\n",
+        "      pretrain: {{steps: 6, objective: masked_prediction, watch: {task}}}\n",
+    ),
+}
+"""Path of a task that watches to the text before it and its own line."""
+
+
+@pytest.mark.usefixtures("own_plugins")
+@pytest.mark.parametrize("path", AFTER)
+@pytest.mark.parametrize(("name", "task"), [("fine_tune", "{type: fine_tune, steps: 9}"), ("judge", "judge")])
+def test_check_refuses_to_watch_by_a_task_that_lists_its_own_stages(
+    name: str, task: str, path: str, tiny: Path
+) -> None:
+    (tiny.parent / "judge.py").write_text(OWN_STAGES)
+    before, line = AFTER[path]
+    text = tiny.read_text().replace(before, before + line.format(task=task))
+    tiny.write_text(f"{text}plugins: [./judge.py]\n")
+    with pytest.raises(ConfigError) as caught:
+        check(tiny, [], Corpora(Silent()), prepare=False)
+    lines = text.partition(task)[0].splitlines()
+    place = f"{tiny}:{len(lines)}:{len(lines[-1]) + 1}"
+    assert str(caught.value) == (
+        f"{place}: `{path}` must be a task that evaluates frozen features, because the encoder is still training, "
+        f"but `{name}` lists its own stages. Allowed: knn_probe, linear_probe."
+    )
+
+
+def test_what_the_survey_leaves_is_held_against_the_task_before_the_first_step(
+    tiny: Path, tones: Path, tmp_path: Path
+) -> None:
+    recordings = tmp_path / "tones"
+    shutil.copytree(tones, recordings)
+    for clip in (recordings / "train" / "low").iterdir():
+        wave, rate = soundfile.read(clip)
+        wave[100] = np.nan
+        soundfile.write(clip, wave, rate, subtype="FLOAT")
+    overrides = ["evaluate=[]", f"corpus.path={recordings}", "max_bad_share=0.5", *WATCH]
+    with pytest.raises(ConfigError, match="no `train` clip carries `low`"):
+        run(tiny, overrides=overrides, out=tmp_path / "runs")
+    assert not list((tmp_path / "runs").rglob("train.jsonl"))

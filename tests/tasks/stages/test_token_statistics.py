@@ -1,0 +1,100 @@
+"""What labels tell of class and place: known answers, and chance."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ossicle.core.corpus import Manifest
+from ossicle.experiment.run import run
+from ossicle.tasks.stages.token_statistics import TokenStatistics, mean_statistics, token_statistics
+
+BANDS, COLUMNS, CLIPS = 4, 6, 60
+
+
+def manifest(classes: int, *, multi_label: bool = False) -> Manifest:
+    paths = np.array([f"{number}.wav" for number in range(CLIPS)])
+    return Manifest(
+        Path(),
+        paths,
+        np.ones(CLIPS, dtype=np.int64),
+        np.full(CLIPS, 16000, dtype=np.int32),
+        np.full(CLIPS, "train"),
+        [(number % classes,) for number in range(CLIPS)],
+        tuple("abcdef"[:classes]),
+        multi_label=multi_label,
+    )
+
+
+def figures(tokens: list[np.ndarray], classes: int = 3, size: int = 64, **options: bool) -> TokenStatistics:
+    return token_statistics(tokens, manifest(classes, **options), bands=BANDS, codebook_size=size, seed=0)
+
+
+def test_labels_that_are_the_place_tell_all_of_it_and_nothing_of_the_class() -> None:
+    found = figures([np.arange(COLUMNS * BANDS)] * CLIPS)
+    assert found.place_information == pytest.approx(1.0)
+    assert found.label_information == pytest.approx(0.0, abs=1e-9)
+    assert found.perplexity == pytest.approx(COLUMNS * BANDS)
+    assert (found.used, found.codebook_size, found.clips) == (COLUMNS * BANDS, 64, CLIPS)
+    assert 0 < found.band_information < found.column_information < 1
+
+
+def test_labels_that_are_the_class_tell_all_of_it_and_nothing_of_the_place() -> None:
+    found = figures([np.full(COLUMNS * BANDS, number % 3) for number in range(CLIPS)])
+    assert found.label_information == pytest.approx(1.0)
+    assert found.label_chance is not None
+    assert found.label_chance < 0.1
+    assert found.place_information == pytest.approx(0.0, abs=1e-9)
+
+
+def test_random_labels_tell_no_more_of_the_class_than_by_chance() -> None:
+    generator = np.random.default_rng(0)
+    found = figures([generator.integers(0, 64, COLUMNS * BANDS) for _ in range(CLIPS)])
+    assert found.label_information is not None
+    assert found.label_chance is not None
+    assert found.label_information > 0.01, "finite data always seem to tell something"
+    assert found.label_information == pytest.approx(found.label_chance, abs=0.01)
+
+
+def test_clips_of_unequal_length_keep_their_classes() -> None:
+    found = figures([np.full(BANDS * (1 + number % 5), number % 3) for number in range(CLIPS)])
+    assert found.label_information == pytest.approx(1.0)
+
+
+def test_several_labels_a_clip_give_no_figure() -> None:
+    found = figures([np.zeros(BANDS, dtype=np.int64)] * CLIPS, multi_label=True)
+    assert found.label_information is None
+    assert found.label_chance is None
+
+
+def test_several_streams_have_the_mean_of_their_figures() -> None:
+    place = figures([np.arange(COLUMNS * BANDS)] * CLIPS)
+    label = figures([np.full(COLUMNS * BANDS, number % 3) for number in range(CLIPS)])
+    both = mean_statistics([place, label])
+    assert (both.streams, both.codebook_size, both.clips) == (2, 64, CLIPS)
+    assert both.used == round((24 + 3) / 2)
+    assert both.place_information == pytest.approx(0.5)
+    assert both.label_information == pytest.approx(0.5)
+    assert both.perplexity == pytest.approx((24 + 3) / 2)
+    assert mean_statistics([label]) == label
+    unlabelled = figures([np.zeros(BANDS, dtype=np.int64)] * CLIPS, multi_label=True)
+    assert mean_statistics([unlabelled] * 2).label_information is None
+
+
+@pytest.mark.parametrize(("split", "heard"), [("unlabelled", "[train, unlabelled]"), ("valid", "[valid]")])
+def test_a_corpus_without_training_clips_is_measured_on_those_that_were_heard(
+    split: str, heard: str, tiny: Path, tones: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tones / "train", tmp_path / "mine" / split)
+    overrides = ["evaluate=[]", f"corpus.path={tmp_path / 'mine'}", f"pretrain.splits={heard}", "pretrain.steps=2"]
+    folder = run(tiny, overrides=overrides, out=tmp_path / "runs")
+    stages = json.loads((folder / "run.json").read_text())["stages"]
+    (artifact,) = (folder / stage["artifact"] for stage in stages if stage["kind"] == "tokens")
+    found = json.loads((artifact / "tokens.json").read_text())
+    assert found["clips"] == 12
+    assert found["used"] > 1
+    assert (found["label_information"] is None) == (split == "unlabelled")

@@ -1,0 +1,186 @@
+"""Train an objective on a corpus: what the actions of all training stages share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..audio.pipeline import clip_batches, training_pipeline
+from ..audio.survey import good_rows
+from ..core.data import PatchBatch
+from ..core.distributed import compute_device, rank, world_size
+from ..core.experiment import TrainingConfig
+from ..core.interfaces import FrontEnd, Objective
+from ..core.stage_runner import StageRun
+from .engine import KeptCheckpoints, train
+
+if TYPE_CHECKING:
+    from fairseq2.data.data_pipeline import DataPipeline
+
+PICTURED_CLIPS = 6
+HISTOGRAMS = "histograms.jsonl"
+TRAIN_LOG = Path("metrics", "train.jsonl")
+"""Where fairseq2 writes its metrics."""
+
+
+def train_on_corpus(
+    run: StageRun,
+    objective: Objective,
+    front_end: FrontEnd,
+    training: TrainingConfig,
+    *,
+    rows: npt.NDArray[np.int64] | None = None,
+    weights: npt.NDArray[np.float64] | None = None,
+    keep_checkpoints: int = 1,
+    choose_weights: Callable[[KeptCheckpoints], None] | None = None,
+    watch: Callable[[int], Mapping[str, float]] = lambda step: {},
+) -> None:
+    """Train `objective` on the stage's corpus, and write its curves and pictures.
+
+    An interrupted training goes on where it stopped; `Objective.prepare` runs before the first step alone. Of several
+    processes each trains on its share of every batch, and the first writes.
+
+    Args:
+        rows: the clips to train on; the good ones of `training.splits` when None
+        weights: as in `audio.pipeline.training_pipeline`
+        keep_checkpoints, choose_weights: as in `training.engine.train`
+        watch: gives further figures of a step whose metrics are published
+    """
+    manifest = run.manifest()
+    if rows is None:
+        rows = good_rows(run.inputs["survey"], manifest, training.splits)
+
+    def stream(first: int, *, share: int = 0, shares: int = 1) -> DataPipeline:
+        return training_pipeline(
+            manifest,
+            rows,
+            front_end,
+            batch_seconds=training.batch_seconds / shares,
+            crop_seconds=training.crop_seconds,
+            seed=run.stage.seed,
+            first=first,
+            rank=share,
+            world_size=shares,
+            weights=weights,
+        )
+
+    def first_batches() -> Iterator[PatchBatch]:
+        for batch in stream(0):
+            batch.to(device)
+            yield front_end.patches(batch)
+
+    device = compute_device()
+    if rank() == 0:
+        for log in (run.work / TRAIN_LOG, run.work / HISTOGRAMS):
+            _drop_unfinished_line(log)
+    summary = train(
+        objective,
+        front_end,
+        partial(stream, share=rank(), shares=world_size()),
+        training,
+        first_batches=first_batches,
+        folder=run.work,
+        seed=run.stage.seed,
+        device=device,
+        display=run.display,
+        on_publish=lambda step, metrics: _publish(run, step, metrics, watch(step)),
+        keep_checkpoints=keep_checkpoints,
+        choose_weights=choose_weights,
+        elastic=run.elastic,
+    )
+    if rank() > 0:
+        return
+    run.metrics |= {
+        "steps": summary.steps,
+        "audio_hours": round(summary.audio_seconds / 3600, 3),
+        "wall_seconds": round(summary.wall_seconds, 1),
+        "cpu_seconds": round(summary.cpu_seconds, 1),
+    }
+    _keep_curves(run)
+    _keep_pictures(run, objective, front_end, rows, device)
+
+
+def _publish(run: StageRun, step: int, metrics: Mapping[str, Any], watched: Mapping[str, float]) -> None:
+    """Keep what fairseq2's recorders do not: histograms and warnings of a step, and what was watched."""
+    plain = {name: value for name, value in metrics.items() if not isinstance(value, Tensor | list)} | dict(watched)
+    histograms = {name: value.tolist() for name, value in metrics.items() if isinstance(value, Tensor)}
+    with (run.work / HISTOGRAMS).open("a") as file:
+        file.write(json.dumps({"step": step, "warnings": metrics["warnings"], "watched": watched, **histograms}) + "\n")
+    run.plugins.manager.hook.ossicle_step_end(stage=run.stage.name, step=step, metrics=plain)
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    """Cut off what a killed run was writing, so that the next line does not run into it."""
+    if path.is_file():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
+def _last_per_step(path: Path, key: str) -> list[dict[str, Any]]:
+    """Read JSON lines; after an interruption a step can appear twice, and the last one counts."""
+    records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [record for _, record in sorted({record[key]: record for record in records}.items())]
+
+
+def _keep_curves(run: StageRun) -> None:
+    """Write `metrics.jsonl`, `codebook_usage.npz` and the warnings of the whole training."""
+    counted = _last_per_step(run.work / HISTOGRAMS, "step")
+    watched = {record["step"]: record["watched"] for record in counted}
+    with (run.folder / "metrics.jsonl").open("w") as file:
+        for record in _last_per_step(run.work / TRAIN_LOG, "Step"):
+            step, time = record.pop("Step"), record.pop("Time")
+            if isinstance(record.get("lr"), list):
+                record["lr"] = max(record["lr"])
+            file.write(json.dumps({"step": step, "time": time, **record, **watched.get(step, {})}) + "\n")
+    if counted and "labels" in counted[0]:
+        np.savez_compressed(
+            run.folder / "codebook_usage.npz",
+            steps=np.array([record["step"] for record in counted]),
+            counts=np.array([record["labels"] for record in counted], dtype=np.int32),
+        )
+    first: dict[str, str] = {}
+    for record in counted:
+        for warning in record["warnings"]:
+            first.setdefault(warning.partition(":")[0], f"{run.stage.name}, step {record['step']}: {warning}")
+    run.warnings.extend(first.values())
+    tensorboard = run.work / "tb"
+    if tensorboard.is_dir():
+        # Not moved: a run that is killed before its artifact is kept finds its work whole.
+        shutil.copytree(tensorboard, run.folder / "tensorboard")
+
+
+@torch.no_grad()
+def _keep_pictures(
+    run: StageRun, objective: Objective, front_end: FrontEnd, rows: npt.NDArray[np.int64], device: torch.device
+) -> None:
+    """Write `pictures.npz`: a few clips with their tokens, what was hidden and what was predicted there."""
+    manifest = run.manifest()
+    chosen = rows[np.linspace(0, len(rows) - 1, min(PICTURED_CLIPS, len(rows))).astype(int)]
+    kept: dict[str, Any] = {"column_seconds": float(front_end.column_times(2)[1, 0])}
+    objective.eval()
+    for place, row in enumerate(chosen):
+        for batch in clip_batches(manifest, np.array([row]), front_end, batch_seconds=1.0, crop_seconds=4.0):
+            batch.to(device)
+            patches = front_end.patches(batch)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(run.stage.seed)
+                arrays = objective.arrays(patches)
+            if not arrays:
+                return
+            kept |= {f"{name}_{place}": array[0].cpu().numpy() for name, array in arrays.items()}
+            kept |= {
+                f"spectrogram_{place}": batch.frames[0].cpu().numpy().astype(np.float16),
+                f"columns_{place}": patches.grid.columns,
+                f"bands_{place}": patches.grid.bands,
+                f"path_{place}": str(manifest.paths[row]),
+            }
+    np.savez_compressed(run.folder / "pictures.npz", **kept)

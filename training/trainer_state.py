@@ -1,0 +1,166 @@
+"""The checkpoints of a training, which processes they are for, and how they come to serve others.
+
+Notable choices: the layout is fairseq2's: the state of the trainer and of the data in one file a rank, the weights and
+the optimiser's state in one file, or under FSDP2 one a rank. Which processes wrote them stands beside them. Other
+processes read on in the stream of clips behind those that were heard; what waited in the old ones' buckets is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..core.distributed import from_all_ranks, from_first_rank, rank
+from ..core.errors import OssicleError
+
+LAYOUT = "processes.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a training is spread.
+
+    Attributes:
+        processes: how many there are
+        sharded: whether each holds a shard of the weights
+        first_clip: where in the stream of clips they have begun to read
+    """
+
+    processes: int = 1
+    sharded: bool = False
+    first_clip: int = 0
+
+    @classmethod
+    def read(cls, folder: Path) -> Layout:
+        """That of the checkpoints in a folder."""
+        path = folder / LAYOUT
+        return cls(**json.loads(path.read_text())) if path.is_file() else cls()
+
+    def __str__(self) -> str:
+        return "1 process" if self.processes == 1 else f"{self.processes} processes under {self.parallel}"
+
+    @property
+    def parallel(self) -> str:
+        return "fsdp" if self.sharded else "ddp"
+
+    @property
+    def command(self) -> str:
+        """How such processes are started."""
+        if self.processes == 1:
+            return "without torchrun"
+        return f"with `torchrun --nproc-per-node {self.processes}` and `parallel: {self.parallel}`"
+
+
+def claim(folder: Path, step: int | None, now: Layout, *, elastic: bool, seed: int, device: torch.device) -> Layout:
+    """Hold the checkpoints in `folder` against the processes that are to go on from them.
+
+    Args:
+        step: the newest checkpoint; None if there is none yet
+        now: the processes of this run
+        elastic: whether the checkpoint of another number of processes may be dealt out anew
+        seed: of the training
+
+    Returns:
+        `now`, with the clip at which these processes begin to read.
+
+    Raises:
+        OssicleError: if other processes wrote the checkpoints, and they may not or cannot be dealt out anew
+    """
+    if step is None:
+        return now
+    was = from_first_rank(Layout.read(folder))
+    if replace(was, first_clip=0) == now:
+        return was
+    _check_heirs(folder, was, now, elastic=elastic)
+    heard = 0
+    if rank() == 0:
+        heard = _deal_out(_checkpoint(folder, step), was.processes, now.processes, seed=seed, device=device)
+    return replace(now, first_clip=from_first_rank(heard))
+
+
+def settle(folder: Path, step: int | None, layout: Layout, reader_state: Mapping[str, object]) -> None:
+    """Keep what `claim` gave for later starts.
+
+    Args:
+        reader_state: of this process's reader, which begins at `layout.first_clip`
+    """
+    if Layout.read(folder) == layout:
+        return
+    # Each file is replaced as a whole: a process that is killed, or meets a full disk, leaves the one before.
+    if step is not None:
+        file = _checkpoint(folder, step) / "data_reader" / f"dp_{rank():02}.pt"
+        torch.save(reader_state, _unfinished(file))
+        _unfinished(file).replace(file)
+    from_all_ranks(None)
+    if rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        _unfinished(folder / LAYOUT).write_text(json.dumps(asdict(layout)))
+        _unfinished(folder / LAYOUT).replace(folder / LAYOUT)
+
+
+def _unfinished(file: Path) -> Path:
+    return file.with_suffix(".unfinished")
+
+
+def _checkpoint(folder: Path, step: int) -> Path:
+    return folder / "checkpoints" / f"step_{step}"
+
+
+def _check_heirs(folder: Path, was: Layout, now: Layout, *, elastic: bool) -> None:
+    ways = f"Go on {was.command}, or delete that folder to begin anew"
+    if was.sharded or now.sharded:
+        ways += "; `--elastic` cannot help, for under fsdp every process keeps a shard of the weights"
+    elif elastic:
+        return
+    else:
+        ways += ", or let `--elastic` deal out what they kept anew: the clips then come in a slightly different order"
+    raise OssicleError(f"{was} began the training in {folder}, and this is {now}. {ways}")
+
+
+def _deal_out(checkpoint: Path, was: int, now: int, *, seed: int, device: torch.device) -> int:
+    """Give every process the state of one before, with random numbers of its own if it is new.
+
+    Returns:
+        The number of clips that all have heard.
+    """
+
+    def file(number: int) -> Path:
+        return checkpoint / "trainer" / f"rank_{number:02}.pt"
+
+    states = [torch.load(file(old), map_location="cpu", weights_only=False) for old in range(was)]
+    bags = [state["_metric_bag"] for state in states]
+    names = [name for name in bags[0] if name.startswith("total_")]
+    totals = {name: {"weighted_sum": sum(bag[name]["weighted_sum"] for bag in bags)} for name in names}
+    nothing = {name: {"weighted_sum": torch.zeros((), dtype=torch.float64)} for name in names}
+    places = dict.fromkeys([torch.device("cpu"), device])
+    for new in range(max(was, now)):
+        state = dict(states[new % was])
+        state["_metric_bag"] = {**state["_metric_bag"], **(nothing if new else totals)}
+        if new >= was:
+            fresh = [torch.Generator(place).manual_seed(seed + new) for place in places]
+            state["_rng_bag"] = {"generators": [generator.get_state() for generator in fresh]}
+        torch.save(state, _unfinished(file(new)))
+    # A process that is killed while it writes has changed nothing.
+    for new in range(max(was, now)):
+        _unfinished(file(new)).replace(file(new))
+    return int(totals["total_clips"]["weighted_sum"])
+
+
+def whole_weights(checkpoint: Path, parameters: Collection[str]) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint, in however many files they are.
+
+    Args:
+        checkpoint: a folder `step_N`
+        parameters: names of the tensors that FSDP2 splits, along their first axis; of the others every rank has all
+    """
+    files = sorted((checkpoint / "model" / "pp_00" / "tp_00").glob("sdp_*.pt"))
+    shards = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
+    return {
+        name: torch.cat([shard[name] for shard in shards]) if name in parameters else value
+        for name, value in shards[0].items()
+    }
