@@ -12,7 +12,7 @@ class OssicleError(Exception):
 
 @dataclass(frozen=True)
 class Location:
-    """A place in a text the user wrote; lines and columns count from 1."""
+    """A position in a text that the user wrote; lines and columns count from 1."""
 
     source: str
     line: int

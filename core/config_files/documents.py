@@ -1,7 +1,7 @@
 """From YAML files, presets and the command line to one mapping that remembers where each value was written.
 
 Notable choices: `base:`, the command line's overrides and an ablation's variants are one operation (see `nodes`);
-places travel with the values, so that an error in a preset names the preset's file.
+a value keeps its span when it is merged, so that an error in a preset names the preset's file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ConfigError, Location, Problem
 from ..wording import NodePath, choices, dotted, given, short
-from .nodes import Node, Place, lay_at, lay_over
+from .nodes import Node, Span, lay_at, lay_over
 from .presets import preset_names, preset_path
 from .yaml_reader import read_yaml, to_yaml
 
@@ -35,7 +35,7 @@ class Document:
     """A mapping from a YAML and where all of it was written.
 
     Attributes:
-        root: the mapping as nodes with places
+        root: the mapping as nodes with spans
         source: what to call the document in messages
         file: the file it was read from
     """
@@ -51,15 +51,15 @@ class Document:
         return tree
 
     @cached_property
-    def places(self) -> dict[NodePath, Place]:
-        """The place of every node by its path; the root's path is `()`."""
-        return {path: node.place for path, node in self.root.walk()}
+    def spans(self) -> dict[NodePath, Span]:
+        """The span of every node by its path; the root's path is `()`."""
+        return {path: node.span for path, node in self.root.walk()}
 
-    def place(self, path: NodePath) -> Place:
-        """Where a path was written, or the nearest written place above it."""
-        while path not in self.places:
+    def span(self, path: NodePath) -> Span:
+        """Where a path was written, or the nearest ancestor that was written."""
+        while path not in self.spans:
             path = path[:-1]
-        return self.places[path]
+        return self.spans[path]
 
     def at(self, *path: str) -> Document:
         """The mapping at a path as a document of its own.
@@ -71,14 +71,14 @@ class Document:
         for key in path:
             below = node.value.get(key) if isinstance(node.value, dict) else None
             if below is None:
-                raise ConfigError([Problem(node.place.value, f"`{dotted(path)}` is missing")])
+                raise ConfigError([Problem(node.span.value, f"`{dotted(path)}` is missing")])
             node = below
         return Document(_mapping(node, f"`{dotted(path)}`"), self.source, self.file)
 
     def without(self, key: str) -> Document:
         """The same document less one top-level key."""
         entries = {name: node for name, node in _entries(self.root).items() if name != key}
-        return Document(Node(entries, self.root.place), self.source, self.file)
+        return Document(Node(entries, self.root.span), self.source, self.file)
 
 
 def parse_document(text: str, source: str, folder: Path) -> Document:
@@ -151,7 +151,7 @@ def apply_patch(document: Document, patch: Document) -> Document:
 
 @dataclass(frozen=True)
 class _OverrideLocation(Location):
-    """An override of the command line; it is its own place."""
+    """An override from the command line; its location is its own text."""
 
     def __str__(self) -> str:
         return self.source
@@ -171,10 +171,10 @@ def override(document: Document, text: str) -> Document:
     if components[0] == "base":
         raise ConfigError([Problem(where, "`base` cannot be overridden; set it in the file")])
     try:
-        node = read_yaml(value, source=where.source, folder=Path.cwd()) or Node(None, Place(where, where))
+        node = read_yaml(value, source=where.source, folder=Path.cwd()) or Node(None, Span(where, where))
     except ConfigError as error:
         raise ConfigError([Problem(where, problem.message) for problem in error.problems]) from error
-    root = lay_at(document.root, components, node.moved(Place(where, where)))
+    root = lay_at(document.root, components, node.moved(Span(where, where)))
     return Document(root, document.source, document.file)
 
 
@@ -213,8 +213,8 @@ def _resolved(
         path = _base_path(node, document, presets, names)
         if path.resolve() in chain:
             circle = " -> ".join(shown(link) for link in (*chain[chain.index(path.resolve()) :], path.resolve()))
-            raise ConfigError([Problem(node.place.value, f"`base` goes in a circle: {circle}")])
-        base = _resolved(load_document(path, asked_at=node.place.value), presets, names, chain)
+            raise ConfigError([Problem(node.span.value, f"`base` goes in a circle: {circle}")])
+        base = _resolved(load_document(path, asked_at=node.span.value), presets, names, chain)
         bases = base if bases is None else merge(bases, base)
     rest = document.without("base")
     return rest if bases is None else merge(bases, rest)
@@ -226,13 +226,13 @@ def _base_path(
     name = node.value
     if not isinstance(name, str):
         message = f"`base` must be a preset's name, a file or a list of them, but is {given(name)}"
-        raise ConfigError([Problem(node.place.value, message)])
+        raise ConfigError([Problem(node.span.value, message)])
     if name.startswith("/") or name.endswith(".yaml"):
         return (document.file.parent if document.file else Path.cwd()) / name
     path = presets(name)
     if path is None:
         message = f"there is no preset `{name}`. {choices(name, names())} A file is written `./{name}.yaml`."
-        raise ConfigError([Problem(node.place.value, message)])
+        raise ConfigError([Problem(node.span.value, message)])
     return path
 
 
@@ -243,7 +243,7 @@ def _entries(root: Node) -> Mapping[str, Node]:
 def _mapping(node: Node, what: str) -> Node:
     if not isinstance(node.value, dict):
         message = f"{what} must be a mapping (`key: value` lines), but is {given(node.value)}"
-        raise ConfigError([Problem(node.place.value, message)])
+        raise ConfigError([Problem(node.span.value, message)])
     return node
 
 

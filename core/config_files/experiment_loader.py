@@ -34,8 +34,8 @@ class ResolvedExperiment:
     catalog: Catalog
 
     def problem(self, path: NodePath, message: str) -> Problem:
-        """A problem with the value at a path, at the place where it was written."""
-        return Problem(self.document.place(path).value, message)
+        """A problem with the value at a path, located where it was written."""
+        return Problem(self.document.span(path).value, message)
 
 
 def load_experiment(
@@ -95,7 +95,7 @@ def _catalog(document: Document, catalog_for: CatalogFor) -> tuple[Catalog, list
     for index, text in enumerate(stated if isinstance(stated, list) else []):
         if not isinstance(text, str):
             continue
-        where = document.place(("plugins", index)).value
+        where = document.span(("plugins", index)).value
         fault = _plugin_fault(text)
         if not fault:
             try:

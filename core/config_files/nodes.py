@@ -16,8 +16,8 @@ from ..wording import NodePath, dotted, given
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a value stands: its key (for an item of a list, the item), and the value itself."""
+class Span:
+    """Where a value was written: its key (for an item of a list, the item), and the value itself."""
 
     key: Location
     value: Location
@@ -25,10 +25,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Node:
-    """A mapping, a list or a scalar, and its place."""
+    """A mapping, a list or a scalar, and where it was written."""
 
     value: dict[str, Node] | list[Node] | str | float | bool | None
-    place: Place
+    span: Span
 
     def plain(self) -> Any:
         """The same tree as dictionaries, lists and scalars."""
@@ -45,13 +45,13 @@ class Node:
         for key, node in below.items() if isinstance(below, dict) else enumerate(below):
             yield from node.walk((*path, key))
 
-    def moved(self, place: Place) -> Node:
-        """The same tree with every node at one place."""
+    def moved(self, span: Span) -> Node:
+        """The same tree with one span for every node."""
         if isinstance(self.value, dict):
-            return Node({key: node.moved(place) for key, node in self.value.items()}, place)
+            return Node({key: node.moved(span) for key, node in self.value.items()}, span)
         if isinstance(self.value, list):
-            return Node([node.moved(place) for node in self.value], place)
-        return Node(self.value, place)
+            return Node([node.moved(span) for node in self.value], span)
+        return Node(self.value, span)
 
 
 def lay_over(base: Node | None, patch: Node) -> Node:
@@ -65,7 +65,7 @@ def lay_over(base: Node | None, patch: Node) -> Node:
         return lay_over(_by_type(base), patch)
     if not (isinstance(below, dict) and isinstance(above, dict)) or _other_part(below, above):
         return patch
-    return Node(below | {key: lay_over(below.get(key), node) for key, node in above.items()}, patch.place)
+    return Node(below | {key: lay_over(below.get(key), node) for key, node in above.items()}, patch.span)
 
 
 def lay_at(base: Node | None, path: Sequence[str], patch: Node, *, above: NodePath = ()) -> Node:
@@ -81,26 +81,26 @@ def lay_at(base: Node | None, path: Sequence[str], patch: Node, *, above: NodePa
         return lay_over(base, patch)
     key, rest = path[0], path[1:]
     if base is not None and isinstance(base.value, list):
-        index = _index(base.value, key, above, patch.place.key)
+        index = _index(base.value, key, above, patch.span.key)
         items = list(base.value)
         items[index] = lay_at(items[index], rest, patch, above=(*above, index))
-        return Node(items, base.place)
+        return Node(items, base.span)
     if base is not None and isinstance(base.value, str):
         base = _by_type(base)
     value = None if base is None else base.value
     if isinstance(value, bool | int | float):
         message = f"`{dotted(above)}` is {given(value)}, so there is no `{key}` below it"
-        raise ConfigError([Problem(patch.place.key, message)])
+        raise ConfigError([Problem(patch.span.key, message)])
     if value is None and key.isdecimal():
         message = f"there is no list at `{dotted(above)}` to take item {key} of; write the list in the file"
-        raise ConfigError([Problem(patch.place.key, message)])
+        raise ConfigError([Problem(patch.span.key, message)])
     entries = value if isinstance(value, dict) else {}
     laid = lay_at(entries.get(key), rest, patch, above=(*above, key))
-    return Node(entries | {key: laid}, patch.place if base is None else base.place)
+    return Node(entries | {key: laid}, patch.span if base is None else base.span)
 
 
 def _by_type(name: Node) -> Node:
-    return Node({"type": name}, name.place)
+    return Node({"type": name}, name.span)
 
 
 def _other_part(below: dict[str, Node], above: dict[str, Node]) -> bool:

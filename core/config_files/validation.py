@@ -1,4 +1,4 @@
-"""From pydantic's errors to sentences of our own, each with the place in the YAML that must be mended."""
+"""Translate pydantic's errors into plain sentences, each with its location in the YAML file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Found:
 
 
 def problems_of(error: ValidationError, model: type[Config], document: Document, catalog: Catalog) -> list[Problem]:
-    """Say every error of a validated document in plain words, with its place.
+    """Say every error of a validated document in plain words, with its location.
 
     Args:
         model: what the document was validated as
@@ -54,38 +54,38 @@ def problems_of(error: ValidationError, model: type[Config], document: Document,
 
 
 def in_reading_order(problems: Sequence[Problem], source: str) -> list[Problem]:
-    """Sort problems by their place, those of the file `source` first."""
+    """Sort problems by location, those of the file `source` first."""
 
-    def place(problem: Problem) -> tuple[bool, str, int, int]:
+    def location(problem: Problem) -> tuple[bool, str, int, int]:
         where = problem.where
         if isinstance(where, Location):
             return where.source != source, where.source, where.line, where.column
         return where != source, where, 0, 0
 
-    return sorted(problems, key=place)
+    return sorted(problems, key=location)
 
 
 def _found(details: ErrorDetails, model: type[Config], document: Document, catalog: Catalog) -> _Found:
     path, rest = _split(details["loc"], document.tree)
-    kind, value, place = details["type"], details["input"], document.place(path)
+    kind, value, span = details["type"], details["input"], document.span(path)
     context = details.get("ctx", {})
     if kind == "missing":
-        return _Found(path, place.key, _missing(path, details["loc"][-1]))
+        return _Found(path, span.key, _missing(path, details["loc"][-1]))
     if kind == "extra_forbidden":
         owner = config_at(model, path[:-1], document.tree, catalog)
         first = _first_keys(path[:-1], document.tree)
         known = owner.model_fields if owner and first != [CHECKPOINT] else {}
         allowed = dict.fromkeys([*first, *(field.alias or name for name, field in known.items())])
-        return _Found(path, place.key, f"unknown key `{path[-1]}`. {choices(str(path[-1]), allowed)}")
+        return _Found(path, span.key, f"unknown key `{path[-1]}`. {choices(str(path[-1]), allowed)}")
     named = (*path, *(str(key) for key in rest)) if not _is_written(path, value, document.tree) else path
     if kind == "literal_error":
-        return _Found(path, place.value, _not_among(named, value, context["expected"]))
+        return _Found(path, span.value, _not_among(named, value, context["expected"]))
     if kind in ("too_short", "too_long"):
-        return _Found(path, place.value, _wrong_length(named, context))
+        return _Found(path, span.value, _wrong_length(named, context))
     if kind in WANTED:
         wanted = WANTED[kind].format(**context)
-        return _Found(path, place.value, unfit(named, wanted, value), wanted)
-    where = document.place((*path, "type")).value if kind == UNKNOWN else place.value
+        return _Found(path, span.value, unfit(named, wanted, value), wanted)
+    where = document.span((*path, "type")).value if kind == UNKNOWN else span.value
     return _Found(path, where, in_own_words(named, kind, details))
 
 

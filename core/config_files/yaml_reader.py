@@ -1,4 +1,4 @@
-"""YAML text to a plain tree and back, with the place of every key and value.
+"""YAML text to a plain tree and back, with the span of every key and value.
 
 Notable choices: scalars follow YAML 1.2's core schema (`5e-4` is a float, `on` and `no` are text, `017` is seventeen),
 where pyyaml follows 1.1; duplicate keys, keys that are no text and tags are errors; text that starts with `./` or
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError, Location, Problem
-from .nodes import Node, Place
+from .nodes import Node, Span
 from .yaml_errors import syntax_problem
 
 _PREFIX = "tag:yaml.org,2002:"
@@ -120,12 +120,12 @@ class _Builder:
     def build(self, node: yaml.Node, key: Location | None = None) -> Node:
         here = self._location(node)
         if isinstance(node, yaml.ScalarNode):
-            return Node(self._scalar(node), Place(key or here, here))
+            return Node(self._scalar(node), Span(key or here, here))
         # A block mapping starts with its first key, which is no good name for the whole.
         in_block = isinstance(node, yaml.CollectionNode) and not node.flow_style
-        place = Place(key or here, key if key and in_block else here)
+        span = Span(key or here, key if key and in_block else here)
         if not self._may_enter(node):
-            return Node(None, place)
+            return Node(None, span)
         self._open.add(id(node))
         value: dict[str, Node] | list[Node]
         if isinstance(node, yaml.SequenceNode):
@@ -134,7 +134,7 @@ class _Builder:
             pairs = self._pairs(node, inherited=())
             value = {name: self.build(below, self._location(at)) for name, (at, below) in pairs.items()}
         self._open.discard(id(node))
-        return Node(value, place)
+        return Node(value, span)
 
     def _may_enter(self, node: yaml.Node) -> bool:
         """Guard against anchors that hold themselves, or each other so often that the tree would not fit."""

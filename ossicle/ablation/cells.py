@@ -63,7 +63,7 @@ def check_cells(study: Study, store: Store, *, prepare: bool) -> list[CheckedCel
         prepare: whether corpora that are made on first use may be made now
 
     Raises:
-        ConfigError: with every problem found, each at its place in the file
+        ConfigError: with every problem found, each at its location in the file
     """
     corpora = Corpora(Silent()) if prepare else _AssumedCorpora()
     loaded: dict[tuple[Path, ...], Plugins] = {}
@@ -107,14 +107,14 @@ def _misjudged(study: Study, checked: CheckedExperiment, corpora: Corpora) -> It
     judging = [stage for stage in checked.stages if stage.kind == "evaluate"]
     measures = {f"{stage.labels['task']}/{stage.labels['corpus']}": _measures(stage, corpora) for stage in judging}
     allowed = [f"{question}/{measure}" for question, found in measures.items() for measure in found]
-    places = [study.document.place(("compare", "metric"))]
-    places += [study.document.place(("compare", "secondary", number)) for number in range(len(compare.secondary))]
-    for place, metric in zip(places, compare.metrics, strict=True):
+    spans = [study.document.span(("compare", "metric"))]
+    spans += [study.document.span(("compare", "secondary", number)) for number in range(len(compare.secondary))]
+    for span, metric in zip(spans, compare.metrics, strict=True):
         if metric not in allowed:
-            yield Problem(place.value, f"no task gives `{metric}`. {choices(metric, allowed)}")
+            yield Problem(span.value, f"no task gives `{metric}`. {choices(metric, allowed)}")
     subjects = list(dict.fromkeys(stage.labels["subject"] for stage in judging))
     if compare.encoder is not None and compare.encoder not in subjects:
-        where = study.document.place(("compare", "encoder")).value
+        where = study.document.span(("compare", "encoder")).value
         yield Problem(where, f"no encoder `{compare.encoder}` is judged. {choices(compare.encoder, subjects)}")
 
 

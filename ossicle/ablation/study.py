@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from ..core.catalog import Catalog
 from ..core.config_files.documents import Document, apply_patch, load_document, merge, override, resolve_base, to_yaml
-from ..core.config_files.nodes import Node, Place
+from ..core.config_files.nodes import Node, Span
 from ..core.config_files.validation import in_reading_order, problems_of
 from ..core.errors import ConfigError, Problem
 from ..core.wording import choices, given
@@ -45,13 +45,13 @@ class Value:
     Attributes:
         patch: dotted path to what is laid over the base there
         control: whether it makes a control
-        place: where it was written
+        span: where it was written
     """
 
     name: str
     patch: Sequence[tuple[str, Node]]
     control: bool
-    place: Place
+    span: Span
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class Cell:
     @property
     def document(self) -> Document:
         """The experiment."""
-        place = self.variant.document.root.place
-        own = {"name": Node(self.name, place), SEED: Node(self.seed, place)}
-        return merge(self.variant.document, Document(Node(own, place), self.variant.document.source))
+        span = self.variant.document.root.span
+        own = {"name": Node(self.name, span), SEED: Node(self.seed, span)}
+        return merge(self.variant.document, Document(Node(own, span), self.variant.document.source))
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,9 @@ def _first(text: str) -> str:
 
 def _named(document: Document, path: Path) -> Document:
     """The ablation with the file's name where it has none."""
-    place = document.root.place
+    span = document.root.span
     stem = folder_name(path.stem)
-    return merge(Document(Node({"name": Node(stem, place)}, place), document.source), document)
+    return merge(Document(Node({"name": Node(stem, span)}, span), document.source), document)
 
 
 def _overridden(document: Document, texts: Sequence[str], problems: list[Problem]) -> Document:
@@ -189,7 +189,7 @@ def _base(document: Document, overrides: Sequence[str], problems: list[Problem])
     stated = _entries(document.root).get("base")
     if stated is None:
         return None
-    written = stated if isinstance(stated.value, dict) else Node({"base": stated}, document.root.place)
+    written = stated if isinstance(stated.value, dict) else Node({"base": stated}, document.root.span)
     try:
         base = resolve_base(Document(written, document.source, document.file))
     except ConfigError as error:
@@ -203,9 +203,9 @@ def _base(document: Document, overrides: Sequence[str], problems: list[Problem])
 def _axes(document: Document, problems: list[Problem]) -> Iterator[tuple[str, list[Value]]]:
     vary = _entries(document.root).get("vary")
     for axis, node in (_entries(vary) if vary else {}).items():
-        where = node.place.value
+        where = node.span.value
         if axis == SEED:
-            problems.append(Problem(node.place.key, f"`{SEED}` is no axis: {_NOT_PATCHED[SEED]}"))
+            problems.append(Problem(node.span.key, f"`{SEED}` is no axis: {_NOT_PATCHED[SEED]}"))
         elif isinstance(node.value, dict) and node.value:
             yield axis, [_named_value(name, patch, problems) for name, patch in node.value.items()]
         elif isinstance(node.value, list) and node.value:
@@ -219,19 +219,19 @@ def _named_value(name: str, node: Node, problems: list[Problem]) -> Value:
     entries = {} if node.value is None else node.value
     if not isinstance(entries, dict):
         message = f"variant `{name}` must be a patch, dotted paths to values, or `{{}}`, but is {given(node.value)}"
-        problems.append(Problem(node.place.value, message))
+        problems.append(Problem(node.span.value, message))
         entries = {}
     control = entries.get(CONTROL)
     if control is not None and not isinstance(control.value, bool):
         message = f"`{CONTROL}` must be true or false, but is {given(control.value)}"
-        problems.append(Problem(control.place.value, message))
+        problems.append(Problem(control.span.value, message))
     patch = [(path, below) for path, below in entries.items() if path != CONTROL]
     problems += [
-        Problem(below.place.key, f"a variant cannot set `{path}`: {_NOT_PATCHED[path]}")
+        Problem(below.span.key, f"a variant cannot set `{path}`: {_NOT_PATCHED[path]}")
         for path, below in patch
         if path in _NOT_PATCHED
     ]
-    return Value(name, patch, control is not None and control.value is True, node.place)
+    return Value(name, patch, control is not None and control.value is True, node.span)
 
 
 def _grid(path: str, items: Sequence[Node], problems: list[Problem]) -> Iterator[Value]:
@@ -241,9 +241,9 @@ def _grid(path: str, items: Sequence[Node], problems: list[Problem]) -> Iterator
                 f"a value of the grid over `{path}` must be a number, text, true, false or empty, for it names its "
                 f"variant, but is {given(item.value)}; write variants by name: `NAME: {{{path}: …}}`"
             )
-            problems.append(Problem(item.place.value, message))
+            problems.append(Problem(item.span.value, message))
         else:
-            yield Value(value_name(item.value), [(path, item)], False, item.place)
+            yield Value(value_name(item.value), [(path, item)], False, item.span)
 
 
 def value_name(value: Any) -> str:
@@ -257,7 +257,7 @@ def _variants(axes: Mapping[str, Sequence[Value]], base: Document, problems: lis
     for values in product(*axes.values()):
         name = BETWEEN.join(value.name for value in values)
         if name in seen:
-            problems.append(Problem(values[-1].place.key, f"two variants are called `{name}`; give them other names"))
+            problems.append(Problem(values[-1].span.key, f"two variants are called `{name}`; give them other names"))
         seen.add(name)
         patch = [entry for value in values for entry in value.patch]
         sound = all(patched[id(value)] for value in values)
@@ -279,7 +279,7 @@ def _tried(base: Document, value: Value, problems: list[Problem]) -> bool:
 def _patched(base: Document, patch: Sequence[tuple[str, Node]]) -> Document:
     def lay(document: Document, entry: tuple[str, Node]) -> Document:
         path, node = entry
-        return apply_patch(document, Document(Node({path: node}, node.place), document.source))
+        return apply_patch(document, Document(Node({path: node}, node.span), document.source))
 
     return reduce(lay, patch, base)
 
@@ -314,7 +314,7 @@ def _filters(
     for number, entry in enumerate(stated):
         wanted = {}
         for axis, given_values in entry.items():
-            where = document.place((key, number, axis))
+            where = document.span((key, number, axis))
             names = [
                 value_name(value) for value in (given_values if isinstance(given_values, list) else [given_values])
             ]
@@ -337,10 +337,10 @@ def _fits(values: Mapping[str, str], filters: Sequence[Wanted]) -> bool:
 def _misfits(config: StudyConfig, document: Document, variants: Mapping[str, Variant]) -> Iterator[Problem]:
     if not variants:
         key = "only" if config.only else "except"
-        yield Problem(document.place((key,)).value, "the filters leave no cell; loosen them")
+        yield Problem(document.span((key,)).value, "the filters leave no cell; loosen them")
     elif config.compare.baseline not in variants:
         baseline = config.compare.baseline
-        where = document.place(("compare", "baseline")).value
+        where = document.span(("compare", "baseline")).value
         yield Problem(where, f"there is no variant `{baseline}`. {choices(baseline, variants)}")
 
 

@@ -52,7 +52,7 @@ def check(
         load: from plugin files to all plugins
 
     Raises:
-        ConfigError: with every problem found, each at its place in the file
+        ConfigError: with every problem found, each at its location in the file
     """
     resolved, plugins = _read(source, overrides, load)
     found = [*_misfits(resolved), *corpus_problems(resolved, corpora, prepare=prepare)]
@@ -66,7 +66,7 @@ def compose(source: Path | Document, overrides: Sequence[str]) -> CheckedExperim
     """Read an experiment, as `check` does, and hold it against its parts; its corpora may be missing.
 
     Raises:
-        ConfigError: with every problem found, each at its place in the file
+        ConfigError: with every problem found, each at its location in the file
     """
     resolved, plugins = _read(source, overrides, load_plugins)
     return _composed(resolved, plugins, list(_misfits(resolved)))
@@ -91,11 +91,11 @@ def _composed(resolved: ResolvedExperiment, plugins: Plugins, problems: Sequence
     try:
         return CheckedExperiment(resolved, plugins, stages_of(resolved.experiment))
     except ConfigError as error:
-        raise ConfigError([_placed(problem, resolved) for problem in error.problems]) from error
+        raise ConfigError([_located(problem, resolved) for problem in error.problems]) from error
 
 
-def _placed(problem: Problem, resolved: ResolvedExperiment) -> Problem:
-    """The same problem at the place in the file that a schedule or a task names by its dotted path."""
+def _located(problem: Problem, resolved: ResolvedExperiment) -> Problem:
+    """The same problem at the location in the file that a schedule or a task names by its dotted path."""
     if not isinstance(problem.where, str):
         return problem
     path = tuple(int(key) if key.isdecimal() else key for key in problem.where.split("."))

@@ -47,13 +47,13 @@ def test_merge(base: str, patch: str, result: dict[str, Any]) -> None:
     merged = merge(below, above)
     assert merged.tree == result
     assert (below.tree, above.tree) == (read(base).tree, read(patch).tree)
-    assert merged.place(()).key.source == "patch.yaml"
+    assert merged.span(()).key.source == "patch.yaml"
 
 
 def test_places_travel_with_merged_values() -> None:
     merged = merge(read("a: {type: p, x: 1}\nb: 2", "base.yaml"), read("c: 3\na: {y: 4}", "patch.yaml"))
-    places = {".".join(map(str, path)): str(place.value) for path, place in merged.places.items() if path}
-    assert places == {
+    spans = {".".join(map(str, path)): str(span.value) for path, span in merged.spans.items() if path}
+    assert spans == {
         "a": "patch.yaml:2:4",
         "a.type": "base.yaml:1:11",
         "a.x": "base.yaml:1:17",
@@ -118,7 +118,7 @@ def test_patches_of_an_ablation_keep_their_places() -> None:
     base = read("s: [{t: {type: p, x: 1}}]\nn: 1")
     patched = apply_patch(base, ablation.at("vary", "t", "mine"))
     assert patched.tree == {"s": [{"t": {"type": "q"}}], "n": 2}
-    assert str(patched.place(("s", 0, "t", "type")).value) == "ablation.yaml:3:26"
+    assert str(patched.span(("s", 0, "t", "type")).value) == "ablation.yaml:3:26"
     assert apply_patch(base, ablation.at("vary", "t", "none")).tree == base.tree
     with pytest.raises(ConfigError, match=r"ablation\.yaml:1:1: `vary.u` is missing"):
         ablation.at("vary", "u")
@@ -133,7 +133,7 @@ def test_bases(tmp_path: Path) -> None:
     presets = {"some/preset": tmp_path / "preset.yaml"}
     resolved = resolve_base(load_document(tmp_path / "third.yaml"), presets.get, lambda: list(presets))
     assert resolved.tree == {"a": 1, "b": 2, "c": 3, "d": 4, "file": str(tmp_path / "deep/x")}
-    assert resolved.place(("c",)).value.source == str(tmp_path / "preset.yaml")
+    assert resolved.span(("c",)).value.source == str(tmp_path / "preset.yaml")
 
 
 def test_a_base_named_without_a_folder_lies_beside_the_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""YAML's spellings, its pitfalls, the places of values, and text that is written and read back."""
+"""YAML's spellings, its pitfalls, the spans of values, and text that is written and read back."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ def test_merge_keys() -> None:
     document = read("a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: [*b, {z: 5}], x: 7}")
     assert document.tree["b"] == {"x": 1, "y": 3}
     assert document.tree["c"] == {"x": 7, "y": 3, "z": 5}
-    assert str(document.place(("c", "y")).key) == "x.yaml:2:16"
+    assert str(document.span(("c", "y")).key) == "x.yaml:2:16"
 
 
 def test_places() -> None:
     document = read("a:\n  b: 1\n  c: [2, {d: 3}]\ne: {f: 4}\n")
-    assert {path: (str(place.key)[7:], str(place.value)[7:]) for path, place in document.places.items()} == {
+    assert {path: (str(span.key)[7:], str(span.value)[7:]) for path, span in document.spans.items()} == {
         (): ("1:1", "1:1"),
         ("a",): ("1:1", "1:1"),
         ("a", "b"): ("2:3", "2:6"),
@@ -129,7 +129,7 @@ def test_places() -> None:
         ("e",): ("4:1", "4:4"),
         ("e", "f"): ("4:5", "4:8"),
     }
-    assert document.place(("a", "missing", 3)) == document.place(("a",))
+    assert document.span(("a", "missing", 3)) == document.span(("a",))
 
 
 TEXT = st.text(max_size=12).filter(lambda text: not text.startswith(("./", "../")))
