@@ -12,7 +12,7 @@ class SignHashConfig(ossicle.Config):
 
 @ossicle.tokenizer("sign_hash")
 class SignHash(ossicle.Tokenizer):
-    """Label a patch by the side of random hyperplanes on which it lies (Charikar, 2002)."""
+    """Hash a patch by the sides of random hyperplanes that it lies on (Charikar, 2002)."""
 
     def __init__(self, config: SignHashConfig, patch_dim: int) -> None:
         super().__init__(codebook_size=2**config.bits)
