@@ -10,6 +10,7 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ..core.catalog import Catalog
 from ..core.config import Config
 
 AUDIOSET_MEAN: Final = 15.41663
@@ -64,10 +65,10 @@ class KaldiFbankConfig(Config):
         """Numbers per patch."""
         return self.patch_frames * self.patch_bins
 
-    def facts(self) -> Mapping[str, object]:
+    def compatibility_facts(self, catalog: Catalog) -> Mapping[str, object]:
         return {"patch_dim": self.patch_dim, "bands": self.bands, "front_end": self}
 
-    def problems(self, facts: Mapping[str, object]) -> list[str]:
+    def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
         return [EXTRACTION_ALONE] if self.padding == "released" else []
 
     @model_validator(mode="after")

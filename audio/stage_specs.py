@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def survey_stage(experiment: Experiment, corpus: PartChoice) -> Stage:
     """Find a corpus's bad recordings; on the experiment's own corpus, measure the front end's statistics too."""
     own = corpus == experiment.corpus
-    label = experiment.corpus_label(corpus)
+    corpus_name = experiment.corpus_display_name(corpus)
     return Stage(
-        name=f"{label}/survey",
+        name=f"{corpus_name}/survey",
         kind="survey",
         action="ossicle.audio.survey_stage:run_survey",
         settings={
@@ -25,5 +25,5 @@ def survey_stage(experiment: Experiment, corpus: PartChoice) -> Stage:
             "statistics_of": experiment.pretrain.splits if own else (),
             "max_bad_share": experiment.max_bad_share,
         },
-        labels={"corpus": label},
+        labels={"corpus": corpus_name},
     )

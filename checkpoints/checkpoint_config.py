@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from ..core.catalog import Catalog
 from ..core.config import Config
 from ..core.errors import ArtifactError
 from ..core.store import find_artifact
@@ -30,10 +31,10 @@ class CheckpointConfig(Config):
     def identity(self) -> Mapping[str, Any]:
         return {"content": content_key(self.path)}
 
-    def problems(self, facts: Mapping[str, object]) -> list[str]:
+    def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
         from .parts import problems_of
 
-        return problems_of(self, facts)
+        return problems_of(self, context)
 
 
 class EncoderCheckpointConfig(CheckpointConfig):
@@ -41,10 +42,10 @@ class EncoderCheckpointConfig(CheckpointConfig):
 
     role: ClassVar[str] = "encoder"
 
-    def facts(self) -> Mapping[str, object]:
+    def compatibility_facts(self, catalog: Catalog) -> Mapping[str, object]:
         from .parts import encoder_facts
 
-        return encoder_facts(self.path)
+        return encoder_facts(self.path, catalog)
 
 
 class FrontEndCheckpointConfig(CheckpointConfig):
@@ -52,10 +53,10 @@ class FrontEndCheckpointConfig(CheckpointConfig):
 
     role: ClassVar[str] = "front_end"
 
-    def facts(self) -> Mapping[str, object]:
+    def compatibility_facts(self, catalog: Catalog) -> Mapping[str, object]:
         from .parts import front_end_facts
 
-        return front_end_facts(self.path)
+        return front_end_facts(self.path, catalog)
 
 
 class HeadCheckpointConfig(CheckpointConfig):

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from ..audio.front_end_config import KaldiFbankConfig
 from ..audio.kaldi_fbank import KaldiFbank
-from ..core.catalog import Catalog, UnknownPartError
+from ..core.catalog import Catalog
 from ..core.choices import PartChoice
 from ..core.errors import ArtifactError, OssicleError
 from ..core.interfaces import Encoder, FrontEnd, Head
 from ..core.parts import build, choice_in, load_part
-from ..core.plugin_loading import load_plugins
 from ..core.store import Artifact, find_artifact
 from ..encoders.encoder_config import LinearHeadConfig
 from .checkpoint_config import CheckpointConfig, EncoderCheckpointConfig, FrontEndCheckpointConfig, HeadCheckpointConfig
@@ -167,28 +166,27 @@ def other_front_end(path: Path) -> str:
     )
 
 
-def problems_of(config: CheckpointConfig, facts: Mapping[str, object]) -> list[str]:
+def problems_of(config: CheckpointConfig, context: Mapping[str, object]) -> list[str]:
     """What makes a checkpoint unfit for its place in an experiment.
 
     Args:
-        facts: of the experiment's other parts; `front_end` is the front end's configuration
+        context: as in `Config.check_compatibility`; `front_end` is the configuration of the experiment's front end.
+            Where it or the `catalog` is missing, spectrograms are not compared.
     """
     try:
         source = open_checkpoint(config.path)
         roles = roles_of(source)
         if config.role not in roles:
             return [f"{config.path} holds no {config.role}; it holds: {', '.join(sorted(roles))}"]
-        if config.role not in ("encoder", "tokenizer"):
+        catalog = context.get("catalog")
+        if config.role not in ("encoder", "tokenizer") or not isinstance(catalog, Catalog):
             return []
-        return _front_end_problems(source, config.path, facts.get("front_end"))
-    except UnknownPartError:
-        return []  # a plugin of the experiment's may bring the part, and is not known here
+        return _front_end_problems(source, config.path, context.get("front_end"), catalog)
     except OssicleError as error:
         return [str(error)]
 
 
-def _front_end_problems(source: Artifact | Released, path: Path, chosen: object) -> list[str]:
-    catalog = load_plugins().catalog
+def _front_end_problems(source: Artifact | Released, path: Path, chosen: object, catalog: Catalog) -> list[str]:
     if isinstance(chosen, FrontEndCheckpointConfig):
         fingerprint = load_front_end(chosen, catalog).fingerprint()
     elif isinstance(chosen, KaldiFbankConfig):
@@ -200,21 +198,21 @@ def _front_end_problems(source: Artifact | Released, path: Path, chosen: object)
     return [] if same else [other_front_end(path)]
 
 
-def encoder_facts(path: Path) -> Mapping[str, object]:
-    """What an encoder's checkpoint tells other parts; nothing if it cannot be read."""
+def encoder_facts(path: Path, catalog: Catalog) -> Mapping[str, object]:
+    """What an encoder's checkpoint adds to the context of `check_compatibility`; nothing if it cannot be read."""
     try:
         source = open_checkpoint(path)
         if isinstance(source, Released):
-            return source.config.facts()
-        return choice_in(source, "encoder", load_plugins().catalog).config.facts()
+            return source.config.compatibility_facts(catalog)
+        return choice_in(source, "encoder", catalog).config.compatibility_facts(catalog)
     except OssicleError:
         return {}
 
 
-def front_end_facts(path: Path) -> Mapping[str, object]:
-    """What a front end's checkpoint tells other parts; nothing if it cannot be read."""
+def front_end_facts(path: Path, catalog: Catalog) -> Mapping[str, object]:
+    """What a front end's checkpoint adds to the context of `check_compatibility`; nothing if it cannot be read."""
     try:
-        front_end = front_end_of(open_checkpoint(path), load_plugins().catalog)
+        front_end = front_end_of(open_checkpoint(path), catalog)
     except OssicleError:
         return {}
     return {

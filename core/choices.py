@@ -54,7 +54,7 @@ class PartChoice:
         return self.part.name
 
     @property
-    def label(self) -> str:
+    def display_name(self) -> str:
         """What people call it: what its `path` points at if it goes by that, else its name."""
         stated = getattr(self.config, "path", None) if self.config.goes_by_path else None
         if stated is None:

@@ -11,13 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-)
+from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    pass
+    from .catalog import Catalog
 
 
 _JSON = (str, int, float, bool, list, tuple, dict, type(None))
@@ -44,19 +41,24 @@ class Config(BaseModel):
         arbitrary_types_allowed=False,
     )
 
-    def problems(self, facts: Mapping[str, object]) -> list[str]:
-        """Say what does not fit the other parts of an experiment; nothing by default.
+    def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
+        """Report what does not fit the other parts of an experiment; nothing by default.
 
         Args:
-            facts: what other parts' configurations say, such as `patch_dim` or `bands`
+            context: the `catalog`, and what the configurations of other parts state by `compatibility_facts`, such as
+                `patch_dim` or `bands`
         """
         return []
 
-    def facts(self) -> Mapping[str, object]:
-        """What this configuration tells those of other parts; nothing by default."""
+    def compatibility_facts(self, catalog: Catalog) -> Mapping[str, object]:
+        """What this configuration adds to the context of `check_compatibility`; nothing by default.
+
+        Args:
+            catalog: the experiment's catalog
+        """
         return {}
 
-    def rehearsed(self) -> Self:
+    def for_dry_run(self) -> Self:
         """The same for a dry run, without what takes long before the first step; itself by default."""
         return self
 

@@ -84,7 +84,7 @@ class TrainingConfig(Config):
     """Whether each layer is computed anew for the backward pass, instead of keeping what it needs there: far less
     memory, for another forward pass."""
 
-    def cut_short(self, *, steps: int, clips: int) -> Self:
+    def shortened(self, *, steps: int, clips: int) -> Self:
         """The same training for a few steps, each of a few clips of the greatest length, to try it out."""
         changes = {
             "steps": steps,
@@ -172,9 +172,10 @@ class Experiment(Config):
 
     _folder = field_validator("name")(naming_a_folder)
 
-    def corpus_label(self, corpus: PartChoice) -> str:
-        """What people call a corpus of this experiment: its label, numbered from the second that is labelled alike."""
-        chosen = (choice for _, choice in parts_of(self) if choice.kind == "corpus" and choice.label == corpus.label)
-        alike = list(dict.fromkeys(chosen))
-        number = alike.index(corpus) + 1 if corpus in alike else 1
-        return corpus.label if number == 1 else f"{corpus.label} {number}"
+    def corpus_display_name(self, corpus: PartChoice) -> str:
+        """What people call a corpus of this experiment: its display name, numbered from the second of that name."""
+        name = corpus.display_name
+        corpora = (choice for _, choice in parts_of(self) if choice.kind == "corpus")
+        same_name = list(dict.fromkeys(choice for choice in corpora if choice.display_name == name))
+        number = same_name.index(corpus) + 1 if corpus in same_name else 1
+        return name if number == 1 else f"{name} {number}"

@@ -115,9 +115,9 @@ class Assignment:
     encoders: Mapping[str, str]
 
     @property
-    def corpus_label(self) -> str:
+    def corpus_display_name(self) -> str:
         """What people call the corpus, unique in the experiment."""
-        return self.experiment.corpus_label(self.corpus)
+        return self.experiment.corpus_display_name(self.corpus)
 
 
 def folds_of(manifest: Manifest) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from ..core.catalog import Catalog
 from ..core.config import Config
 
 Size = Literal["tiny", "small", "base", "large"]
@@ -161,7 +162,7 @@ class BeatsConfig(LayerOptions):
         del shape["patch_width"]
         return StackConfig(**options, **shape)
 
-    def facts(self) -> Mapping[str, object]:
+    def compatibility_facts(self, catalog: Catalog) -> Mapping[str, object]:
         return {"encoder_width": self.shape.width, "encoder_layers": self.shape.layers}
 
     @model_validator(mode="after")
@@ -210,7 +211,7 @@ class PlainVitConfig(Config):
             gated=False,
         )
 
-    def facts(self) -> Mapping[str, object]:
+    def compatibility_facts(self, catalog: Catalog) -> Mapping[str, object]:
         return {"encoder_width": self.stack.width, "encoder_layers": self.stack.layers}
 
     @model_validator(mode="after")

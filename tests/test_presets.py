@@ -86,7 +86,7 @@ def test_the_recipe_has_every_row_of_table_2(tmp_path: Path) -> None:
     for row, corpus in zip(TABLE_2[3:], ["audioset20k", "audioset2m"], strict=True):
         teacher = found[f"{row}/teacher"]
         assert teacher.inputs["encoder"] == "iteration 2/pretrain"
-        assert teacher.settings["corpus"].label == corpus
+        assert teacher.settings["corpus"].display_name == corpus
         assert same_training(teacher, found[f"fine_tune/{corpus}/{row}"])
         objective: Any = found[f"{row}/tokenizer"].settings["training"].objective
         assert objective.config.target == "logits"

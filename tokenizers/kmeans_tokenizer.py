@@ -77,7 +77,7 @@ class KMeans(Tokenizer):
         encoded: Encoded = self.teacher(batch, layers=layer != "last")
         if layer == "last":
             return encoded.sequence
-        if problems := self.config.problems({"teacher_layers": len(encoded.layers) - 1}):
+        if problems := self.config.check_compatibility({"teacher_layers": len(encoded.layers) - 1}):
             raise PluginError(f"tokenizer `kmeans`: {'; '.join(problems)}")
         return encoded.layers[layer]
 

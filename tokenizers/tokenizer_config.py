@@ -60,13 +60,13 @@ class KMeansConfig(TokenizerConfig):
     def needs_teacher(self) -> bool:
         return self.layer is not None
 
-    def problems(self, facts: Mapping[str, object]) -> list[str]:
-        last = facts.get("teacher_layers")
+    def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
+        last = context.get("teacher_layers")
         if not isinstance(self.layer, int) or not isinstance(last, int) or self.layer <= last:
             return []
         return [f"`layer` must be `last` or one of 0 to {last}, but is {self.layer}"]
 
-    def rehearsed(self) -> Self:
+    def for_dry_run(self) -> Self:
         return self.model_copy(update={"kmeans_vectors": 1, "kmeans_rounds": 1})
 
 
@@ -114,7 +114,7 @@ class KMeansStartConfig(DistilledConfig):
     def start_vectors(self) -> int:
         return self.kmeans_vectors * self.codebook_size
 
-    def rehearsed(self) -> Self:
+    def for_dry_run(self) -> Self:
         return self.model_copy(update={"kmeans_vectors": 1})
 
 

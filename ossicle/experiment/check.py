@@ -117,17 +117,17 @@ def _schedule(choice: PartChoice) -> Schedule:
 def _misfits(resolved: ResolvedExperiment) -> Iterator[Problem]:
     """Configurations that do not fit each other."""
     chosen = list(parts_of(resolved.experiment))
-    facts: dict[str, object] = {}
+    context: dict[str, object] = {"catalog": resolved.catalog}
     # What the experiment's own parts say counts, not those inside others, such as a tokenizer's encoder.
     for _, choice in sorted(chosen, key=lambda part: len(part[0]), reverse=True):
-        facts |= choice.config.facts()
+        context |= choice.config.compatibility_facts(resolved.catalog)
     lessons = list(_lessons(resolved))
     for path, choice in chosen:
-        cases = [(part, {**facts, **of_teacher}) for named, part, of_teacher in lessons if named is choice]
+        cases = [(part, {**context, **of_teacher}) for named, part, of_teacher in lessons if named is choice]
         messages = [
             message if part is choice else f"its {part.kind} `{part.name}`: {message}"
-            for part, case in cases or [(choice, facts)]
-            for message in part.config.problems(case)
+            for part, case in cases or [(choice, context)]
+            for message in part.config.check_compatibility(case)
         ]
         yield from (resolved.problem(path, message) for message in dict.fromkeys(messages))
 
@@ -142,7 +142,7 @@ def _lessons(resolved: ResolvedExperiment) -> Iterator[tuple[PartChoice, PartCho
         stages = stages_of(resolved.experiment)
     by_name = {stage.name: stage for stage in stages}
     for stage in stages:
-        if not (facts := teacher_facts(stage, by_name)):
+        if not (facts := teacher_facts(stage, by_name, resolved.catalog)):
             continue
         for _, part in parts_of(stage.settings):
             if part.kind in ("tokenizer", "objective"):
@@ -185,9 +185,8 @@ def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[
     if not len(manifest.rows_in(*experiment.pretrain.splits)):
         there = ", ".join(sorted(set(manifest.splits.tolist())))
         wanted = ", ".join(experiment.pretrain.splits)
-        message = (
-            f"corpus `{experiment.corpus.label}` has no clip in the splits {wanted}. It has: {there or 'no clips'}"
-        )
+        name = experiment.corpus.display_name
+        message = f"corpus `{name}` has no clip in the splits {wanted}. It has: {there or 'no clips'}"
         yield resolved.problem(("pretrain", "splits"), message)
 
 

@@ -141,12 +141,12 @@ def shortened(checked: CheckedExperiment, folder: Path, *, steps: int, seconds: 
 
     def change(value: Any) -> Any:
         if isinstance(value, PartChoice) and value.kind == "corpus":
-            path, several = folder / checked.experiment.corpus_label(value), _is_multi_label(value, corpora)
+            path, several = folder / checked.experiment.corpus_display_name(value), _is_multi_label(value, corpora)
             return PartChoice(synthetic, SyntheticConfig(path=path, seconds=seconds, multi_label=several))
         if isinstance(value, TrainingConfig):
-            short = value.cut_short(steps=steps, clips=CLIPS)
+            short = value.shortened(steps=steps, clips=CLIPS)
             return short if has_bf16() else short.model_copy(update={"precision": "fp32"})
-        return value.rehearsed() if isinstance(value, Config) else value
+        return value.for_dry_run() if isinstance(value, Config) else value
 
     changed = _changed(checked.experiment, change)
     assert isinstance(changed, Experiment)

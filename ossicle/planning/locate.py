@@ -77,5 +77,5 @@ class KnownCorpora(Corpora):
         """
         self.manifest(choice)
         if choice in self._unknown:
-            raise CorpusError(f"corpus `{choice.label}` is not known")
+            raise CorpusError(f"corpus `{choice.display_name}` is not known")
         return super().fingerprint(choice)

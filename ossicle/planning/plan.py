@@ -258,10 +258,11 @@ def plan(
 
 def _unrendered(checked: CheckedExperiment, corpora: KnownCorpora) -> Iterator[str]:
     choices = {choice for _, choice in parts_of(checked.experiment) if choice.kind == "corpus"}
-    for choice in sorted(choices, key=lambda choice: choice.label):
+    for choice in sorted(choices, key=lambda choice: choice.display_name):
         corpus = corpora.corpus(choice)
         if not corpus.is_ready and not corpus.problems():
-            yield f"corpus `{choice.label}` is made on first use, so that keys, labels and lengths are not known yet"
+            name = choice.display_name
+            yield f"corpus `{name}` is made on first use, so that keys, labels and lengths are not known yet"
 
 
 def _weighed(

@@ -108,7 +108,7 @@ def draw_clips(
     if not kept:
         raise CorpusError(f"none of the {len(rows)} `{split}` clips can be read; the first: {unreadable[0]}")
     drawn = manifest.take(np.array(kept, dtype=np.int64))
-    return DrawnClips(choice.label, split, len(rows), drawn, waves, tuple(unreadable))
+    return DrawnClips(choice.display_name, split, len(rows), drawn, waves, tuple(unreadable))
 
 
 def _candidates(manifest: Manifest, split: str) -> npt.NDArray[np.int64]:

@@ -142,10 +142,10 @@ class BeatsScheduleConfig(Config):
     start_teaches: ClassVar[bool] = False
     """Whether that encoder counts as the one before the first iteration."""
 
-    def problems(self, facts: Mapping[str, object]) -> list[str]:
+    def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
         stated = [iteration.taught_by.checkpoint for iteration in self.iterations]
         checkpoints = [EncoderCheckpointConfig(path=path) for path in stated if path is not None]
-        return [problem for checkpoint in checkpoints for problem in checkpoint.problems(facts)]
+        return [problem for checkpoint in checkpoints for problem in checkpoint.check_compatibility(context)]
 
     @property
     def names(self) -> list[str]:

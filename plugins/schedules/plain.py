@@ -41,8 +41,8 @@ class SingleConfig(IterationConfig):
         """The schedule whose only iteration this is."""
         return BeatsScheduleConfig.model_construct(iterations=(self,))
 
-    def problems(self, facts: Mapping[str, object]) -> list[str]:
-        return self.alone.problems(facts)
+    def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
+        return self.alone.check_compatibility(context)
 
     @model_validator(mode="after")
     def _check_alone(self) -> Self:

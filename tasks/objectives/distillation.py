@@ -166,8 +166,8 @@ class Distillation(Objective):
         return {"tokens": self.tokenizer.tokenize(batch).by_stream[..., 0]}
 
 
-def _refuse(config: DistillationConfig, facts: Mapping[str, object]) -> None:
-    if problems := config.problems(facts):
+def _refuse(config: DistillationConfig, context: Mapping[str, object]) -> None:
+    if problems := config.check_compatibility(context):
         raise PluginError(f"`distillation`: {'; '.join(problems)}")
 
 

@@ -113,8 +113,8 @@ class MaskedObjectiveConfig(ObjectiveConfig):
     predictor: PredictorConfig = PredictorConfig()
     """What predicts the hidden patches."""
 
-    def problems(self, facts: Mapping[str, object]) -> list[str]:
-        return self.predictor.misfits(facts.get("encoder_width"), called="predictor")
+    def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
+        return self.predictor.misfits(context.get("encoder_width"), called="predictor")
 
 
 class MaskedPredictionConfig(MaskedObjectiveConfig):
@@ -168,9 +168,9 @@ class AveragedTeacherConfig(MaskedObjectiveConfig):
     """Weight of EAT's loss of whole clips: the mean of the encoder's outputs, projected, is to be the mean of the
     teacher's. EAT uses 1."""
 
-    def problems(self, facts: Mapping[str, object]) -> list[str]:
-        layers = facts.get("encoder_layers")
-        found = super().problems(facts)
+    def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
+        layers = context.get("encoder_layers")
+        found = super().check_compatibility(context)
         if isinstance(layers, int) and self.top_layers is not None and self.top_layers > layers:
             found.append(f"`top_layers` must be at most {layers}, the encoder's layers, but is {self.top_layers}")
         return found
@@ -209,10 +209,10 @@ class DistillationConfig(Config):
     estimator: EstimatorConfig = EstimatorConfig()
     """Estimates the teacher's outputs from the codes; thrown away afterwards."""
 
-    def problems(self, facts: Mapping[str, object]) -> list[str]:
+    def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
         """Say what does not fit the teacher, as far as `teacher_width`, `_layers` and `_classes` tell; 0 classes mean
         that it has no classifier."""
-        width, layers, classes = (facts.get(f"teacher_{name}") for name in ("width", "layers", "classes"))
+        width, layers, classes = (context.get(f"teacher_{name}") for name in ("width", "layers", "classes"))
         found = self.estimator.misfits(width, called="estimator")
         hidden, layer = self.target == "hidden", self.teacher_layer
         if not hidden and classes == 0:

@@ -74,9 +74,9 @@ class FineTuningConfig(TrainingConfig):
         """How many checkpoints the selection needs."""
         return max(self.average_last, self.best_of if self.select == "best" else 1)
 
-    def cut_short(self, *, steps: int, clips: int) -> Self:
+    def shortened(self, *, steps: int, clips: int) -> Self:
         # Only one checkpoint is written.
-        return super().cut_short(steps=steps, clips=clips).model_copy(update={"average_last": 1})
+        return super().shortened(steps=steps, clips=clips).model_copy(update={"average_last": 1})
 
     @model_validator(mode="after")
     def _check_checkpoints(self) -> Self:

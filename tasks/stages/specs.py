@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...audio.stage_specs import survey_stage
+from ...core.catalog import Catalog
 from ...core.choices import PartChoice
 from ...core.config import Config
 from ...core.stages import Stage
@@ -111,14 +112,15 @@ def pretrain_stage(
     )
 
 
-def teacher_facts(stage: Stage, stages: Mapping[str, Stage]) -> Mapping[str, object]:
-    """What is known of the encoder that a stage learns from before any is trained, for `Config.problems`.
+def teacher_facts(stage: Stage, stages: Mapping[str, Stage], catalog: Catalog) -> Mapping[str, object]:
+    """What is known of the encoder that a stage learns from before any is trained, for `Config.check_compatibility`.
 
     `teacher_width` and `teacher_layers`, and `teacher_classes`, which is 0, where it surely has no classifier. Nothing
     of a stage without a teacher.
 
     Args:
         stages: all stages by their names
+        catalog: the experiment's catalog
     """
     if "teacher" not in stage.inputs:
         return {}
@@ -129,14 +131,14 @@ def teacher_facts(stage: Stage, stages: Mapping[str, Stage]) -> Mapping[str, obj
     source = teacher.settings.get("encoder", teacher.settings.get("checkpoint"))
     config = source.config if isinstance(source, PartChoice) else source
     if isinstance(config, Config):
-        shape = config.facts()
+        shape = config.compatibility_facts(catalog)
         known |= {f"teacher_{name}": shape.get(f"encoder_{name}") for name in ("width", "layers")}
     return known
 
 
 def tokens_stage(experiment: Experiment, tokenizer: str, *, survey: str, subject: str) -> Stage:
     """Measure what the labels of a tokenizer hold, on the experiment's own corpus."""
-    corpus = experiment.corpus_label(experiment.corpus)
+    corpus = experiment.corpus_display_name(experiment.corpus)
     return Stage(
         name=f"tokens/{corpus}/{subject}",
         kind="tokens",
@@ -160,9 +162,9 @@ def evaluation_stages(experiment: Experiment, encoders: Mapping[str, str], *, su
     for task in experiment.evaluate:
         corpus = getattr(task.config, "corpus", None) or experiment.corpus
         title = task.config.title(task.name) if isinstance(task.config, TaskConfig) else task.name
-        label = experiment.corpus_label(corpus)
-        seen[title, label] += 1
-        repeat = seen[title, label]
+        corpus_name = experiment.corpus_display_name(corpus)
+        seen[title, corpus_name] += 1
+        repeat = seen[title, corpus_name]
         title = title if repeat == 1 else f"{title} {repeat}"
         task_survey = survey_stage(experiment, corpus)
         asked = Assignment(experiment, task, title, corpus, task_survey.name, encoders)
@@ -180,27 +182,27 @@ def _usual_stages(asked: Assignment, survey: str) -> list[Stage]:
 
 
 def _features_stage(experiment: Experiment, corpus: PartChoice, subject: str, source: str, *, survey: str) -> Stage:
-    label = experiment.corpus_label(corpus)
+    corpus_name = experiment.corpus_display_name(corpus)
     return Stage(
-        name=f"features/{label}/{subject}",
+        name=f"features/{corpus_name}/{subject}",
         kind="features",
         action="ossicle.tasks.evaluation.features:extract",
         settings={"corpus": corpus, "crop_seconds": experiment.pretrain.crop_seconds},
         inputs={"source": source, "survey": survey},
-        labels={"corpus": label, "subject": subject},
+        labels={"corpus": corpus_name, "subject": subject},
     )
 
 
 def _evaluate_stage(asked: Assignment, subject: str, *, features: str) -> Stage:
     return Stage(
-        name=f"{asked.title}/{asked.corpus_label}/{subject}",
+        name=f"{asked.title}/{asked.corpus_display_name}/{subject}",
         kind="evaluate",
         action="ossicle.tasks.evaluation.results:evaluate",
         settings={"task": asked.task, "corpus": asked.corpus},
         inputs={"features": features},
         seed=asked.experiment.seed,
         revision=3,
-        labels={"task": asked.title, "corpus": asked.corpus_label, "subject": subject},
+        labels={"task": asked.title, "corpus": asked.corpus_display_name, "subject": subject},
     )
 
 
@@ -211,13 +213,13 @@ def fine_tuned_evaluation_stage(asked: Assignment, subject: str) -> Stage:
         subject: one of `asked.encoders`
     """
     return Stage(
-        name=f"{asked.title}/{asked.corpus_label}/{subject}",
+        name=f"{asked.title}/{asked.corpus_display_name}/{subject}",
         kind="evaluate",
         action="ossicle.tasks.stages.fine_tune:evaluate",
         settings={"task": asked.task, "corpus": asked.corpus},
         inputs={"encoder": asked.encoders[subject], "survey": asked.survey},
         seed=asked.experiment.seed,
-        labels={"task": asked.title, "corpus": asked.corpus_label, "subject": subject},
+        labels={"task": asked.title, "corpus": asked.corpus_display_name, "subject": subject},
         objective="ossicle.tasks.stages.fine_tune:objective_of",
     )
 

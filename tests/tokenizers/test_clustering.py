@@ -141,11 +141,11 @@ def test_a_layer_of_the_teacher_is_clustered_without_dropout(layer: int | str) -
 
 
 def test_a_layer_that_is_not_there_is_refused() -> None:
-    (fault,) = KMeansConfig(layer=3).problems({"teacher_layers": 2})
+    (fault,) = KMeansConfig(layer=3).check_compatibility({"teacher_layers": 2})
     assert fault == "`layer` must be `last` or one of 0 to 2, but is 3"
-    assert KMeansConfig(layer=2).problems({"teacher_layers": 2}) == []
-    assert KMeansConfig(layer="last").problems({"teacher_layers": 2}) == []
-    assert KMeansConfig(layer=3).problems({}) == []
+    assert KMeansConfig(layer=2).check_compatibility({"teacher_layers": 2}) == []
+    assert KMeansConfig(layer="last").check_compatibility({"teacher_layers": 2}) == []
+    assert KMeansConfig(layer=3).check_compatibility({}) == []
     with pytest.raises(PluginError, match="`layer` must be `last` or one of 0 to 2, but is 3"):
         tokenizer(teacher=True, layer=3).fit(iter(batches(clustered()[0])))
     with pytest.raises(PluginError, match="needs a teacher whose `layer` 1 it can cluster"):

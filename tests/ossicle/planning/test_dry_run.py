@@ -46,7 +46,7 @@ def rehearsed(checked: CheckedExperiment, folder: Path) -> Any:
 def test_every_corpus_and_every_training_is_changed(tiny: Path, tmp_path: Path) -> None:
     checked = compose(tiny, WHOLE)
     short = rehearsed(checked, tmp_path / "corpora")
-    corpora = {choice.label: choice for _, choice in parts_of(short) if choice.kind == "corpus"}
+    corpora = {choice.display_name: choice for _, choice in parts_of(short) if choice.kind == "corpus"}
     assert set(corpora) == {"nowhere", "audioset20k", "esc50"}
     assert {choice.name for choice in corpora.values()} == {"synthetic"}
     assert all(choice.config.seconds == 2.5 for choice in corpora.values())

@@ -143,8 +143,8 @@ def test_says_what_does_not_fit() -> None:
     with pytest.raises(ValidationError, match=r"`final_decay` \(0.9\) must be at least `decay` \(0.99\)"):
         AveragedTeacherConfig(decay=0.99, final_decay=0.9)
     deep = AveragedTeacherConfig(top_layers=8)
-    assert deep.problems({"encoder_layers": 12}) == []
-    (problem,) = deep.problems({"encoder_layers": 4})
+    assert deep.check_compatibility({"encoder_layers": 12}) == []
+    (problem,) = deep.check_compatibility({"encoder_layers": 4})
     assert problem == "`top_layers` must be at most 4, the encoder's layers, but is 8"
     with pytest.raises(PluginError, match="needs the outputs of 8 layers, but the encoder gives 3: lower `top_layers`"):
         objective(top_layers=8)(clips(3))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from ossicle.core.catalog import Catalog
 from ossicle.core.stages import Stage
 from ossicle.encoders.encoder_config import BeatsConfig
 from ossicle.tasks.objectives.objective_config import (
@@ -49,11 +50,11 @@ def test_what_is_not_refused_makes_a_stack() -> None:
 
 def test_a_predictor_is_held_against_the_encoders_width() -> None:
     config = MaskedPredictionConfig(predictor=PredictorConfig(heads=2))
-    assert config.problems({"encoder_width": 768}) == []
-    (fault,) = config.problems({"encoder_width": 30})
+    assert config.check_compatibility({"encoder_width": 768}) == []
+    (fault,) = config.check_compatibility({"encoder_width": 30})
     assert fault.startswith("`predictor.positions: absolute` needs a `width` that is a multiple of 4, but it is 30")
     own = MaskedPredictionConfig(predictor=PredictorConfig(width=64))
-    assert own.problems({"encoder_width": 30}) == []
+    assert own.check_compatibility({"encoder_width": 30}) == []
 
 
 BASE = {"teacher_width": 768, "teacher_layers": 12, "teacher_classes": 0}
@@ -76,15 +77,16 @@ BASE = {"teacher_width": 768, "teacher_layers": 12, "teacher_classes": 0}
 def test_distillation_is_held_against_its_teacher(
     options: dict[str, Any], facts: dict[str, object], message: str
 ) -> None:
-    (fault,) = DistillationConfig(**options).problems(facts)
+    (fault,) = DistillationConfig(**options).check_compatibility(facts)
     assert fault.startswith(message)
-    assert DistillationConfig(**options).problems({}) == []
+    assert DistillationConfig(**options).check_compatibility({}) == []
 
 
 def test_what_fits_its_teacher_is_left_alone() -> None:
     config = DistillationConfig(teacher_layer=12, principal_components=768)
-    assert config.problems(BASE) == []
-    assert DistillationConfig(target="logits", teacher_layer=13).problems(BASE | {"teacher_classes": 5}) == []
+    assert config.check_compatibility(BASE) == []
+    of_logits = DistillationConfig(target="logits", teacher_layer=13)
+    assert of_logits.check_compatibility(BASE | {"teacher_classes": 5}) == []
 
 
 def test_a_teacher_is_known_by_the_stage_that_its_weights_come_from() -> None:
@@ -96,9 +98,9 @@ def test_a_teacher_is_known_by_the_stage_that_its_weights_come_from() -> None:
     }
 
     def known(teacher: str) -> dict[str, object]:
-        return dict(teacher_facts(Stage("t", "tokenizer", "m:f", inputs={"teacher": teacher}), stages))
+        return dict(teacher_facts(Stage("t", "tokenizer", "m:f", inputs={"teacher": teacher}), stages, Catalog()))
 
     assert known("start") == {"teacher_width": 128, "teacher_layers": 4, "teacher_classes": 0}
     assert known("tuned") == {"teacher_width": 128, "teacher_layers": 4}
     assert known("checkpoint") == {"teacher_width": 768, "teacher_layers": 12}
-    assert teacher_facts(stages["start"], stages) == {}
+    assert teacher_facts(stages["start"], stages, Catalog()) == {}
