@@ -6,11 +6,13 @@ costs one resampling; soxr's HQ quality, which leaves 20-bit precision. Importab
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ import soundfile
 import soxr
 
 from ..core.errors import CorpusError
+from .decoder_notes import DecoderNotes, collected_into
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 """Rates outside of this, in Hz, come from damaged headers; to resample from 1 Hz turns minutes into days."""
@@ -27,6 +30,9 @@ MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
 # What libsndfile says of a FLAC whose header states no length; it can then neither seek in it nor read to its end.
 _UNKNOWN_FRAMES = 2**62
 _QUALITY = "HQ"
+# Bits for a frame may lie in up to 511 bytes before it, which are less than 0.5 s at the lowest bit rates.
+_MP3_LEAD_SECONDS = 1.0
+_log = logging.getLogger("ossicle")
 
 
 def decode(
@@ -56,6 +62,8 @@ STRETCH_SECONDS = 10.0
 def decode_stretches(path: Path | str, sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
     """Decode a recording to mono a stretch at a time; joined, the stretches are what `decode` gives, bit for bit.
 
+    A recording that the decoder complains about costs one warning in the log.
+
     Args:
         sample_rate: rate of the result in Hz
 
@@ -68,6 +76,8 @@ def decode_stretches(path: Path | str, sample_rate: int) -> Iterator[npt.NDArray
         while len(samples := file.read(at_once, dtype="float32", always_2d=True)):
             yield resample(_mono(samples))
         yield resample.rest()
+        if file.notes:
+            _log.warning("`%s` is damaged, but was read: %s", path, file.notes)
 
 
 class Resampler:
@@ -110,13 +120,13 @@ def read_native(
     """
     with open_sound(path) as file:
         if start_seconds:
-            file.seek(min(round(start_seconds * file.samplerate), file.frames))
+            file.go_to(round(start_seconds * file.samplerate))
         wanted = -1 if seconds is None else round(seconds * file.samplerate)
         return file.read(wanted, dtype="float32", always_2d=True), int(file.samplerate)
 
 
 @contextmanager
-def open_sound(path: Path | str) -> Iterator[soundfile.SoundFile]:
+def open_sound(path: Path | str) -> Iterator[Sound]:
     """Open a recording for reading; errors of the decoder inside the block are reported in the same way.
 
     Raises:
@@ -126,13 +136,48 @@ def open_sound(path: Path | str) -> Iterator[soundfile.SoundFile]:
     # libsndfile would wait for a program that writes into a named pipe.
     if kind := _kind_if_special(path):
         raise CorpusError(f"`{path}` is a {kind}, not a regular file; write the audio into a file.")
+    notes = DecoderNotes()
     try:
-        with soundfile.SoundFile(path) as file:
+        with Sound(path, notes) as file:
             if problem := _header_problem(file):
                 raise CorpusError(f"`{path}` {problem}")
             yield file
     except (OSError, RuntimeError) as error:  # soundfile's own errors are RuntimeErrors
-        raise CorpusError(_why(Path(path), error)) from error
+        raise CorpusError(_why(Path(path), error, notes)) from error
+
+
+class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile comes without types
+    """A recording that is read from one sample to the next, and collects what its decoder prints, in `notes`."""
+
+    def __init__(self, path: Path | str, notes: DecoderNotes) -> None:
+        self.notes = notes
+        self._next = 0
+        with collected_into(notes):
+            super().__init__(path)
+
+    def seekable(self) -> bool:
+        """False, so that `read` does not seek to where it is already.
+
+        A seek makes mpg123 forget the bits that the next frames of an MP3 need from the frames before them. It decodes
+        those to noise.
+        """
+        return False
+
+    def read(self, frames: int = -1, *args: Any, **options: Any) -> Any:
+        """Read as `SoundFile.read` does."""
+        left = self.frames - self._next
+        with collected_into(self.notes):
+            samples = super().read(left if frames < 0 else min(frames, left), *args, **options)
+        self._next += len(samples)
+        return samples
+
+    def go_to(self, frame: int) -> None:
+        """Read from this frame on, or from the end if the recording is shorter."""
+        frame = min(frame, self.frames)
+        lead = min(frame, round(_MP3_LEAD_SECONDS * self.samplerate)) if self.format == "MP3" else 0
+        with collected_into(self.notes):
+            self._next = self.seek(frame - lead)
+        self.read(lead)
 
 
 def _kind_if_special(path: Path | str) -> str | None:
@@ -169,10 +214,12 @@ def _mono(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return mono
 
 
-def _why(path: Path, error: Exception) -> str:
+def _why(path: Path, error: Exception, notes: DecoderNotes) -> str:
     if not path.exists():
         return f"`{path}` does not exist."
     if path.is_file() and path.stat().st_size == 0:
         return f"`{path}` is an empty file."
     reason = str(error).removeprefix(f"Error opening {str(path)!r}: ")
+    if notes:  # of a format that can be read
+        return f"`{path}` cannot be decoded: {reason} Before that, {notes}."
     return f"`{path}` cannot be decoded: {reason} Allowed: {', '.join(sorted(soundfile.available_formats()))}."

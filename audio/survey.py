@@ -1,10 +1,15 @@
 """A corpus checks itself: one pass over the audio that finds every recording which cannot be used.
 
-Notable choices: recordings are read in stretches of a minute, and a few are read ahead on threads, so that memory grows
-neither with the corpus nor with the length of a recording; the caller may take the waveforms in the same pass (for the
-statistics of a front end), for which only recordings of several stretches are decoded a second time; the first reason
-found is the one reported. libsndfile decodes a truncated wav without a word and mends its frame count, hence
-the file's own chunk sizes are compared with what is there (`containers`).
+Notable choices:
+- Recordings are read in stretches of a minute, and a few are read ahead on threads, so that memory grows neither with
+  the corpus nor with the length of a recording.
+- The caller may take the waveforms in the same pass, for the statistics of a front end. Only recordings of several
+  stretches are decoded a second time for it.
+- The first reason found is the one reported.
+- libsndfile decodes a truncated wav without an error and corrects its frame count, so the chunk sizes that the file
+  states are compared with what is there (`containers`).
+- A recording that its decoder reads with complaints is listed as damaged and stays in use: MP3 decoders skip what they
+  cannot read, and complain about harmless faults too, such as a wrong length in the header.
 """
 
 from __future__ import annotations
@@ -34,6 +39,9 @@ STRETCH_SECONDS = 60.0
 
 REASONS = ("missing", "unreadable", "empty", "non_finite", "truncated", "too_short", "silent", "clipped")
 
+DAMAGED = "damaged"
+"""The reason for which a recording is listed although it is used."""
+
 _THREADS = 2
 _AHEAD = 4
 _EXAMPLES = 3
@@ -44,7 +52,10 @@ _FLAT_RUN = 3
 
 @dataclass(frozen=True)
 class BadFile:
-    """A recording that cannot be used: its path in the manifest, one of `REASONS`, and the numbers."""
+    """A recording with a fault: its path in the manifest, the reason, and the numbers.
+
+    The reason is one of `REASONS` if the recording cannot be used, else `DAMAGED`.
+    """
 
     path: str
     reason: str
@@ -60,12 +71,14 @@ class Survey:
         good: (clips - bad,) int64, the manifest's rows that can be used, in order
         bad: the others
         hours: decoded length of the good ones, by split
+        damaged: the good ones that the decoder complained about
     """
 
     clips: int
     good: npt.NDArray[np.int64]
     bad: list[BadFile]
     hours: dict[str, float]
+    damaged: list[BadFile]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -73,8 +86,9 @@ class Survey:
         return dict(Counter(file.reason for file in self.bad).most_common())
 
     def write_bad_files(self, path: Path) -> None:
-        """Write one JSON object a line with path, reason and detail (`bad_files.jsonl`)."""
-        path.write_text("".join(json.dumps(asdict(file)) + "\n" for file in self.bad), encoding="utf-8")
+        """Write one JSON object a line with path, reason and detail: the bad recordings, then the damaged ones."""
+        lines = [json.dumps(asdict(file)) + "\n" for file in [*self.bad, *self.damaged]]
+        path.write_text("".join(lines), encoding="utf-8")
 
     def raise_if_too_many(self, max_bad_share: float) -> None:
         """Refuse a corpus with more than a share of bad recordings in [0, 1], or with no good one.
@@ -92,15 +106,15 @@ class Survey:
                     f"{len(self.bad)} of {self.clips} recordings ({share:.1%}) cannot be used; "
                     f"allowed: {max_bad_share:.1%} (`max_bad_share`) and at least one good recording.",
                     *reasons,
-                    "Mend the recordings, take them out of the corpus, or relax the survey's rules.",
+                    "Fix the recordings, take them out of the corpus, or relax the survey's rules.",
                 ]
             )
         )
 
     def _examples(self, reason: str) -> str:
         files = [file for file in self.bad if file.reason == reason]
-        told = "; ".join(f"`{file.path}` {file.detail}" for file in files[:_EXAMPLES])
-        return f"such as {told}" if len(files) > _EXAMPLES else told
+        described = "; ".join(f"`{file.path}` {file.detail}" for file in files[:_EXAMPLES])
+        return f"such as {described}" if len(files) > _EXAMPLES else described
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,7 @@ class _Finding:
     fault: BadFile | None
     seconds: float = 0.0
     waveform: npt.NDArray[np.float32] | None = None
+    damage: BadFile | None = None
 
 
 def survey(
@@ -135,6 +150,7 @@ def survey(
     declared = np.full(len(manifest), np.nan) if declared_seconds is None else declared_seconds
     good = np.zeros(len(manifest), dtype=np.bool_)
     bad: list[BadFile] = []
+    damaged: list[BadFile] = []
     seconds = dict.fromkeys(SPLITS, 0.0)
 
     def examine(row: int) -> _Finding:
@@ -146,6 +162,7 @@ def survey(
         else:
             good[row] = True
             seconds[str(manifest.splits[row])] += finding.seconds
+            damaged += [finding.damage] if finding.damage else []
             if on_clip is not None and finding.waveform is not None:
                 on_clip(row, finding.waveform)
             elif on_clip is not None:
@@ -154,7 +171,7 @@ def survey(
         if progress is not None:
             progress(row + 1, len(manifest))
     hours = {split: total / 3600 for split, total in seconds.items() if total}
-    return Survey(len(manifest), np.flatnonzero(good).astype(np.int64), bad, hours)
+    return Survey(len(manifest), np.flatnonzero(good).astype(np.int64), bad, hours, damaged)
 
 
 def _in_order(examine: Callable[[int], _Finding], rows: int) -> Iterator[_Finding]:
@@ -172,11 +189,11 @@ def _in_order(examine: Callable[[int], _Finding], rows: int) -> Iterator[_Findin
 def _examine(manifest: Manifest, row: int, rules: SurveyRules, sample_rate: int, declared_seconds: float) -> _Finding:
     path = manifest.path(row)
 
-    def bad(reason: str, detail: str) -> _Finding:
-        return _Finding(BadFile(str(manifest.paths[row]), reason, detail))
+    def found(reason: str, detail: str) -> BadFile:
+        return BadFile(str(manifest.paths[row]), reason, detail)
 
     if not path.exists():
-        return bad("missing", f"not in `{manifest.root}`")
+        return _Finding(found("missing", f"not in `{manifest.root}`"))
     heard, waveform = _Heard(), None
     try:
         with open_sound(path) as file:
@@ -185,10 +202,13 @@ def _examine(manifest: Manifest, row: int, rules: SurveyRules, sample_rate: int,
                 heard.add(samples)
             seconds = heard.frames / file.samplerate
     except CorpusError as error:
-        return bad("unreadable", str(error))
+        return _Finding(found("unreadable", str(error)))
     stated = max(float(manifest.seconds[row]), declared_seconds if declared_seconds > 0 else 0.0)
     fault = _fault_of_length(path, seconds, stated, rules) or _fault_of_level(heard, rules) or _clipping(heard, rules)
-    return bad(*fault) if fault else _Finding(None, seconds, waveform)
+    if fault:
+        reason, detail = fault
+        return _Finding(found(reason, f"{detail}; {file.notes}" if file.notes else detail))
+    return _Finding(None, seconds, waveform, found(DAMAGED, f"used; {file.notes}") if file.notes else None)
 
 
 def _stretches(file: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from ..core.parts import build, save_part
 from ..core.stage_runner import StageRun
 from .corpus_config import SurveyRules
 from .frame_statistics import FrameStatistics
-from .survey import GOOD_ROWS, survey
+from .survey import GOOD_ROWS, Survey, survey
 
 
 def run_survey(run: StageRun) -> None:
@@ -46,9 +47,7 @@ def run_survey(run: StageRun) -> None:
     )
     run.display.finish()
     found.write_bad_files(run.folder / "bad_files.jsonl")
-    if found.bad:
-        counts = ", ".join(f"{count} {reason}" for reason, count in found.counts.items())
-        message = f"{run.stage.labels['corpus']}: left out {counts} of {found.clips} recordings; see bad_files.jsonl"
+    for message in _messages(found, run.stage.labels["corpus"]):
         run.display.warn(message)
         run.warnings.append(message)
     found.raise_if_too_many(rules.max_bad_share)
@@ -62,6 +61,7 @@ def run_survey(run: StageRun) -> None:
         "clips": {split: int((manifest.splits[found.good] == split).sum()) for split in found.hours},
         "hours": found.hours,
         "bad": dict(found.counts),
+        "damaged": len(found.damaged),
         "fingerprint": run.corpora.fingerprint(settings["corpus"]),
         "card": corpus.card(),
     }
@@ -69,3 +69,12 @@ def run_survey(run: StageRun) -> None:
         summary |= {"mean": statistics.mean.tolist(), "std": statistics.std.tolist()}
     (run.folder / "survey.json").write_text(json.dumps(summary, indent=2))
     run.metrics |= {"clips": len(found.good), "bad": len(found.bad)}
+
+
+def _messages(found: Survey, corpus: str) -> Iterator[str]:
+    if found.bad:
+        counts = ", ".join(f"{count} {reason}" for reason, count in found.counts.items())
+        yield f"{corpus}: left out {counts} of {found.clips} recordings; see bad_files.jsonl"
+    if found.damaged:
+        count = len(found.damaged)
+        yield f"{corpus}: {count} of {found.clips} recordings are damaged but used; see bad_files.jsonl"

@@ -46,7 +46,7 @@ class _Walk:
         self._linked_files: list[tuple[str, str]] = []
 
     def files(self, below: str, folder: str) -> Iterator[str]:
-        """The files in and below a folder that are no links, except in folders that were visited before.
+        """The real files in and below a folder, not the links, except in folders that were visited before.
 
         Args:
             below: what the paths begin with

@@ -1,9 +1,11 @@
-"""Lengths and rates of many recordings, from their headers alone, and a digest that another version of one lacks.
+"""Lengths and rates of many recordings from their headers, and a digest that differs between versions of a recording.
 
-Notable choices: a small thread pool, because opening files waits on the disk; a file that cannot be read gets 0 frames
-at 0 Hz instead of an error, since the survey reports every bad file at once. The digest is of a file's size and of its
-first, middle and last blocks, for to read a large corpus whole would take hours. What is read of a large corpus is kept
-in the cache, each under a hash of its file's state, so that a second run looks at the states alone.
+Notable choices:
+- A small thread pool, because opening files waits on the disk.
+- A file that cannot be read gets 0 frames at 0 Hz instead of an error, since the survey reports all bad files together.
+- The digest covers a file's size and its first, middle and last blocks, because reading a large corpus takes hours.
+- Headers of a large corpus are kept in the cache under a hash of each file's state, so that a second run only looks at
+  the states.
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ class Headers(NamedTuple):
     """What many files say of themselves; all 0 where one is missing.
 
     Attributes:
-        frames: (files,) int64, samples per channel; 0 where a file is no audio
-        sample_rates: (files,) int32, in Hz; 0 where a file is no audio
+        frames: (files,) int64, samples per channel; 0 where a file cannot be read
+        sample_rates: (files,) int32, in Hz; 0 where a file cannot be read
         contents: (files,) uint64, digests
     """
 

@@ -136,7 +136,8 @@ class Survey:
         clips: split to number of clips
         hours: split to hours of audio
         bad: reason to number of files left out
-        bad_files: records with `path`, `reason` and `detail`
+        damaged: number of files that are used although their decoder reports damage
+        bad_files: records with `path`, `reason` and `detail`, of both
         card: where the recordings come from, and their licence
     """
 
@@ -144,9 +145,15 @@ class Survey:
     clips: Mapping[str, int]
     hours: Mapping[str, float]
     bad: Mapping[str, int]
+    damaged: int
     bad_files: list[Mapping[str, Any]]
     fingerprint: str
     card: Mapping[str, Any]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of listed files by what is wrong with them."""
+        return {**self.bad, **({"damaged but used": self.damaged} if self.damaged else {})}
 
 
 @dataclass(frozen=True)
@@ -278,6 +285,7 @@ class _Reader:
                 clips=found.get("clips") or {},
                 hours=found.get("hours") or {},
                 bad=found.get("bad") or {},
+                damaged=found.get("damaged", 0),
                 bad_files=read_lines(stage.folder / "bad_files.jsonl"),
                 fingerprint=str(found.get("fingerprint", "")),
                 card=found.get("card") or {},

@@ -1,18 +1,35 @@
-"""A named pipe that no test may open."""
+"""A named pipe that no test may open, and damaged MP3 files."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+
+
+@pytest.fixture(scope="session")
+def write_damaged_mp3() -> Callable[[Path, int], None]:
+    """Writes 10 s of noise with so many zeros in its middle. The decoder skips 1,000 of them, and gives up on 4,000."""
+
+    def write(path: Path, zeros: int) -> None:
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, 160_000)
+        soundfile.write(path, noise, 16000, format="MP3")
+        data = bytearray(path.read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + zeros] = bytes(zeros)
+        path.write_bytes(bytes(data))
+
+    return write
 
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator[Path]:
-    """A named pipe below `tmp_path`. Whoever opens it finds an end of file instead of blocking, and fails the test."""
+    """A named pipe below `tmp_path`. A test that opens it reads an end of file instead of blocking, and fails."""
     path = tmp_path / "pipe.wav"
     os.mkfifo(path)
     is_over, was_opened = threading.Event(), threading.Event()

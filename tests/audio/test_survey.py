@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -274,6 +276,40 @@ def test_a_header_of_one_hertz_is_unreadable_and_costs_no_time(tmp_path: Path) -
     assert manifest.seconds.tolist() == [0]
     assert file.reason == "unreadable"
     assert "states a sample rate of 1 Hz; allowed: 1,000 to 768,000 Hz" in file.detail
+
+
+def test_a_damaged_mp3_is_listed_once_and_used_if_enough_of_it_can_be_read(
+    tmp_path: Path, write_damaged_mp3: Callable[[Path, int], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, zeros in {"a": 0, "b": 200, "c": 0, "d": 4000, "e": 900, "f": 0}.items():
+        write_damaged_mp3(tmp_path / f"{name}.mp3", zeros)
+    manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
+
+    found = survey(manifest, SurveyRules(), 8000, on_clip=lambda row, waveform: None)
+    found.write_bad_files(tmp_path / "bad_files.jsonl")
+
+    assert capfd.readouterr() == ("", "")
+    assert manifest.paths[found.good].tolist() == ["a.mp3", "b.mp3", "c.mp3", "f.mp3"]
+    found.raise_if_too_many(2 / 6)
+    lines = [json.loads(line) for line in (tmp_path / "bad_files.jsonl").read_text().splitlines()]
+    note = r"the decoder printed \d+ lines, the first: Note: Illegal Audio-MPEG-Header 0x00000000 at offset \d+"
+    expected = [
+        ("d.mp3", "unreadable", rf"`.*d\.mp3` cannot be decoded: .* Before that, {note}"),
+        ("e.mp3", "truncated", rf"9\.\d+ s of the 10\.000 s stated; {note}"),
+        ("b.mp3", "damaged", rf"used; {note}"),
+    ]
+    assert [(line["path"], line["reason"]) for line in lines] == [(path, reason) for path, reason, _ in expected]
+    assert all(re.match(detail, line["detail"]) for line, (_, _, detail) in zip(lines, expected, strict=True))
+
+
+def test_a_long_mp3_without_damage_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(10 * RATE) / RATE)
+    soundfile.write(tmp_path / "a.mp3", tone, RATE)
+    monkeypatch.setattr("ossicle.audio.survey.STRETCH_SECONDS", 0.3)
+
+    found = survey(FolderCorpus(FolderConfig(path=tmp_path)).manifest(), SurveyRules(), RATE)
+
+    assert (found.bad, found.damaged) == ([], [])
 
 
 def test_statistics_in_one_pass_equal_those_of_all_frames_at_once() -> None:

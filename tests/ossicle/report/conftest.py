@@ -77,13 +77,14 @@ class FakeRun:
         return artifact
 
     def survey(self, corpus: str = "gm_notes", bad_path: str = HOSTILE) -> None:
-        """Add a survey that found three bad files."""
+        """Add a survey that left out three bad files and used a damaged one."""
         artifact = self.stage(f"{corpus}/survey", "survey", seconds=9.1)
         found = {
             "corpus": corpus,
             "clips": CLIPS,
             "hours": {"train": 0.53, "valid": 0.107, "test": 0.222},
             "bad": {"silent": 2, "unreadable": 1},
+            "damaged": 1,
             "fingerprint": "3f9a1c0e77d2b1445ab0",
             "mean": [0.0] * 128,
             "std": [1.0] * 128,
@@ -92,6 +93,7 @@ class FakeRun:
         (artifact / "survey.json").write_text(json.dumps(found))
         bad = [{"path": bad_path, "reason": "unreadable", "detail": "no RIFF header"}]
         bad += [{"path": f"train/{number:04}.wav", "reason": "silent", "detail": "peak 0.0"} for number in (12, 77)]
+        bad.append({"path": "train/0099.mp3", "reason": "damaged", "detail": "used; the decoder printed 3 lines"})
         (artifact / "bad_files.jsonl").write_text("\n".join(json.dumps(entry) for entry in bad))
 
     def tokenizer(self, name: str, *, reused: bool = False) -> None:

@@ -39,6 +39,7 @@ def test_every_section(report: Path) -> None:
         assert text in page
     assert "ossicle run experiments/quickstart.yaml" in page
     assert "corpus: gm_notes" in page
+    assert "2 silent, 1 unreadable, 1 damaged but used</summary>" in page
 
 
 def test_self_contained_and_small(report: Path) -> None:

@@ -43,7 +43,8 @@ def test_whole_run(quickstart: Any) -> None:
     assert record.scores[1].others == {"UAR": pytest.approx(0.28)}
     assert record.scores[1].folds == {}
     assert record.scores[1].stage in record.stages
-    assert len(record.surveys[0].bad_files) == 3
+    assert len(record.surveys[0].bad_files) == 4
+    assert record.surveys[0].counts == {"silent": 2, "unreadable": 1, "damaged but used": 1}
     trained = ["iteration 1/pretrain", *(f"iteration 2/{kind}" for kind in ("tokenizer", "pretrain"))]
     trained += [f"untrained teacher/{kind}" for kind in ("tokenizer", "pretrain")]
     assert [training.name for training in record.trainings] == trained
