@@ -99,7 +99,7 @@ class _Estimator(nn.Module):
     def __init__(self, beats: ModuleType, cfg: Weights) -> None:
         super().__init__()
         self.connect = nn.Linear(CODE_DIM, cfg["encoder_embed_dim"])
-        # Its predictor of masked places is made of the same layers.
+        # Its predictor of masked positions is made of the same layers.
         self.blocks = beats.BeatsPretrainingPredictor(cfg).decoder_blocks
         self.norm = nn.LayerNorm(cfg["encoder_embed_dim"])
 
@@ -172,7 +172,7 @@ class Composition:
 ESPNET_PRETRAINING: Final = Composition(
     Pretraining,
     "openbeats' BeatsEncoder on the visible quarter squeezed together and BeatsPretrainingPredictor of 3 layers on all "
-    "places, label-smoothed cross-entropy of given labels on hidden places, clipped gradients, torch's AdamW",
+    "positions, label-smoothed cross-entropy of given labels on hidden positions, clipped gradients, torch's AdamW",
     frozenset({"beats"}),
 )
 ESPNET_DISTILLATION: Final = Composition(

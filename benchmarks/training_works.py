@@ -115,7 +115,7 @@ def pretrain_work(case: Case, peers: Sequence[Peer]) -> Work:
             objective = MaskedPrediction(config, learner, labels.to(compute_device()))
         return Step(objective, learner, batch)
 
-    seen = "labels by random projection, encoder on the visible quarter at its true places"
+    seen = "labels by random projection, encoder on the visible quarter at its true positions"
     full, light = PredictorConfig(layers=3), PredictorConfig(layers=1, width=384, attention="cross")
     makers = {
         **_espnet_makers(peers, lambda: encoder(case.size), batch, ESPNET_PRETRAINING),

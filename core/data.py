@@ -100,7 +100,7 @@ class VisiblePatches(_Movable):
     """The patches that an encoder may see; the others are hidden from it.
 
     Attributes:
-        index: (B, V) int64, the true place of each visible patch in the grid, ascending; padding repeats place 0
+        index: (B, V) int64, the true position of each visible patch in the grid, ascending; padding repeats position 0
         valid: (B, V) bool, False where `index` is padding
     """
 

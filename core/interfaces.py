@@ -223,7 +223,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: PatchBatch, *, visible: VisiblePatches | None = None, layers: bool = False) -> Encoded:
-        """Encode all patches, or only the visible ones, each at its true place in the grid.
+        """Encode all patches, or only the visible ones, each at its true position in the grid.
 
         Args:
             visible: which patches may be seen; all valid ones when None

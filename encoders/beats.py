@@ -1,6 +1,6 @@
 """The encoder of BEATs (arXiv 2212.09058, section 4.2).
 
-Notable choices: only visible patches pass through the layers, and each keeps its true place in both position
+Notable choices: only visible patches pass through the layers, and each keeps its true position in both position
 embeddings; the convolutional one counts them for those that are hidden, too; the patch embedding is a matrix product
 with the flattened patch, which equals the paper's convolution.
 """
@@ -19,7 +19,7 @@ from .conv_position import ConvPosition
 from .dropout import Dropout
 from .encoder_config import BeatsConfig
 from .layers import TransformerStack
-from .places import take
+from .scatter import gather
 
 
 class PatchStem(nn.Module):
@@ -69,33 +69,33 @@ class Beats(Encoder):
         self.stack = TransformerStack(config.stack)
 
     def forward(self, batch: PatchBatch, *, visible: VisiblePatches | None = None, layers: bool = False) -> Encoded:
-        """Encode all patches, or only the visible ones, each at its true place in the grid.
+        """Encode all patches, or only the visible ones, each at its true position in the grid.
 
         Raises:
             PluginError: if the patches come in another number of bands than this encoder was built for
         """
         if batch.grid.bands != self.bands:
             raise PluginError(f"this encoder was built for {self.bands} bands, but the patches have {batch.grid.bands}")
-        patches, valid, places = batch.patches, batch.valid, None
+        patches, valid, positions = batch.patches, batch.valid, None
         if visible is not None:
-            patches = take(patches, visible.index)
+            patches = gather(patches, visible.index)
             valid = visible.valid & valid.gather(1, visible.index)
-            places = visible.index if self.config.positions == "true" else None
+            positions = visible.index if self.config.positions == "true" else None
         sequence = self.stem(patches).masked_fill(~valid[..., None], 0.0)
-        sequence = sequence + self._conv_position(sequence, valid, places, batch)
-        sequence, kept = self.stack(sequence, valid=valid, positions=places, layers=layers)
+        sequence = sequence + self._conv_position(sequence, valid, positions, batch)
+        sequence, kept = self.stack(sequence, valid=valid, positions=positions, layers=layers)
         return Encoded(sequence, valid, batch.grid, kept)
 
     def depths(self) -> Sequence[Sequence[nn.Module]]:
         below, *layers = self.stack.depths()
         return [[self.stem, self.conv_position, *below], *layers]
 
-    def _conv_position(self, sequence: Tensor, seen: Tensor, places: Tensor | None, batch: PatchBatch) -> Tensor:
+    def _conv_position(self, sequence: Tensor, seen: Tensor, positions: Tensor | None, batch: PatchBatch) -> Tensor:
         embedding: Tensor
-        if places is None:
+        if positions is None:
             embedding = self.conv_position(sequence)
         else:
             others, shown = batch.valid.sum(1) - 1, seen.sum(1) - 1
             scale = torch.where(shown > 0, others / shown.clamp(min=1), 1.0)
-            embedding = self.conv_position.among_hidden(sequence, places, batch.grid.patches, scale=scale)
+            embedding = self.conv_position.among_hidden(sequence, positions, batch.grid.patches, scale=scale)
         return embedding

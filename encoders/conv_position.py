@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .dropout import on_cpu
-from .places import put, take
+from .scatter import gather, scatter
 
 
 class ConvPosition(nn.Module):
@@ -44,19 +44,19 @@ class ConvPosition(nn.Module):
         """Embed positions: (B, N, D) to (B, N, D). Padding must be zero."""
         return F.gelu(self._correlate(sequence, self._weight()) + self.bias)
 
-    def among_hidden(self, sequence: Tensor, places: Tensor, count: int, *, scale: Tensor) -> Tensor:
-        """Embed the positions of visible vectors at their true places, where others are hidden: (B, V, D) to (B, V, D).
+    def among_hidden(self, sequence: Tensor, positions: Tensor, count: int, *, scale: Tensor) -> Tensor:
+        """Embed the true positions of visible vectors among hidden ones: (B, V, D) to (B, V, D).
 
         Hidden neighbours are zeros, so the visible ones count `scale` times, as after dropout: what is summed up then
         has the same mean in training as later, when nothing is hidden. A vector itself, always visible, counts once.
 
         Args:
-            places: (B, V) int64 among `count`
+            positions: (B, V) int64 among `count`
             scale: (B,) how many neighbours there are for each visible one
         """
         weight = self._weight()
         factor = scale[:, None, None]
-        neighbours = take(self._correlate(put(sequence * factor, places, count), weight), places)
+        neighbours = gather(self._correlate(scatter(sequence * factor, positions, count), weight), positions)
         own = rearrange(weight[..., self.kernel // 2], "(g o) i -> g o i", g=self.groups)
         grouped = rearrange(sequence * (factor - 1), "b v (g i) -> b v g i", g=self.groups)
         surplus = rearrange(torch.einsum("bvgi,goi->bvgo", grouped, own), "b v g o -> b v (g o)")

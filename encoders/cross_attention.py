@@ -1,7 +1,8 @@
 """Layers in which some vectors look at others that do not change: the light predictor of masked pre-training.
 
-Notable choices: as in CrossMAE (Fu et al., 2024), hidden places attend to visible patches and never to each other; what
-the layers are made of is what BEATs' own are, so that a full predictor and a light one differ in who attends to whom.
+Notable choices: as in CrossMAE (Fu et al., 2024), hidden positions attend to visible patches and never to each other;
+the layers have the same components as those of BEATs, so that a full predictor and a light one differ only in what
+attends to what.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ class CrossAttentionStack(LayerStack):
         self.memory_norm = nn.LayerNorm(config.width)
 
     def forward(
-        self, queries: Tensor, memory: Tensor, *, valid: Tensor, places: Tensor, memory_places: Tensor
+        self, queries: Tensor, memory: Tensor, *, valid: Tensor, positions: Tensor, memory_positions: Tensor
     ) -> Tensor:
         """Transform queries: (B, N, D) to (B, N, D).
 
         Args:
             memory: (B, M, D)
             valid: (B, M) bool, the vectors of the memory that may be attended to
-            places: (B, N) int64, where each query stands
-            memory_places: (B, M) int64, where each vector of the memory stands
+            positions: (B, N) int64, of the queries
+            memory_positions: (B, M) int64, of the memory's vectors
         """
-        bias = self.bias.between(places, memory_places) if self.bias is not None else None
+        bias = self.bias.between(positions, memory_positions) if self.bias is not None else None
         return self.through(queries, valid=valid, bias=bias, memory=self.memory_norm(memory))[0]

@@ -145,7 +145,7 @@ class BeatsConfig(LayerOptions):
     """Groups of that convolution; must divide `width`."""
 
     positions: Literal["true", "squeezed"] = "true"
-    """Where visible patches stand when others are hidden: at their true places, or squeezed together without gaps,
+    """Positions of visible patches when others are hidden: the true ones, or squeezed together without gaps,
     as ESPnet's re-implementation has them."""
 
     @property

@@ -156,7 +156,7 @@ class TransformerLayer(nn.Module):
 
         Args:
             padding, bias, memory: as in `SelfAttention`
-            wanted: (M,) int64 among the B · N places; then only what stands there is given, (M, D)
+            wanted: (M,) int64 among the B · N positions; then only what stands there is given, (M, D)
         """
         normed = self.attention_norm(sequence) if self.pre_norm else sequence
         attended = self.attention(normed, padding=padding, bias=bias, memory=memory)
@@ -211,10 +211,10 @@ class LayerStack(LayeredModule):
             sequence: (B, N, D)
             valid: (B, M) bool, the vectors that may be attended to
             bias, memory: as in `SelfAttention`
-            wanted: (B, N) bool, of which places the last layer's output is given; of all when None
+            wanted: (B, N) bool, of which positions the last layer's output is given; of all when None
 
         Returns:
-            (B, N, D) or (wanted places, D), and the input of the first layer and the output of each
+            (B, N, D) or (wanted positions, D), and the input of the first layer and the output of each
         """
         padding = _padding(valid, sequence.dtype)
         if self.config.norm == "post":
@@ -263,12 +263,12 @@ class TransformerStack(LayerStack):
         Args:
             sequence: (B, N, D)
             valid: (B, N) bool, the vectors that may be attended to
-            positions: (B, N) int64, the place of each vector; 0 to N - 1 in every clip when None
+            positions: (B, N) int64, the position of each vector; 0 to N - 1 in every clip when None
             layers: also give the input of the first layer and the output of each
-            wanted: (B, N) bool, of which places the last layer's output is given; of all when None
+            wanted: (B, N) bool, of which positions the last layer's output is given; of all when None
 
         Returns:
-            (B, N, D) or (wanted places, D), and one such tensor per layer and for their input, or none
+            (B, N, D) or (wanted positions, D), and one such tensor per layer and for their input, or none
         """
         bias = self.bias(sequence.shape[1], positions) if self.bias is not None else None
         sequence, kept = self.through(sequence, valid=valid, bias=bias, wanted=wanted)

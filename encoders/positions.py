@@ -1,6 +1,6 @@
 """How far apart two patches are, as a gated bias of attention (BEATs, section 4.2).
 
-Notable choices: the bias takes the true places of the patches, so that hiding some does not move the others. One table
+Notable choices: the bias takes the true positions of patches, so that hiding some does not move the others. One table
 of biases per distance serves all layers. The bucket of each distance is a constant of the configuration: nothing is
 cached while running.
 """
@@ -54,7 +54,7 @@ class RelativeBias(nn.Module):
 
         Args:
             count: N, the length of the sequence
-            positions: (B, N) int64 places; 0 to N - 1 in every clip when None
+            positions: (B, N) int64; 0 to N - 1 in every clip when None
 
         Returns:
             (H, N, N), or (B, H, N, N) with `positions`
@@ -68,7 +68,7 @@ class RelativeBias(nn.Module):
         return self.between(positions, positions)
 
     def between(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Give the bias of queries and keys at places of their own: (B, N), (B, M) int64 to (B, H, N, M)."""
+        """Give the bias between positions of queries and of keys: (B, N), (B, M) int64 to (B, H, N, M)."""
         distance = keys[:, None, :] - queries[:, :, None]  # (B, N, M)
         return rearrange(F.embedding(self._bucket_of(distance), self.table), "b i j h -> b h i j").contiguous()
 

@@ -18,7 +18,7 @@ from ..core.data import Encoded, Grid, PatchBatch, VisiblePatches
 from ..core.interfaces import Encoder
 from .encoder_config import PlainVitConfig
 from .layers import TransformerStack
-from .places import take
+from .scatter import gather
 
 
 class PlainVit(Encoder):
@@ -41,7 +41,7 @@ class PlainVit(Encoder):
         positions = sine_cosine(batch.grid, self.width).to(patches)
         positions = repeat(positions, "n d -> b n d", b=patches.shape[0])
         if visible is not None:
-            patches, positions = take(patches, visible.index), take(positions, visible.index)
+            patches, positions = gather(patches, visible.index), gather(positions, visible.index)
             valid = visible.valid & valid.gather(1, visible.index)
         sequence, kept = self.stack(self.embed(patches) + positions, valid=valid, layers=layers)
         return Encoded(sequence, valid, batch.grid, kept)
@@ -52,7 +52,7 @@ class PlainVit(Encoder):
 
 
 def sine_cosine(grid: Grid, width: int) -> Tensor:
-    """Give each place of a grid a fixed vector: (N, width) float32; `width` is a multiple of 4."""
+    """Give each position of a grid a fixed vector: (N, width) float32; `width` is a multiple of 4."""
     column = torch.arange(grid.patches) // grid.bands
     band = torch.arange(grid.patches) % grid.bands
     return torch.cat([_waves(column, width // 2), _waves(band, width // 2)], dim=1)

@@ -1,8 +1,8 @@
 """Self-distillation: how BEATs' later tokenizers learn (arXiv 2212.09058, section 3.2.2).
 
-Notable choices: the estimator belongs to the objective, not to the tokenizer, for it is thrown away; sine-cosine places
-are added to its input, so that codes need not spell out where a patch lies; the teacher stays outside the module tree,
-because it is frozen and must not be checkpointed or wrapped.
+Notable choices: the estimator belongs to the objective, not to the tokenizer, because it is discarded after training;
+sine-cosine positions are added to its input, so that codes need not encode the position of a patch; the teacher stays
+outside the module tree, because it is frozen and must not be checkpointed or wrapped.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What objectives share that hide patches from the encoder and predict them from the visible ones.
 
-Notable choices: only visible patches enter the encoder, each at its true place; the predictor is a stack of the same
-layers, thrown away afterwards. It computes all places, with a learnt vector where patches are hidden (MAE, He et al.,
-2022), and leaves the visible ones out once nothing attends to them any more; or the hidden ones alone, which attend to
-the visible ones (CrossMAE, Fu et al., 2024).
+Notable choices: only visible patches enter the encoder, each at its true position; the predictor is a stack of the same
+layers, discarded afterwards. It computes all positions, with a learnt vector where patches are hidden (MAE, He et al.,
+2022), and leaves the visible ones out once nothing attends to them any more; or it computes only the hidden ones, which
+attend to the visible ones (CrossMAE, Fu et al., 2024).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...core.parts import build
 from ...encoders.cross_attention import CrossAttentionStack
 from ...encoders.layers import TransformerStack
 from ...encoders.vit import sine_cosine
-from .masking import Uniform, mask, visible_places
+from .masking import Uniform, mask, positions_of
 from .masking_config import UniformMaskingConfig
 from .objective_config import MaskedObjectiveConfig
 
@@ -75,13 +75,13 @@ class MaskedObjective(Objective):
         visible, hidden = mask(batch, self.config.mask_ratio, self.masking)
         encoded: Encoded = self.encoder(batch, visible=visible)
         seen = self.to_predictor(encoded.sequence)  # (B, V, W)
-        places = torch.zeros_like(seen[0, 0]).expand(batch.grid.patches, -1)  # (N, W)
+        positions = torch.zeros_like(seen[0, 0]).expand(batch.grid.patches, -1)  # (N, W)
         if self.config.predictor.positions == "absolute":
-            places = sine_cosine(batch.grid, self.width).to(seen)
+            positions = sine_cosine(batch.grid, self.width).to(seen)
         if isinstance(self.predictor, CrossAttentionStack):
-            vectors = self._predict_hidden(self.predictor, encoded, seen, visible, hidden, places)
+            vectors = self._predict_hidden(self.predictor, encoded, seen, visible, hidden, positions)
         else:
-            vectors = self._predict_among_all(self.predictor, seen, visible, batch.valid, hidden, places)
+            vectors = self._predict_among_all(self.predictor, seen, visible, batch.valid, hidden, positions)
         return Predicted(encoded, hidden, vectors)
 
     def _predict_among_all(
@@ -91,15 +91,15 @@ class MaskedObjective(Objective):
         visible: VisiblePatches,
         valid: Tensor,
         hidden: Tensor,
-        places: Tensor,
+        positions: Tensor,
     ) -> Tensor:
-        """Compute every place, but in the last layer only what becomes of the hidden ones: (hidden patches, W)."""
+        """Compute every position, but in the last layer only what becomes of the hidden ones: (hidden patches, W)."""
         count = valid.shape[1]
-        # Padding of `visible` points at place 0, so it is sent past the end and cut off again.
+        # Padding of `visible` points at position 0, so it is sent past the end and cut off again.
         index = torch.where(visible.valid, visible.index, count).unsqueeze(-1).expand_as(seen)
         sequence = self.mask_embedding.to(seen.dtype).expand(*valid.shape, -1)
         sequence = nn.functional.pad(sequence, (0, 0, 0, 1)).scatter(1, index, seen)[:, :-1]
-        predicted, _ = predictor(sequence + places, valid=valid, wanted=hidden)
+        predicted, _ = predictor(sequence + positions, valid=valid, wanted=hidden)
         vectors: Tensor = predicted
         return vectors
 
@@ -110,15 +110,15 @@ class MaskedObjective(Objective):
         seen: Tensor,
         visible: VisiblePatches,
         hidden: Tensor,
-        places: Tensor,
+        positions: Tensor,
     ) -> Tensor:
-        """Compute the hidden places alone: (hidden patches, W)."""
-        wanted = visible_places(hidden)  # index (B, H)
+        """Compute only the hidden positions: (hidden patches, W)."""
+        wanted = positions_of(hidden)  # index (B, H)
         predicted: Tensor = predictor(
-            self.mask_embedding.to(seen.dtype) + places[wanted.index],
-            seen + places[visible.index],
+            self.mask_embedding.to(seen.dtype) + positions[wanted.index],
+            seen + positions[visible.index],
             valid=encoded.valid,
-            places=wanted.index,
-            memory_places=visible.index,
+            positions=wanted.index,
+            memory_positions=visible.index,
         )
         return predicted[wanted.valid]

@@ -94,7 +94,7 @@ def mask(batch: PatchBatch, mask_ratio: float, masking: Masking) -> tuple[Visibl
     draws = torch.randint(_LARGEST, count.shape, device=valid.device) if batch.draws is None else batch.draws
     ranks = _ranks(_noise(draws, valid.shape[1]), valid)
     seen = valid & (_ranks(masking.order(ranks, batch.grid), valid) < visible_count.unsqueeze(1))
-    return visible_places(seen), valid & ~seen
+    return positions_of(seen), valid & ~seen
 
 
 def by_block(ranks: Tensor, grid: Grid, *, columns: int | None, bands: int | None) -> Tensor:
@@ -111,7 +111,7 @@ def by_block(ranks: Tensor, grid: Grid, *, columns: int | None, bands: int | Non
 
 
 def _lowest_nearby(numbers: Tensor, axis: int, size: int | None) -> Tensor:
-    """The lowest number in a window around each place along an axis; along the whole axis when `size` is None."""
+    """The lowest number in a window around each position along an axis; along the whole axis when `size` is None."""
     if size is None:
         return numbers.amin(axis, keepdim=True).expand_as(numbers)
     around = [0, 0] * (numbers.dim() - 1 - axis) + [size // 2, size - 1 - size // 2]
@@ -120,19 +120,19 @@ def _lowest_nearby(numbers: Tensor, axis: int, size: int | None) -> Tensor:
 
 def _ranks(order: Tensor, valid: Tensor) -> Tensor:
     """Number each clip's patches from the lowest on, padding last: (B, N) int64 to (B, N) int64."""
-    places = order.masked_fill(~valid, _LARGEST).argsort(dim=1, stable=True)
-    return torch.empty_like(places).scatter_(
-        1, places, torch.arange(valid.shape[1], device=valid.device).expand_as(places)
+    positions = order.masked_fill(~valid, _LARGEST).argsort(dim=1, stable=True)
+    return torch.empty_like(positions).scatter_(
+        1, positions, torch.arange(valid.shape[1], device=valid.device).expand_as(positions)
     )
 
 
 def _noise(draws: Tensor, count: int) -> Tensor:
-    """A random number for every patch that depends on its clip's draw and its place alone: (B,) to (B, count) int64.
+    """A random number for every patch that depends only on its clip's draw and its position: (B,) to (B, count) int64.
 
     SplitMix64 (Steele, Lea & Flood, 2014): the same on every device.
     """
-    place = torch.arange(1, count + 1, device=draws.device)
-    mixed = draws[:, None] + place * _GOLDEN
+    position = torch.arange(1, count + 1, device=draws.device)
+    mixed = draws[:, None] + position * _GOLDEN
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
         mixed = (mixed ^ _shifted(mixed, shift)) * factor
     return _shifted(mixed ^ _shifted(mixed, 31), 1)
@@ -143,8 +143,8 @@ def _shifted(numbers: Tensor, by: int) -> Tensor:
     return (numbers >> by) & ((1 << (64 - by)) - 1)
 
 
-def visible_places(seen: Tensor) -> VisiblePatches:
-    """The places at which `seen`, (B, N) bool, holds, in ascending order."""
+def positions_of(seen: Tensor) -> VisiblePatches:
+    """The positions where `seen`, (B, N) bool, is true, in ascending order."""
     width = int(seen.sum(1).max()) if seen.numel() else 0
     index = seen.int().argsort(dim=1, descending=True, stable=True)[:, :width]  # (B, V)
     real = seen.gather(1, index)

@@ -16,7 +16,7 @@ HEAD_DIM = 64
 """Size of an attention head where the number of heads is not given."""
 
 PLACE_MULTIPLE = 4
-"""What the width of sine-cosine places must be a multiple of: sine and cosine, of column and band."""
+"""What the width of sine-cosine positions must be a multiple of: sine and cosine, of column and band."""
 
 
 class EstimatorConfig(Config):
@@ -97,8 +97,8 @@ class PredictorConfig(EstimatorConfig):
     """What predicts hidden patches from the visible ones, thrown away after pre-training."""
 
     attention: Literal["full", "cross"] = "full"
-    """Whether all places attend to each other (MAE, BEATs), or the hidden places alone are computed and attend to the
-    visible ones alone, which costs less (CrossMAE, Fu et al., 2024)."""
+    """Whether all positions attend to each other (MAE, BEATs), or only the hidden positions are computed and attend to
+    the visible ones, which costs less (CrossMAE, Fu et al., 2024)."""
 
 
 class MaskedObjectiveConfig(ObjectiveConfig):

@@ -1,4 +1,4 @@
-"""Cross-attention: queries see the memory, each other never, and places decide."""
+"""Cross-attention: queries see the memory and never each other; only distances between positions matter."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def test_a_query_is_computed_as_if_it_were_alone_and_padding_changes_nothing(nor
     torch.manual_seed(0)
     stack = CrossAttentionStack(config(norm)).eval()
     queries, memory = torch.randn(1, 5, WIDTH), torch.randn(1, 4, WIDTH)
-    places, memory_places = torch.tensor([[1, 3, 9, 0, 7]]), torch.tensor([[2, 4, 0, 0]])
+    positions, memory_positions = torch.tensor([[1, 3, 9, 0, 7]]), torch.tensor([[2, 4, 0, 0]])
     valid = torch.tensor([[True, True, False, False]])
-    whole = stack(queries, memory, valid=valid, places=places, memory_places=memory_places)
+    whole = stack(queries, memory, valid=valid, positions=positions, memory_positions=memory_positions)
     for number in range(5):
         one = slice(number, number + 1)
         alone = stack(
             queries[:, one],
             memory[:, :2],
             valid=valid[:, :2],
-            places=places[:, one],
-            memory_places=memory_places[:, :2],
+            positions=positions[:, one],
+            memory_positions=memory_positions[:, :2],
         )
         torch.testing.assert_close(alone, whole[:, one])
 
@@ -50,18 +50,18 @@ def test_a_sequence_that_looks_at_itself_once_is_self_attention(norm: str) -> No
     cross.load_state_dict(self_attention.state_dict(), strict=False)
     sequence = torch.randn(2, 6, WIDTH)
     valid = torch.arange(6) < torch.tensor([[6], [4]])
-    places = torch.stack([torch.randperm(20)[:6] for _ in range(2)])
-    expected, _ = self_attention(sequence, valid=valid, positions=places)
-    found = cross(sequence, sequence, valid=valid, places=places, memory_places=places)
+    positions = torch.stack([torch.randperm(20)[:6] for _ in range(2)])
+    expected, _ = self_attention(sequence, valid=valid, positions=positions)
+    found = cross(sequence, sequence, valid=valid, positions=positions, memory_positions=positions)
     torch.testing.assert_close(found, expected)
 
 
-def test_places_are_told_apart_by_their_distance_alone() -> None:
+def test_attention_depends_only_on_the_distance_between_positions() -> None:
     torch.manual_seed(0)
     stack = CrossAttentionStack(config("pre")).eval()
     queries, memory = torch.randn(1, 1, WIDTH).expand(1, 2, -1), torch.randn(1, 3, WIDTH)
-    where = {"valid": torch.ones(1, 3, dtype=torch.bool), "memory_places": torch.tensor([[2, 5, 6]])}
-    near = stack(queries, memory, places=torch.tensor([[3, 8]]), **where)
+    where = {"valid": torch.ones(1, 3, dtype=torch.bool), "memory_positions": torch.tensor([[2, 5, 6]])}
+    near = stack(queries, memory, positions=torch.tensor([[3, 8]]), **where)
     assert not torch.allclose(near[:, 0], near[:, 1])
-    where["memory_places"] = where["memory_places"] + 10
-    torch.testing.assert_close(stack(queries, memory, places=torch.tensor([[13, 18]]), **where), near)
+    where["memory_positions"] = where["memory_positions"] + 10
+    torch.testing.assert_close(stack(queries, memory, positions=torch.tensor([[13, 18]]), **where), near)

@@ -14,7 +14,7 @@ def test_each_element_is_dropped_with_the_probability(p: float) -> None:
     torch.manual_seed(0)
     dropout = Dropout(p).train()
     counts = torch.stack([dropout(torch.ones(101)) == 0 for _ in range(2000)]).sum(0)
-    # Every place for itself, and all together.
+    # Every position separately, and all together.
     assert stats.binomtest(int(counts.sum()), 2000 * 101, p).pvalue > 1e-3
     assert stats.binomtest(int(counts.min()), 2000, p).pvalue > 1e-6
     assert stats.binomtest(int(counts.max()), 2000, p).pvalue > 1e-6

@@ -1,4 +1,4 @@
-"""What every encoder promises: padding changes nothing, and visible patches keep their places."""
+"""What every encoder promises: padding changes nothing, and visible patches keep their positions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ossicle.encoders.beats import Beats
 from ossicle.encoders.dropout import Dropout
 from ossicle.encoders.encoder_config import BeatsConfig, PlainVitConfig
 from ossicle.encoders.layers import SelfAttention
-from ossicle.encoders.places import take
+from ossicle.encoders.scatter import gather
 from ossicle.encoders.vit import PlainVit, sine_cosine
 
 PATCH_DIM, BANDS = 12, 4
@@ -168,10 +168,10 @@ def test_another_number_of_bands_is_refused():
         beats()(batch)
 
 
-def test_sine_cosine_places_differ():
-    places = sine_cosine(Grid(20, 8), 32)
-    assert places.shape == (160, 32)
-    assert torch.cdist(places, places).fill_diagonal_(1.0).min() > 0.05
+def test_sine_cosine_positions_differ():
+    positions = sine_cosine(Grid(20, 8), 32)
+    assert positions.shape == (160, 32)
+    assert torch.cdist(positions, positions).fill_diagonal_(1.0).min() > 0.05
 
 
 def test_the_convolution_sums_up_as_much_with_patches_hidden_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_the_convolution_sums_up_as_much_with_patches_hidden_as_without(monkeypa
     for _ in range(300):
         index = torch.randperm(batch.grid.patches, generator=generator)[: batch.grid.patches // 4].sort().values[None]
         seen = torch.ones_like(index, dtype=torch.bool)
-        sums.append(encoder._conv_position(take(vectors, index), seen, index, batch).mean(1))
+        sums.append(encoder._conv_position(gather(vectors, index), seen, index, batch).mean(1))
     middle = torch.stack(sums).mean(0)
     assert (middle - whole).norm() < 0.2 * whole.norm()
 

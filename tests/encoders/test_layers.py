@@ -13,8 +13,8 @@ from ossicle.encoders import layers
 from ossicle.encoders.conv_position import correlate_direct, correlate_fourier
 from ossicle.encoders.encoder_config import StackConfig
 from ossicle.encoders.layers import FeedForward, TransformerStack
-from ossicle.encoders.places import put, take
 from ossicle.encoders.positions import RelativeBias, relative_buckets
+from ossicle.encoders.scatter import gather, scatter
 
 
 def slow_bucket(distance: int, buckets: int, max_distance: int) -> int:
@@ -35,10 +35,10 @@ def test_buckets(buckets: int, max_distance: int):
 
 def test_bias_of_distances_beyond_the_last_bucket():
     bias = RelativeBias(2, buckets=8, max_distance=5)
-    by_place = bias(30, torch.arange(30)[None])[0]
-    assert torch.equal(bias(30), by_place)
+    by_position = bias(30, torch.arange(30)[None])[0]
+    assert torch.equal(bias(30), by_position)
     bucket = relative_buckets(torch.arange(30) - torch.arange(30)[:, None], buckets=8, max_distance=5)
-    assert torch.equal(by_place, bias.table[bucket].permute(2, 0, 1))
+    assert torch.equal(by_position, bias.table[bucket].permute(2, 0, 1))
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 40, 96])
@@ -58,10 +58,10 @@ def test_correlation_by_fourier_transforms(count: int, kernel: int):
 
 
 def test_put_and_take():
-    places = torch.tensor([[4, 0, 2]])
+    positions = torch.tensor([[4, 0, 2]])
     vectors = torch.randn(1, 3, 5)
-    full = put(vectors, places, 6)
-    assert torch.equal(take(full, places), vectors)
+    full = scatter(vectors, positions, 6)
+    assert torch.equal(gather(full, positions), vectors)
     assert (full[:, [1, 3, 5]] == 0).all()
 
 
@@ -116,7 +116,7 @@ def feed_forward(activation: str, precision: torch.dtype) -> tuple[list[Tensor],
         out = module(vectors)
     out.square().sum().backward()
     learnt = [vectors, *module.parameters()]
-    sizes = [size for place, size in kept.items() if place not in {tensor.data_ptr() for tensor in learnt}]
+    sizes = [size for address, size in kept.items() if address not in {tensor.data_ptr() for tensor in learnt}]
     return [out.detach(), *(tensor.grad for tensor in learnt if tensor.grad is not None)], set(sizes)
 
 
@@ -145,7 +145,7 @@ def test_activations_are_not_kept(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
-def test_only_wanted_places_come_out_of_the_last_layer(norm: str):
+def test_only_wanted_positions_come_out_of_the_last_layer(norm: str):
     module = stack(norm=norm, deep_norm=norm == "post", dropout=0.0).eval()
     sequence, valid = torch.randn(2, 7, 16, requires_grad=True), torch.arange(7) < torch.tensor([[7], [4]])
     wanted = torch.rand(2, 7, generator=torch.Generator().manual_seed(1)) < 0.5

@@ -61,11 +61,11 @@ def test_the_loss_equals_a_second_writing(layer: int | None) -> None:
     quantised = made.tokenizer.quantise(batch)
     estimate = made._estimate(quantised.vectors, batch)
     loss = 0.0
-    for clip, place in batch.valid.nonzero().tolist():
-        o, t = estimate[clip, place], target[clip, place]
+    for clip, position in batch.valid.nonzero().tolist():
+        o, t = estimate[clip, position], target[clip, position]
         vector, code = (
-            made.tokenizer.encode(batch)[clip, place],
-            made.tokenizer.codebook.codes[quantised.ids[clip, place]],
+            made.tokenizer.encode(batch)[clip, position],
+            made.tokenizer.codebook.codes[quantised.ids[clip, position]],
         )
         loss += float(1 - (o @ t) / (o.norm() * t.norm()) + 0.3 * (vector - code).square().mean())
     assert float(output.loss) == pytest.approx(loss, rel=1e-4)

@@ -14,7 +14,7 @@ from ossicle.encoders.beats import Beats
 from ossicle.encoders.encoder_config import BeatsConfig
 from ossicle.tasks.objectives import masked as masked_objective
 from ossicle.tasks.objectives.masked_prediction import MaskedPrediction
-from ossicle.tasks.objectives.masking import mask, visible_places
+from ossicle.tasks.objectives.masking import mask, positions_of
 from ossicle.tasks.objectives.objective_config import MaskedPredictionConfig, PredictorConfig
 from ossicle.tokenizers.code_usage import entropy, perplexity
 from ossicle.tokenizers.random_projection import RandomProjection
@@ -54,13 +54,13 @@ def clips(*columns: int, seed: int = 0) -> PatchBatch:
 
 @pytest.fixture
 def fixed_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hides by place alone, so that a clip is masked alike alone and in any batch."""
+    """Hide by position, so that a clip has the same mask in any batch."""
 
-    def by_place(batch: PatchBatch, ratio: float, masking: Masking) -> Any:
+    def by_position(batch: PatchBatch, ratio: float, masking: Masking) -> Any:
         hidden = batch.valid & (torch.arange(batch.valid.shape[1]) % 3 != 1)
-        return visible_places(batch.valid & ~hidden), hidden
+        return positions_of(batch.valid & ~hidden), hidden
 
-    monkeypatch.setattr(masked_objective, "mask", by_place)
+    monkeypatch.setattr(masked_objective, "mask", by_position)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -80,14 +80,14 @@ def test_the_loss_equals_a_slow_second_writing(smoothing: float, width: int | No
         real = int(batch.valid[clip].sum())
         seen = visible.index[clip][visible.valid[clip]].tolist()
         sequence = [
-            made.to_predictor(encoded[clip, seen.index(place)]) if place in seen else made.mask_embedding
-            for place in range(real)
+            made.to_predictor(encoded[clip, seen.index(position)]) if position in seen else made.mask_embedding
+            for position in range(real)
         ]
         predicted, _ = made.predictor(torch.stack(sequence)[None], valid=torch.ones(1, real, dtype=torch.bool))
-        for place in range(real):
-            if place not in seen:
-                logits = made.to_labels(predicted[0, place]).detach().log_softmax(-1)
-                label = int(tokens[clip, place])
+        for position in range(real):
+            if position not in seen:
+                logits = made.to_labels(predicted[0, position]).detach().log_softmax(-1)
+                label = int(tokens[clip, position])
                 loss += float(-(1 - smoothing) * logits[label] - smoothing * logits.mean())
                 right += int(logits.argmax()) == label
                 count += 1

@@ -23,7 +23,7 @@ from ossicle.tasks.objectives.masking import (
     Uniform,
     by_block,
     mask,
-    visible_places,
+    positions_of,
 )
 from ossicle.tasks.objectives.masking_config import (
     BlockMaskingConfig,
@@ -80,10 +80,10 @@ def test_the_share_is_exact(
     visible, hidden = mask(clips(columns, bands, padding=padding, seed=seed), ratio, masking)
 
     seen = [set(index[real].tolist()) for index, real in zip(visible.index, visible.valid, strict=True)]
-    for count, places, row in zip([bands * length for length in columns], seen, hidden, strict=True):
+    for count, positions, row in zip([bands * length for length in columns], seen, hidden, strict=True):
         covered = set(row.nonzero().flatten().tolist())
-        assert not covered & places
-        assert covered | places == set(range(count))
+        assert not covered & positions
+        assert covered | positions == set(range(count))
         if count > 1:
             assert 1 <= len(covered) <= count - 1
             # Half a patch either way is rounding; more only where one must stay hidden or visible.
@@ -215,6 +215,6 @@ def test_the_documented_masking_shows_the_lowest_bands() -> None:
     assert (visible.index[visible.valid] % 4 < 2).all()
 
 
-def test_visible_places_of_nothing() -> None:
-    places = visible_places(torch.zeros(2, 5, dtype=torch.bool))
-    assert places.index.shape == places.valid.shape == (2, 0)
+def test_positions_of_an_empty_mask() -> None:
+    positions = positions_of(torch.zeros(2, 5, dtype=torch.bool))
+    assert positions.index.shape == positions.valid.shape == (2, 0)

@@ -34,8 +34,8 @@ def test_the_loss_equals_a_slow_second_writing(normalise_targets: bool) -> None:
     predicted = made.predict(batch)
     found = made.to_patch(predicted.vectors).tolist()
     loss = 0.0
-    for number, (clip, place) in enumerate(predicted.hidden.nonzero().tolist()):
-        patch = batch.patches[clip, place].tolist()
+    for number, (clip, position) in enumerate(predicted.hidden.nonzero().tolist()):
+        patch = batch.patches[clip, position].tolist()
         if normalise_targets:
             mean, variance = statistics.fmean(patch), statistics.variance(patch)
             patch = [(value - mean) / (variance + 1e-6) ** 0.5 for value in patch]
