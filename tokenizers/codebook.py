@@ -49,55 +49,55 @@ class EmaCodebook(Quantiser):
         self.revive_below = revive_below
         self.spherical = spherical
         self.kmeans_rounds = kmeans_rounds
-        self.register_buffer("codes", self.place(torch.randn(size, dim)))
+        self.register_buffer("codes", self.to_code_space(torch.randn(size, dim)))
         self.register_buffer("usage", torch.zeros(size))
 
-    def place(self, vectors: Tensor) -> Tensor:
+    def to_code_space(self, vectors: Tensor) -> Tensor:
         return normalize(vectors.float(), dim=-1) if self.spherical else vectors.float()
 
-    def nearest(self, placed: Tensor) -> Tensor:
+    def nearest(self, points: Tensor) -> Tensor:
         if self.spherical:
-            return (placed.float() @ self.codes.T).argmax(-1)
-        return nearest_code(placed.float(), self.codes)
+            return (points.float() @ self.codes.T).argmax(-1)
+        return nearest_code(points.float(), self.codes)
 
-    def forward(self, placed: Tensor) -> Quantised:
-        ids = self.nearest(placed)
+    def forward(self, points: Tensor) -> Quantised:
+        ids = self.nearest(points)
         codes = self.codes[ids]
-        return Quantised(straight_through(placed, codes), ids, (codes - placed).square().mean(-1))
+        return Quantised(straight_through(points, codes), ids, (codes - points).square().mean(-1))
 
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
         """Put the codes where k-means finds clusters, the same on every rank; needs one vector at least."""
-        placed, rounds = self.place(vectors), self.kmeans_rounds
+        points, rounds = self.to_code_space(vectors), self.kmeans_rounds
         if self.spherical:
-            drawn = torch.randperm(len(placed), device=placed.device)[: self.size]
+            drawn = torch.randperm(len(points), device=points.device)[: self.size]
             # Fewer vectors than codes: some start on the same vector.
-            drawn = drawn[torch.arange(self.size, device=placed.device) % len(drawn)]
-            centres, counts = spherical_kmeans(placed, placed[drawn], rounds=rounds)
+            drawn = drawn[torch.arange(self.size, device=points.device) % len(drawn)]
+            centres, counts = spherical_kmeans(points, points[drawn], rounds=rounds)
         else:
-            centres, counts = flat_kmeans(placed, self.size, rounds=rounds, seed=int(torch.randint(2**31, ())))
+            centres, counts = flat_kmeans(points, self.size, rounds=rounds, seed=int(torch.randint(2**31, ())))
         self.codes.copy_(centres)
         self.usage.copy_(counts)
         copy_from_first_rank(self.codes, self.usage)
 
     @torch.no_grad()
-    def update(self, placed: Tensor, ids: Tensor) -> None:
+    def update(self, points: Tensor, ids: Tensor) -> None:
         """Move each used code towards the mean of its vectors."""
-        placed = placed.float()
+        points = points.float()
         counts = torch.bincount(ids, minlength=self.size).float()
-        sums = torch.zeros_like(self.codes).index_add_(0, ids, placed)
+        sums = torch.zeros_like(self.codes).index_add_(0, ids, points)
         sum_over_ranks(counts, sums)
         # On the sphere the mean's direction counts alone, and dividing would only cost precision.
         means = normalize(sums, dim=-1) if self.spherical else sums / counts.clamp(min=1.0)[:, None]
         moved = torch.lerp(means, self.codes, self.decay)
-        self.codes.copy_(self.place(torch.where(counts[:, None] > 0, moved, self.codes)))
+        self.codes.copy_(self.to_code_space(torch.where(counts[:, None] > 0, moved, self.codes)))
         self.usage.lerp_(counts, 1 - self.decay)
         if self.revive_below > 0:
-            self._revive(placed)
+            self._revive(points)
 
-    def _revive(self, placed: Tensor) -> None:
+    def _revive(self, points: Tensor) -> None:
         dead = self.usage < self.revive_below
-        drawn = placed[torch.randint(len(placed), (self.size,), device=placed.device)]
+        drawn = points[torch.randint(len(points), (self.size,), device=points.device)]
         copy_from_first_rank(drawn)
         self.codes.copy_(torch.where(dead[:, None], drawn, self.codes))
         self.usage.masked_fill_(dead, self.revive_below)

@@ -62,7 +62,7 @@ class Distilled(QuantisingTokenizer):
 
     def encode(self, batch: PatchBatch) -> Tensor:
         """Give the vector of each patch where the codes lie, before it is coded: (B, N, d) float32."""
-        return self.codebook.place(self._project(batch))
+        return self.codebook.to_code_space(self._project(batch))
 
     def _project(self, batch: PatchBatch) -> Tensor:
         projected: Tensor = self.project(self.encoder(batch).sequence)

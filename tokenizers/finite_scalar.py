@@ -51,7 +51,7 @@ class FiniteScalar(Quantiser):
         """What a step of each number adds to a code's number."""
         return torch.cumprod(self.levels, 0) // self.levels
 
-    def place(self, vectors: Tensor) -> Tensor:
+    def to_code_space(self, vectors: Tensor) -> Tensor:
         """Bound each number so that it rounds to one of its levels, and scale it into [-1, 1]."""
         reach = (self.levels - 1) * (1 - MARGIN) / 2
         offset = 0.5 * (self.levels % 2 == 0)
@@ -66,18 +66,18 @@ class FiniteScalar(Quantiser):
         self.std.copy_(vectors.std(0, correction=0).clamp_min(1e-5))
         copy_from_first_rank(self.mean, self.std)
 
-    def nearest(self, placed: Tensor) -> Tensor:
-        digits = (self._rounded(placed) + self._half).long()
+    def nearest(self, points: Tensor) -> Tensor:
+        digits = (self._rounded(points) + self._half).long()
         # What is no number has a code as well, as it has where the nearest code is sought.
         digits = torch.minimum(digits.clamp(min=0), self.levels - 1)
         return (digits * self._weights).sum(-1)
 
-    def forward(self, placed: Tensor) -> Quantised:
-        codes = self._rounded(placed) / self._half
-        return Quantised(straight_through(placed, codes), self.nearest(placed), torch.zeros_like(placed[..., 0]))
+    def forward(self, points: Tensor) -> Quantised:
+        codes = self._rounded(points) / self._half
+        return Quantised(straight_through(points, codes), self.nearest(points), torch.zeros_like(points[..., 0]))
 
-    def _rounded(self, placed: Tensor) -> Tensor:
-        return (placed * self._half).round()
+    def _rounded(self, points: Tensor) -> Tensor:
+        return (points * self._half).round()
 
 
 class FsqDistilled(Distilled):

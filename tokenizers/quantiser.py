@@ -49,7 +49,9 @@ class QuantisingTokenizer(Tokenizer):
 
 
 class Quantiser(nn.Module, ABC):
-    """From vectors to codes. It works in fp32, whatever made the vectors.
+    """Map vectors to codes, in fp32 whatever the type of the vectors.
+
+    `to_code_space` brings vectors to where the codes lie; the other methods take the resulting points.
 
     Attributes:
         size: K, codes of a codebook
@@ -62,22 +64,22 @@ class Quantiser(nn.Module, ABC):
     dim: int
 
     @abstractmethod
-    def place(self, vectors: Tensor) -> Tensor:
-        """Bring vectors to where the codes lie, with gradients: (…, d) to (…, d)."""
+    def to_code_space(self, vectors: Tensor) -> Tensor:
+        """Map vectors to points of the code space, with gradients: (…, d) to (…, d)."""
 
     @abstractmethod
-    def nearest(self, placed: Tensor) -> Tensor:
-        """Find the code of placed vectors: (…, d) to (…) int64, or (…, G)."""
+    def nearest(self, points: Tensor) -> Tensor:
+        """Find the code of each point: (…, d) to (…) int64, or (…, G)."""
 
     @abstractmethod
-    def forward(self, placed: Tensor) -> Quantised:
-        """Code placed vectors with gradients; nothing is learnt."""
+    def forward(self, points: Tensor) -> Quantised:
+        """Code points of the code space with gradients, without learning from them."""
 
-    def update(self, placed: Tensor, ids: Tensor) -> None:
-        """Learn from placed vectors, (n, d), and their codes, (n) or (n, G); nothing by default."""
+    def update(self, points: Tensor, ids: Tensor) -> None:
+        """Learn from points, (n, d), and their codes, (n) or (n, G). Does nothing by default."""
 
     def start(self, vectors: Tensor) -> None:
-        """Fit the first vectors, (n, d) and not yet placed, before training; nothing by default."""
+        """Fit the first vectors, (n, d), before training. They are not in code space yet. Does nothing by default."""
 
 
 def straight_through(vectors: Tensor, codes: Tensor) -> Tensor:

@@ -45,34 +45,34 @@ class ResidualCodebooks(Quantiser):
             for number in range(streams)
         )
 
-    def place(self, vectors: Tensor) -> Tensor:
+    def to_code_space(self, vectors: Tensor) -> Tensor:
         first: EmaCodebook = next(self._each())
-        return first.place(vectors)
+        return first.to_code_space(vectors)
 
-    def nearest(self, placed: Tensor) -> Tensor:
-        quantised: Quantised = self(placed)
+    def nearest(self, points: Tensor) -> Tensor:
+        quantised: Quantised = self(points)
         return quantised.ids
 
-    def forward(self, placed: Tensor) -> Quantised:
-        """Code placed vectors; the commitment is the mean over the codebooks of what each leaves over."""
-        codes, ids, left_over = torch.zeros_like(placed), [], []
+    def forward(self, points: Tensor) -> Quantised:
+        """Code points of the code space; the commitment is the mean over the codebooks of the residuals."""
+        codes, ids, left_over = torch.zeros_like(points), [], []
         for codebook in self._each():
-            found = codebook.nearest(placed - codes)
+            found = codebook.nearest(points - codes)
             codes = codes + codebook.codes[found]
             ids.append(found)
-            left_over.append((codes - placed).square().mean(-1))
-        return Quantised(straight_through(placed, codes), torch.stack(ids, dim=-1), torch.stack(left_over).mean(0))
+            left_over.append((codes - points).square().mean(-1))
+        return Quantised(straight_through(points, codes), torch.stack(ids, dim=-1), torch.stack(left_over).mean(0))
 
     @torch.no_grad()
-    def update(self, placed: Tensor, ids: Tensor) -> None:
+    def update(self, points: Tensor, ids: Tensor) -> None:
         for codebook, found in zip(self._each(), ids.unbind(-1), strict=True):
             codes = codebook.codes[found]
-            codebook.update(placed, found)
-            placed = placed - codes
+            codebook.update(points, found)
+            points = points - codes
 
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
-        left_over = self.place(vectors)
+        left_over = self.to_code_space(vectors)
         for codebook in self._each():
             codebook.start(left_over)
             left_over = left_over - codebook.codes[codebook.nearest(left_over)]

@@ -37,7 +37,7 @@ def test_codes_computed_by_hand(
     levels: tuple[int, ...], vector: tuple[float, ...], number: int, code: tuple[float, ...]
 ) -> None:
     made = FiniteScalar(levels)
-    found = made(made.place(torch.tensor([[vector]])))
+    found = made(made.to_code_space(torch.tensor([[vector]])))
     assert found.ids.tolist() == [[number]]
     torch.testing.assert_close(found.vectors, torch.tensor([[code]]))
     assert not found.commitment.any()
@@ -48,11 +48,11 @@ def test_codes_computed_by_hand(
 def test_numbers_are_rounded_one_by_one(levels: list[int], seed: int, scale: float) -> None:
     made = FiniteScalar(levels)
     vectors = scale * torch.randn(30, len(levels), generator=torch.Generator().manual_seed(seed))
-    placed = made.place(vectors)
-    ids = made.nearest(placed)
+    points = made.to_code_space(vectors)
+    ids = made.nearest(points)
     assert made.size == math.prod(levels)
     assert 0 <= int(ids.min()) <= int(ids.max()) < made.size
-    for vector, number in zip(placed.double().tolist(), ids.tolist(), strict=True):
+    for vector, number in zip(points.double().tolist(), ids.tolist(), strict=True):
         for value, count in zip(vector, levels, strict=True):
             number, digit = divmod(number, count)
             grid = [(level - count // 2) / (count // 2) for level in range(count)]
@@ -64,8 +64,8 @@ def test_numbers_are_rounded_one_by_one(levels: list[int], seed: int, scale: flo
 def test_gradients_pass_straight_through_the_rounding_alone() -> None:
     made, vectors = FiniteScalar((5, 4)), torch.randn(1, 6, 2, requires_grad=True)
     weight = torch.randn(1, 6, 2)
-    (through,) = torch.autograd.grad((made(made.place(vectors)).vectors * weight).sum(), vectors)
-    (around,) = torch.autograd.grad((made.place(vectors) * weight).sum(), vectors)
+    (through,) = torch.autograd.grad((made(made.to_code_space(vectors)).vectors * weight).sum(), vectors)
+    (around,) = torch.autograd.grad((made.to_code_space(vectors) * weight).sum(), vectors)
     torch.testing.assert_close(through, around)
     assert (through != 0).all()
 
@@ -73,14 +73,14 @@ def test_gradients_pass_straight_through_the_rounding_alone() -> None:
 def test_the_start_spreads_vectors_over_the_codes() -> None:
     made = FiniteScalar((8, 5, 5))
     vectors = 3 + 0.01 * torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
-    assert len(made.nearest(made.place(vectors)).unique()) == 1
+    assert len(made.nearest(made.to_code_space(vectors)).unique()) == 1
     made.start(vectors)
-    assert len(made.nearest(made.place(vectors)).unique()) > 100
+    assert len(made.nearest(made.to_code_space(vectors)).unique()) > 100
 
 
 def test_what_is_no_number_has_a_code_too() -> None:
     made = FiniteScalar((5, 4))
-    assert 0 <= int(made.nearest(made.place(torch.full((1, 2), math.nan)))) < 20
+    assert 0 <= int(made.nearest(made.to_code_space(torch.full((1, 2), math.nan)))) < 20
 
 
 @pytest.mark.parametrize("levels", [(), (2, 5)])
