@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 
@@ -57,6 +55,10 @@ def end_with_parent() -> None:
 
 
 def _follow_parent() -> None:
+    # Imported here because every command loads the launchers' plugin.
+    import multiprocessing
+    from multiprocessing.connection import wait
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

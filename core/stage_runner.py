@@ -22,11 +22,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from .choices import PartChoice
-from .corpus import Corpus, Manifest
+from .corpora import Corpora
+from .corpus import Manifest
 from .display import Display, Silent
 from .distributed import alone, from_all_ranks, from_first_rank, rank, world_size
-from .errors import ArtifactError, OssicleError, PluginError
+from .errors import ArtifactError, OssicleError
 from .full_disk import naming_full_disk
 from .memory import keep_freed_memory
 from .plugin_loading import Plugins
@@ -34,39 +34,6 @@ from .stages import Stage, describe, in_order, stage_key, training_of
 from .store import Artifact, Store
 
 T = TypeVar("T")
-
-
-class Corpora:
-    """The manifests of the corpora in use, each read once."""
-
-    def __init__(self, display: Display) -> None:
-        self._display = display
-        self._manifests: dict[PartChoice, Manifest] = {}
-        self._fingerprints: dict[PartChoice, str] = {}
-
-    def corpus(self, choice: PartChoice) -> Corpus:
-        corpus = choice.part.load()(choice.config)
-        if not isinstance(corpus, Corpus):
-            raise PluginError(f"corpus `{choice.name}` of {choice.part.origin.describe()} must be an ossicle.Corpus")
-        return corpus
-
-    def manifest(self, choice: PartChoice) -> Manifest:
-        """Prepare a corpus and list its clips.
-
-        Raises:
-            CorpusError: if it cannot be read
-        """
-        if choice not in self._manifests:
-            self._display.note(f"reading corpus {choice.name}")
-            corpus = self.corpus(choice)
-            corpus.prepare()
-            self._manifests[choice] = corpus.manifest()
-        return self._manifests[choice]
-
-    def fingerprint(self, choice: PartChoice) -> str:
-        if choice not in self._fingerprints:
-            self._fingerprints[choice] = self.manifest(choice).fingerprint()
-        return self._fingerprints[choice]
 
 
 @dataclass

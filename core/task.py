@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from .choices import CorpusChoice
@@ -114,7 +115,7 @@ class Assignment:
     survey: str
     encoders: Mapping[str, str]
 
-    @property
+    @cached_property
     def corpus_display_name(self) -> str:
         """What people call the corpus, unique in the experiment."""
         return self.experiment.corpus_display_name(self.corpus)

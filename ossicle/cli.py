@@ -394,8 +394,8 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from .core.config_files.experiment_loader import resolved_yaml
+    from .core.corpora import Corpora
     from .core.display import Silent
-    from .core.stage_runner import Corpora
     from .experiment.check import check
 
     checked = check(options.experiment, options.overrides, Corpora(Silent()), prepare=False)

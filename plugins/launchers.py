@@ -13,16 +13,14 @@ Notable choices:
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from pydantic import Field
@@ -32,6 +30,9 @@ from ossicle.core.config import Config
 from ossicle.core.errors import OssicleError
 from ossicle.core.hooks import hookimpl
 from ossicle.core.launcher import Job, Launcher, end_with_parent
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 THREADS = "OMP_NUM_THREADS"
 PATIENCE = 10.0
@@ -83,6 +84,8 @@ class _Worker:
     """A process that calls one function after another."""
 
     def __init__(self, threads: str | None) -> None:
+        import multiprocessing  # here, because every command loads this plugin
+
         self._cancelled = False
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
@@ -133,6 +136,8 @@ class _LocalJob:
         return self._answer is not None
 
     def result(self) -> Any:
+        from multiprocessing.connection import wait  # here, because every command loads this plugin
+
         while not self.done():
             wait([self.worker.connection, self.worker.process.sentinel])
         assert self._answer is not None

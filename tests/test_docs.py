@@ -13,10 +13,10 @@ import pytest
 from ossicle.core.catalog import KINDS, Part
 from ossicle.core.config_files.field_docs import documented
 from ossicle.core.config_files.presets import preset_names
+from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.hooks import Hooks
 from ossicle.core.plugin_loading import load_plugins
-from ossicle.core.stage_runner import Corpora
 from ossicle.experiment.check import check, compose
 
 ROOT = Path(__file__).parents[1]

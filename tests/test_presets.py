@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from ossicle.core.config_files.presets import preset_names
+from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError, Location
 from ossicle.core.experiment import TrainingConfig
-from ossicle.core.stage_runner import Corpora
 from ossicle.core.stages import Stage, training_of
 from ossicle.experiment.check import check, compose
 

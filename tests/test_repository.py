@@ -142,8 +142,8 @@ def test_every_folder_with_code_is_packaged() -> None:
 HEAVY = {"torch", "fairseq2", "sklearn", "scipy", "pandas", "pyarrow", "matplotlib", "jinja2", "numba", "torchaudio"}
 FORBIDDEN = {
     "--help": HEAVY | {"numpy", "pydantic", "pydantic_core", "yaml", "rich", "pluggy", "soundfile"},
-    "plugins": HEAVY | {"numpy", "rich", "soundfile", "soxr"},
-    "check experiments/quickstart.yaml": HEAVY | {"rich", "soxr"},
+    "plugins": HEAVY | {"numpy", "rich", "soundfile", "soxr", "multiprocessing"},
+    "check experiments/quickstart.yaml": HEAVY | {"rich", "soxr", "multiprocessing", "ossicle.core.stage_runner"},
 }
 
 
@@ -157,3 +157,16 @@ def test_light_commands_import_nothing_heavy(command: str) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(("command", "collects"), [("check", False), ("plugins", False), ("run", True)])
+def test_brief_commands_collect_no_garbage(command: str, collects: bool) -> None:
+    code = (
+        f"import gc, sys; sys.argv = ['ossicle', {command!r}]\n"
+        "from ossicle import __main__ as program\n"
+        "program.main = gc.isenabled\n"
+        "was_collecting = program.start()\n"
+        f"assert was_collecting is {collects}\n"
+        f"assert bool(gc.get_freeze_count()) is not {collects}"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
@@ -14,7 +13,7 @@ def main() -> None:
     order = json.load(sys.stdin)
     module, function = order["function"].split(":")
     clips = getattr(import_module(module), function)(Path(order["folder"]), order["job"])
-    print(json.dumps([asdict(clip) for clip in clips]))
+    print(json.dumps(list(clips)))
 
 
 if __name__ == "__main__":

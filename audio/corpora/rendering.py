@@ -24,9 +24,8 @@ import wave
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +41,7 @@ _log = logging.getLogger(__name__)
 _TABLE = "manifest.csv"
 
 
-@dataclass(frozen=True)
-class RenderedClip:
+class RenderedClip(NamedTuple):
     """One rendered clip: its path inside the set, split, label (empty if it has none), length, and what it is."""
 
     path: str
@@ -192,14 +190,14 @@ def _in_fresh_process(function: str, job: dict[str, Any], folder: Path) -> list[
     )
     if done.returncode:
         raise CorpusError(f"rendering by `{function}` failed:\n{done.stderr.strip()[-2000:]}")
-    return [RenderedClip(**clip) for clip in json.loads(done.stdout.splitlines()[-1])]
+    return [RenderedClip(*clip) for clip in json.loads(done.stdout.splitlines()[-1])]
 
 
 def _write_table(path: Path, clips: Iterable[RenderedClip]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [column.name for column in fields(RenderedClip)])
-        writer.writeheader()
-        writer.writerows(asdict(clip) for clip in clips)
+        writer = csv.writer(file)
+        writer.writerow(RenderedClip._fields)
+        writer.writerows(clips)
 
 
 def _read_table(path: Path) -> list[RenderedClip]:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ..core.choices import PartChoice
 from ..core.config_files.validation import in_reading_order
+from ..core.corpora import Corpora
 from ..core.display import Silent
 from ..core.errors import ConfigError, CorpusError, Problem
 from ..core.plugin_loading import Plugins, load_plugins
-from ..core.stage_runner import Corpora
 from ..core.stages import Stage, training_of
 from ..core.store import Store
 from ..core.wording import choices

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,10 @@ from ..core.choices import PartChoice, parts_of
 from ..core.config_files.documents import Document
 from ..core.config_files.experiment_loader import ResolvedExperiment, load_experiment
 from ..core.config_files.validation import in_reading_order
+from ..core.corpora import Corpora
 from ..core.errors import ConfigError, CorpusError, OssicleError, PluginError, Problem
 from ..core.experiment import Experiment
 from ..core.plugin_loading import Plugins, load_plugins
-from ..core.stage_runner import Corpora
 from ..core.stages import Schedule, Stage, in_order
 from ..core.task import TaskConfig
 from ..tasks.stages.monitor_split import watch_problems
@@ -55,8 +54,7 @@ def check(
         ConfigError: with every problem found, each at its location in the file
     """
     resolved, plugins = _read(source, overrides, load)
-    found = [*_misfits(resolved), *corpus_problems(resolved, corpora, prepare=prepare)]
-    checked = _composed(resolved, plugins, found)
+    checked = _composed(resolved, plugins, corpus_problems(resolved, corpora, prepare=prepare))
     if found := [resolved.problem(("schedule",), message) for message in leaks(checked.stages, corpora)]:
         raise ConfigError(found)
     return checked
@@ -69,7 +67,7 @@ def compose(source: Path | Document, overrides: Sequence[str]) -> CheckedExperim
         ConfigError: with every problem found, each at its location in the file
     """
     resolved, plugins = _read(source, overrides, load_plugins)
-    return _composed(resolved, plugins, list(_misfits(resolved)))
+    return _composed(resolved, plugins, ())
 
 
 def _read(
@@ -85,13 +83,21 @@ def _read(
     return resolved, loaded[-1]
 
 
-def _composed(resolved: ResolvedExperiment, plugins: Plugins, problems: Sequence[Problem]) -> CheckedExperiment:
-    if problems:
-        raise ConfigError(in_reading_order(problems, resolved.document.source))
+def _composed(resolved: ResolvedExperiment, plugins: Plugins, corpus_problems: Iterable[Problem]) -> CheckedExperiment:
+    """List the stages once, for what they say of teachers too; misfits and corpus problems are reported first."""
+    stages: list[Stage] = []
+    refusal: OssicleError | None = None
     try:
-        return CheckedExperiment(resolved, plugins, stages_of(resolved.experiment))
+        stages = stages_of(resolved.experiment)
     except ConfigError as error:
-        raise ConfigError([_located(problem, resolved) for problem in error.problems]) from error
+        refusal = ConfigError([_located(problem, resolved) for problem in error.problems])
+    except OssicleError as error:
+        refusal = error
+    if problems := [*_misfits(resolved, stages), *corpus_problems]:
+        raise ConfigError(in_reading_order(problems, resolved.document.source))
+    if refusal is not None:
+        raise refusal
+    return CheckedExperiment(resolved, plugins, stages)
 
 
 def _located(problem: Problem, resolved: ResolvedExperiment) -> Problem:
@@ -114,14 +120,14 @@ def _schedule(choice: PartChoice) -> Schedule:
     return schedule
 
 
-def _misfits(resolved: ResolvedExperiment) -> Iterator[Problem]:
+def _misfits(resolved: ResolvedExperiment, stages: Sequence[Stage]) -> Iterator[Problem]:
     """Configurations that do not fit each other."""
     chosen = list(parts_of(resolved.experiment))
     context: dict[str, object] = {"catalog": resolved.catalog}
     # What the experiment's own parts say counts, not those inside others, such as a tokenizer's encoder.
     for _, choice in sorted(chosen, key=lambda part: len(part[0]), reverse=True):
         context |= choice.config.compatibility_facts(resolved.catalog)
-    lessons = list(_lessons(resolved))
+    lessons = list(_lessons(resolved, stages))
     for path, choice in chosen:
         cases = [(part, {**context, **of_teacher}) for named, part, of_teacher in lessons if named is choice]
         messages = [
@@ -132,14 +138,13 @@ def _misfits(resolved: ResolvedExperiment) -> Iterator[Problem]:
         yield from (resolved.problem(path, message) for message in dict.fromkeys(messages))
 
 
-def _lessons(resolved: ResolvedExperiment) -> Iterator[tuple[PartChoice, PartChoice, Mapping[str, object]]]:
+def _lessons(
+    resolved: ResolvedExperiment, stages: Sequence[Stage]
+) -> Iterator[tuple[PartChoice, PartChoice, Mapping[str, object]]]:
     """Every tokenizer that an encoder teaches, and its objective, with what is known of that encoder.
 
     Before each stands the part that the file names for it: where it states no objective, the tokenizer.
     """
-    stages: list[Stage] = []
-    with suppress(OssicleError):  # raised once more, where the stages are needed
-        stages = stages_of(resolved.experiment)
     by_name = {stage.name: stage for stage in stages}
     for stage in stages:
         if not (facts := teacher_facts(stage, by_name, resolved.catalog)):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..core.choices import PartChoice
+from ..core.corpora import Corpora
 from ..core.corpus import Manifest
-from ..core.stage_runner import Corpora
 from ..core.stages import Stage, with_inputs
 from ..core.task import folds_of
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config_files.experiment_loader import resolved_yaml
+from ..core.corpora import Corpora
 from ..core.display import Display, Silent
 from ..core.distributed import first_rank_first, joined, rank
 from ..core.full_disk import naming_full_disk
-from ..core.stage_runner import Corpora, StageRecord, command_line, run_stages, versions
+from ..core.stage_runner import StageRecord, command_line, run_stages, versions
 from ..core.store import Store
 from ..report import write_report
 from .check import CheckedExperiment, check

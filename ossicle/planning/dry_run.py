@@ -22,11 +22,11 @@ from ..audio.corpus_config import SyntheticConfig
 from ..core.choices import PartChoice
 from ..core.config import Config
 from ..core.config_files.experiment_loader import resolved_yaml
+from ..core.corpora import Corpora
 from ..core.display import Silent
 from ..core.distributed import has_bf16
 from ..core.errors import CorpusError, OssicleError
 from ..core.experiment import Experiment, TrainingConfig
-from ..core.stage_runner import Corpora
 from ..core.stages import training_of
 from ..experiment.check import CheckedExperiment, compose, stages_of
 from ..experiment.output_paths import check_folder

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..core.choices import PartChoice
+from ..core.corpora import Corpora
 from ..core.corpus import Manifest
 from ..core.display import Silent
 from ..core.errors import CorpusError
-from ..core.stage_runner import Corpora
 from ..core.stages import Stage, stage_key
 from ..core.store import Artifact, Store
 from .subprocess_measure import stand_in

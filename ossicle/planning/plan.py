@@ -19,11 +19,11 @@ import numpy as np
 from ..core.choices import PartChoice, parts_of
 from ..core.config_files.documents import Document
 from ..core.config_files.experiment_loader import resolved_yaml
+from ..core.corpora import Corpora
 from ..core.errors import OssicleError
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import Tokenizer
 from ..core.parts import Recipe
-from ..core.stage_runner import Corpora
 from ..core.stages import Stage, describe, training_of
 from ..core.store import Artifact, Store
 from ..core.task import folds_of

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..core.choices import PartChoice
+from ..core.corpora import Corpora
 from ..core.corpus import Labels, Manifest, text_column
 from ..core.display import Silent
 from ..core.errors import OssicleError
 from ..core.hooks import hookimpl
 from ..core.launcher import end_with_parent
-from ..core.stage_runner import Corpora
 from ..core.stages import training_of
 from ..experiment.check import compose
 

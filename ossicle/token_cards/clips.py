@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from ..audio.decode import read_native, to_mono
 from ..core.choices import PartChoice
+from ..core.corpora import Corpora
 from ..core.corpus import SPLITS, TRAIN, UNLABELLED, VALID, Manifest
 from ..core.display import Silent
 from ..core.errors import CorpusError
-from ..core.stage_runner import Corpora
 from ..core.wording import choices
 
 Wave = npt.NDArray[np.float32]

@@ -176,20 +176,19 @@ def evaluation_stages(experiment: Experiment, encoders: Mapping[str, str], *, su
 def _usual_stages(asked: Assignment, survey: str) -> list[Stage]:
     stages = []
     for subject, source in {**asked.encoders, LOG_MEL: survey}.items():
-        features = _features_stage(asked.experiment, asked.corpus, subject, source, survey=asked.survey)
+        features = _features_stage(asked, subject, source)
         stages += [features, _evaluate_stage(asked, subject, features=features.name)]
     return stages
 
 
-def _features_stage(experiment: Experiment, corpus: PartChoice, subject: str, source: str, *, survey: str) -> Stage:
-    corpus_name = experiment.corpus_display_name(corpus)
+def _features_stage(asked: Assignment, subject: str, source: str) -> Stage:
     return Stage(
-        name=f"features/{corpus_name}/{subject}",
+        name=f"features/{asked.corpus_display_name}/{subject}",
         kind="features",
         action="ossicle.tasks.evaluation.features:extract",
-        settings={"corpus": corpus, "crop_seconds": experiment.pretrain.crop_seconds},
-        inputs={"source": source, "survey": survey},
-        labels={"corpus": corpus_name, "subject": subject},
+        settings={"corpus": asked.corpus, "crop_seconds": asked.experiment.pretrain.crop_seconds},
+        inputs={"source": source, "survey": asked.survey},
+        labels={"corpus": asked.corpus_display_name, "subject": subject},
     )
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from ossicle.audio.corpora.speech_commands import V2_WORDS
 from ossicle.core.config_files.presets import preset_names
+from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError
-from ossicle.core.stage_runner import Corpora
 from ossicle.experiment.check import check
 
 TASKS = ["audioset20k", "audioset2m", "esc50", "iemocap", "speech_commands_v1", "speech_commands_v2"]

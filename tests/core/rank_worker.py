@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.distributed import first_rank_first, joined
 from ossicle.core.errors import OssicleError
 from ossicle.core.interfaces import Objective
-from ossicle.core.stage_runner import Corpora, run_stages
+from ossicle.core.stage_runner import run_stages
 from ossicle.core.store import Store
 from ossicle.experiment.check import check
 from ossicle.tasks.objectives.masked_prediction import MaskedPrediction

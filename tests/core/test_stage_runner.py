@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from ossicle.core.catalog import Catalog
+from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.errors import ArtifactError, Interrupted, PluginError
 from ossicle.core.hooks import HOOKS, Hooks, hookimpl
 from ossicle.core.interfaces import Tokenizer
 from ossicle.core.parts import load_part
 from ossicle.core.plugin_loading import Plugins, load_plugins
-from ossicle.core.stage_runner import Corpora, StageRecord, StageRun, run_stages
+from ossicle.core.stage_runner import StageRecord, StageRun, run_stages
 from ossicle.core.stages import Stage
 from ossicle.core.store import Store
 from ossicle.experiment.check import check

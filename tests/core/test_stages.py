@@ -15,12 +15,12 @@ import pytest
 from ossicle.core.catalog import Catalog, Origin
 from ossicle.core.choices import PartChoice
 from ossicle.core.config import Config
+from ossicle.core.corpora import Corpora
 from ossicle.core.corpus import Corpus, Manifest
 from ossicle.core.display import Silent
 from ossicle.core.errors import OssicleError
 from ossicle.core.experiment import TrainingConfig
 from ossicle.core.plugin_loading import load_plugins
-from ossicle.core.stage_runner import Corpora
 from ossicle.core.stages import Stage, describe, in_order, stage_key
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError
-from ossicle.core.stage_runner import Corpora
 from ossicle.core.stages import Stage
 from ossicle.experiment.check import check
 

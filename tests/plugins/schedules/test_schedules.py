@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError
-from ossicle.core.stage_runner import Corpora
+from ossicle.core.experiment import Experiment
 from ossicle.core.stages import Stage
 from ossicle.experiment.check import check
 from ossicle.experiment.run import run
+from ossicle.plugins.schedules.plain import Scratch
 
 PROJECTION = "{type: random_projection, codebook_size: 16, codebook_dim: 8}"
 
@@ -60,6 +62,19 @@ def test_what_an_encoder_sees_is_varied_by_one_path_each(tiny: Path) -> None:
         varied = stages(tiny, override)["iteration 1/pretrain"]
         assert varied.settings != usual.settings
         assert varied.inputs == usual.inputs
+
+
+def test_check_lists_the_stages_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def counted(schedule: Scratch, experiment: Experiment) -> list[Stage]:
+        calls.append(schedule)
+        return list_stages(schedule, experiment)
+
+    list_stages = Scratch.stages
+    monkeypatch.setattr(Scratch, "stages", counted)
+    stages(tiny, "schedule=scratch")
+    assert len(calls) == 1
 
 
 def test_scratch_trains_nothing(tiny: Path) -> None:

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 import ossicle
 from ossicle.core.choices import PartChoice
+from ossicle.core.corpora import Corpora
 from ossicle.core.data import Grid, PatchBatch, SpectrogramBatch
 from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError, CorpusError, Interrupted
 from ossicle.core.experiment import TrainingConfig
 from ossicle.core.interfaces import FrontEnd, Objective, ObjectiveOutput
-from ossicle.core.stage_runner import Corpora, run_stages
+from ossicle.core.stage_runner import run_stages
 from ossicle.core.store import Artifact, Store
 from ossicle.experiment.check import CheckedExperiment, check
 from ossicle.tasks.stages.fine_tune import choose_weights

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ossicle.core.corpora import Corpora
 from ossicle.core.corpus import Manifest
 from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError
-from ossicle.core.stage_runner import Corpora
 from ossicle.core.store import Artifact
 from ossicle.experiment.check import check
 from ossicle.experiment.run import run
