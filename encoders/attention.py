@@ -1,9 +1,11 @@
 """Attention with a gated bias, in bounded memory.
 
-Notable choices: everywhere but in training on a CPU torch's scaled dot-product attention does it, with the gated bias
-as an additive mask. There torch would keep five tensors of every query and key for the backward pass, as soon as a
-gradient flows through the mask: here the weights are computed anew instead. A CPU takes so many clips at a time as its
-caches hold.
+Notable choices:
+
+- torch's scaled dot-product attention does the work, with the gated bias as an additive mask, except in training on a
+  CPU. There torch would store five tensors of the size of the attention weights for the backward pass as soon as the
+  mask needs a gradient. `_Attention` computes the weights again instead.
+- A CPU processes only as many clips at a time as fit into its caches.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from torch.nn import functional as F
 from .dropout import draw_seed, kept, on_cpu, scale
 
 _AT_ONCE: Final = 2**22
-"""Weights that are computed at once, about; what caches hold."""
+"""Attention weights that are computed at once, about as many as fit into the caches."""
 
 
 def attend(
@@ -35,15 +37,15 @@ def attend(
     """Attend: (B, H, N, d), (B, H, M, d), (B, H, M, d) to (B, H, N, d).
 
     Args:
-        padding: (B, 1, 1, M), 0 for keys that may be seen and -inf for the others
+        padding: (B, 1, 1, M), 0 for visible keys and -inf for padding
         bias: (H, N, M) or (B, H, N, M), added to the logits
-        gate: (B, H, N, 1), what each query scales the bias by
-        dropout: of the attention's weights
+        gate: (B, H, N, 1), the factor by which each query scales the bias
+        dropout: dropout probability of the attention weights
     """
     if not on_cpu(query) or (bias is None and not dropout):
         return _torchs(query, key, value, _mask(padding, bias, gate), dropout)
     if torch.is_grad_enabled():
-        # The backward pass knows nothing of autocast, and must find what the forward pass did.
+        # Autocast is off in the backward pass, and both passes must compute the same weights.
         with torch.autocast("cpu", enabled=False):
             attended: Tensor = _Attention.apply(query, key, value, padding, bias, gate, dropout)  # type: ignore[no-untyped-call]
         return attended
@@ -65,7 +67,7 @@ def _mask(padding: Tensor, bias: Tensor | None, gate: Tensor | None) -> Tensor:
 
 
 class _Attention(torch.autograd.Function):
-    """The same as torch's, but that nothing of the weights' size is kept for the backward pass."""
+    """Attention that stores no tensor of the size of its weights for the backward pass."""
 
     @staticmethod
     def forward(
@@ -122,7 +124,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _chunks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Clips and heads that are computed together: several clips, or of a long one some heads."""
+    """Slices of clips and heads that are computed together: several clips, or some heads of one long clip."""
     clips, heads, queries, _ = query.shape
     of_head = max(1, queries * key.shape[2])
     some_clips, some_heads = max(1, _AT_ONCE // (heads * of_head)), min(heads, max(1, _AT_ONCE // of_head))
@@ -132,14 +134,14 @@ def _chunks(query: Tensor, key: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def _of(tensor: Tensor | None, own: tuple[slice, slice]) -> Tensor | None:
-    """A bias that is the same for all clips has no axis for them."""
+    """Take the slice of a bias or gate. A bias that all clips share has no axis for clips."""
     if tensor is None:
         return None
     return tensor[own] if tensor.dim() == 4 else tensor[own[1]]
 
 
 def _weights(query: Tensor, key: Tensor, padding: Tensor, bias: Tensor | None, gate: Tensor | None) -> Tensor:
-    """(B, H, N, M), each row of sum 1."""
+    """Compute the attention weights: (B, H, N, M), each row sums to 1."""
     clips, heads, queries, size = query.shape
     fresh = padding.expand(clips, heads, queries, -1).clone() if bias is None else _mask(padding, bias, gate)
     logits = fresh.to(query.dtype).flatten(0, 1)

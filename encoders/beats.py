@@ -1,8 +1,11 @@
 """The encoder of BEATs (arXiv 2212.09058, section 4.2).
 
-Notable choices: only visible patches pass through the layers, and each keeps its true position in both position
-embeddings; the convolutional one counts them for those that are hidden, too; the patch embedding is a matrix product
-with the flattened patch, which equals the paper's convolution.
+Notable choices:
+
+- Only visible patches pass through the layers. Each keeps its true position in both position embeddings.
+- The convolutional position embedding scales visible neighbours up to make up for the hidden ones, so that its sums
+  have the same mean in training and in use.
+- The patch embedding is a matrix product with the flattened patch, which equals the paper's convolution.
 """
 
 from __future__ import annotations
@@ -28,9 +31,9 @@ class PatchStem(nn.Module):
     Args:
         patch_dim: numbers per patch
         patch_width: size of the embedding
-        width: size of the output; equal to `patch_width` means no projection
-        bias: whether the embedding has one
-        dropout: of the output
+        width: size of the output; there is no projection if it equals `patch_width`
+        bias: whether the embedding has a bias
+        dropout: dropout probability of the output
     """
 
     def __init__(self, patch_dim: int, patch_width: int, width: int, *, bias: bool, dropout: float) -> None:
@@ -72,7 +75,7 @@ class Beats(Encoder):
         """Encode all patches, or only the visible ones, each at its true position in the grid.
 
         Raises:
-            PluginError: if the patches come in another number of bands than this encoder was built for
+            PluginError: if the number of bands differs from the one that this encoder was built for
         """
         if batch.grid.bands != self.bands:
             raise PluginError(f"this encoder was built for {self.bands} bands, but the patches have {batch.grid.bands}")

@@ -1,7 +1,9 @@
-"""What surrounds a patch, as a convolutional position embedding (BEATs, section 4.2; wav2vec 2.0, section 2).
+"""The convolutional position embedding (BEATs, section 4.2; wav2vec 2.0, section 2).
 
-Notable choices: on a CPU the convolution runs through Fourier transforms, an equal result at a twelfth of the cost
-(kernel 128, 16 groups, 96 patches), for there the direct one would take most of a tiny encoder's training step.
+Notable choices:
+
+- On a CPU the convolution uses Fourier transforms. The result is the same at a twelfth of the cost (kernel 128,
+  16 groups, 96 patches). The direct convolution would take most of a tiny encoder's training step.
 """
 
 from __future__ import annotations
@@ -47,12 +49,13 @@ class ConvPosition(nn.Module):
     def among_hidden(self, sequence: Tensor, positions: Tensor, count: int, *, scale: Tensor) -> Tensor:
         """Embed the true positions of visible vectors among hidden ones: (B, V, D) to (B, V, D).
 
-        Hidden neighbours are zeros, so the visible ones count `scale` times, as after dropout: what is summed up then
-        has the same mean in training as later, when nothing is hidden. A vector itself, always visible, counts once.
+        Hidden neighbours are zeros, so visible neighbours are multiplied by `scale`, as after dropout. The sums then
+        have the same mean in training as in use, when nothing is hidden. The vector itself is always visible and counts
+        once.
 
         Args:
             positions: (B, V) int64 among `count`
-            scale: (B,) how many neighbours there are for each visible one
+            scale: (B,) number of neighbours divided by the number of visible neighbours
         """
         weight = self._weight()
         factor = scale[:, None, None]
@@ -72,9 +75,9 @@ class ConvPosition(nn.Module):
 
 
 def correlate_direct(signal: Tensor, weight: Tensor, *, groups: int) -> Tensor:
-    """Correlate each group of channels with its kernels, to the signal's own length.
+    """Correlate each group of channels with its kernels. The output is as long as the signal.
 
-    Tap j of k sees the step j - k // 2 away.
+    Tap j of k reads the step at distance j - k // 2.
 
     Args:
         signal: (B, D, N)
@@ -84,12 +87,12 @@ def correlate_direct(signal: Tensor, weight: Tensor, *, groups: int) -> Tensor:
         (B, D, N)
     """
     out = F.conv1d(signal, weight, padding=weight.shape[-1] // 2, groups=groups)
-    # An even kernel gives one step too many; the released code drops the last.
+    # An even kernel gives one step too many. The released code drops the last one.
     return out[..., : signal.shape[-1]]
 
 
 def correlate_fourier(signal: Tensor, weight: Tensor, *, groups: int) -> Tensor:
-    """Do what `correlate_direct` does, by the correlation theorem, in float32 at least."""
+    """Compute `correlate_direct` by the correlation theorem, in float32 or higher precision."""
     dtype = torch.promote_types(signal.dtype, torch.float32)
     by_channel = signal.to(dtype).transpose(0, 1)
     out: Tensor = _Correlation.apply(by_channel, weight.to(dtype), groups)  # type: ignore[no-untyped-call]
@@ -97,9 +100,9 @@ def correlate_fourier(signal: Tensor, weight: Tensor, *, groups: int) -> Tensor:
 
 
 class _Correlation(torch.autograd.Function):
-    """Correlate (D, B, N) with (D, D / groups, k), one group after the other, for a group's spectra fit into caches.
+    """Correlate (D, B, N) with (D, D / groups, k) group by group, because the spectra of one group fit into the caches.
 
-    They are not kept for the backward pass, but computed anew.
+    The backward pass computes the spectra again instead of storing them.
     """
 
     @staticmethod
@@ -109,9 +112,9 @@ class _Correlation(torch.autograd.Function):
         spectra = _Spectra(signal, weight)
         out = signal.new_empty(signal.shape)
         for own, kernels, to in _by_group(groups, signal, weight, out):
-            # Conjugating the kernels, who are many, would copy them.
+            # Conjugating the kernels would copy them, and they are larger than the signal.
             product = spectra.back((spectra.of(kernels) @ spectra.of(own).conj()).conj())
-            # The first tap stands at step 0 of the transform, but sees `half` steps back.
+            # The first tap is at step 0 of the transform, but reads `half` steps back.
             to.copy_(product.roll(spectra.half, dims=-1)[..., : out.shape[-1]])
         return out
 
@@ -130,7 +133,7 @@ class _Correlation(torch.autograd.Function):
 
 
 class _Spectra:
-    """Fourier transforms so long that what they wrap around reaches nothing that is used."""
+    """Fourier transforms that are long enough to keep wrapped-around values out of the output."""
 
     def __init__(self, signal: Tensor, weight: Tensor) -> None:
         self.half = weight.shape[-1] // 2
@@ -138,7 +141,7 @@ class _Spectra:
 
     def of(self, steps: Tensor) -> Tensor:
         """(a, b, steps) to (frequencies, a, b) complex."""
-        # The copy makes products of matrices fast.
+        # Matrix products are fast on contiguous memory.
         spectra: Tensor = rearrange(torch.fft.rfft(steps, n=self.size), "a b f -> f a b").contiguous()
         return spectra
 
@@ -158,7 +161,7 @@ def _tap_norms(weight: Tensor) -> Tensor:
 
 
 def _fast_size(least: int) -> int:
-    """Give the next multiple of 8 without prime factors above 5, for which transforms are fast."""
+    """Find the next multiple of 8 without prime factors above 5. Transforms of such a size are fast."""
     size = -(-least // 8) * 8
     while not _is_smooth(size):
         size += 8

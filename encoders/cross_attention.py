@@ -1,8 +1,9 @@
-"""Layers in which some vectors look at others that do not change: the light predictor of masked pre-training.
+"""Layers whose queries attend to a fixed memory: the light predictor of masked pre-training.
 
-Notable choices: as in CrossMAE (Fu et al., 2024), hidden positions attend to visible patches and never to each other;
-the layers have the same components as those of BEATs, so that a full predictor and a light one differ only in what
-attends to what.
+Notable choices:
+
+- Hidden positions attend to visible patches and never to each other, as in CrossMAE (Fu et al., 2024).
+- The layers have the components of BEATs' layers, so a full and a light predictor differ only in what attends to what.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .layers import LayerStack
 
 
 class CrossAttentionStack(LayerStack):
-    """Layers over queries that attend to a memory; the memory is normalised once."""
+    """Layers over queries that attend to a memory. The memory is normalised once."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__(config)
@@ -27,7 +28,7 @@ class CrossAttentionStack(LayerStack):
 
         Args:
             memory: (B, M, D)
-            valid: (B, M) bool, the vectors of the memory that may be attended to
+            valid: (B, M) bool, False for padding of the memory
             positions: (B, N) int64, of the queries
             memory_positions: (B, M) int64, of the memory's vectors
         """

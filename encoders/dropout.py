@@ -1,9 +1,11 @@
-"""Dropout that costs little on a CPU.
+"""Fast dropout on a CPU.
 
-Notable choices: torch draws a CPU's random numbers one after the other, 64 bits for each element; here 16 bits decide
-over an element, so that one draw serves four, and numpy draws them, three times as fast. The share that is dropped is
-off by at most 1 / 131,072, and what is kept is scaled by the share that really is. The backward pass draws the same
-numbers again, so that nothing but their seed is kept for it.
+Notable choices:
+
+- One 64-bit random number serves four elements, because 16 bits decide each. torch draws 64 bits for every element.
+- numpy draws the numbers, three times as fast as torch.
+- The dropout probability is off by at most 1 / 131,072. The scale uses the exact probability.
+- The backward pass draws the same numbers again, so only their seed is stored.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Dropout(nn.Module):
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether functions written for a CPU serve: not where torch.compile makes its own."""
+    """Whether to use the implementations for CPUs. `torch.compile` generates code of the standard ones."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
@@ -56,7 +58,7 @@ def kept(like: Tensor, p: float, seed: int) -> Tensor:
 
 
 def scale(p: float) -> float:
-    """What keeps the mean when it multiplies what stays."""
+    """The factor for the elements that stay, which preserves the mean."""
     return _LEVELS / (_LEVELS - _dropped_levels(p))
 
 

@@ -1,8 +1,10 @@
-"""What a user may set about encoders.
+"""Configurations of encoders and heads, importable without torch.
 
-Importable without torch. Notable choices: a named size gives the shape and explicit fields override it; dropouts are
-those of the released pre-trained encoders; `max_distance` is 800, as in every released file (the default of the
-released class is another and fits none of them).
+Notable choices:
+
+- A named size gives the shape, and explicit fields override it.
+- Dropouts are those of the released pre-trained encoders.
+- `max_distance` is 800, as in every released file. The default of the released class differs and fits none of them.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ Activation = Literal["gelu", "gelu_accurate", "relu", "tanh", "linear", "glu"]
 
 
 class Shape(NamedTuple):
-    """The numbers that a size stands for."""
+    """The shape that a size names."""
 
     layers: int
     width: int
@@ -38,7 +40,7 @@ SIZES: Final[Mapping[str, Shape]] = {
 
 
 class LayerOptions(Config):
-    """What Transformer layers have besides their shape."""
+    """Options of Transformer layers besides their shape."""
 
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout after attention, after the feed-forward network and before the first layer."""
@@ -53,39 +55,40 @@ class LayerOptions(Config):
     """Probability that a whole layer is skipped for a training batch."""
 
     activation: Activation = "gelu"
-    """Of the feed-forward network; `glu` multiplies one half of the hidden units by the swish of the other."""
+    """Activation of the feed-forward network. `glu` multiplies one half of the hidden units by the swish of the
+    other."""
 
     norm: Literal["post", "pre"] = "post"
-    """Layer normalisation after each residual sum, or before each branch."""
+    """Layer normalisation after each residual sum (`post`) or before each branch (`pre`)."""
 
     deep_norm: bool = True
-    """Scale the residual by (2 x layers) ** 1/4 and the initial weights by (8 x layers) ** -1/4; post-norm only."""
+    """Scale the residual by (2 x layers) ** 1/4 and the initial weights by (8 x layers) ** -1/4. Post-norm only."""
 
     relative_bias: bool = True
-    """Add a learnt bias for the distance between two patches to their attention logit."""
+    """Add a learnt bias for the distance between two patches to their attention logits."""
 
     gated: bool = True
     """Let each query scale that bias."""
 
     buckets: int = Field(default=320, ge=4, multiple_of=4)
-    """Distances told apart; half of them per sign, and half of those exactly."""
+    """Buckets of distances. Each sign has half of them, and half of these hold one distance each."""
 
     max_distance: int = Field(default=800, ge=2)
-    """Distance in patches from which all share the last bucket."""
+    """Distance in patches from which on all distances share the last bucket."""
 
     gradient_decay: float = Field(default=1.0, gt=0, le=1)
-    """Layer i of L gets its gradient times this ** (L - 1 - i), and what lies below the layers times this ** L."""
+    """The gradient of layer i of L is multiplied by this ** (L - 1 - i), and that of the patch stem by this ** L."""
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
         if self.deep_norm and self.norm == "pre":
-            raise ValueError("`deep_norm` works with `norm: post` alone: set `deep_norm: false` or `norm: post`")
+            raise ValueError("`deep_norm` works only with `norm: post`: set `deep_norm: false` or `norm: post`")
         if self.gated and not self.relative_bias:
             raise ValueError("`gated` scales the relative bias: set `gated: false` or `relative_bias: true`")
         if self.max_distance <= self.buckets // 4:
             raise ValueError(
-                f"`max_distance` ({self.max_distance}) must exceed the distances that have a bucket of their own, "
-                f"`buckets` / 4 = {self.buckets // 4}: raise `max_distance` or lower `buckets`"
+                f"`max_distance` ({self.max_distance}) must exceed `buckets` / 4 = {self.buckets // 4}, "
+                f"the distances that have a separate bucket: raise `max_distance` or lower `buckets`"
             )
         return self
 
@@ -94,7 +97,7 @@ class StackConfig(LayerOptions):
     """A stack of BEATs layers of any shape, for encoders and for label predictors."""
 
     layers: int = Field(ge=1)
-    """How many layers."""
+    """Number of layers."""
 
     width: int = Field(ge=1)
     """Size of each vector of the sequence."""
@@ -115,10 +118,10 @@ class BeatsConfig(LayerOptions):
     """The encoder of BEATs (arXiv 2212.09058, section 4.2), with every option of the released code."""
 
     size: Size = "base"
-    """`base` (90 million parameters) is the paper's; `tiny` and `small` suit a laptop."""
+    """`base` (90 million parameters) is the size of the paper. `tiny` and `small` suit a laptop."""
 
     layers: int | None = Field(default=None, ge=1)
-    """Transformer layers; the size's when absent, as with the four below."""
+    """Transformer layers. By default, this and the next four fields follow from `size`."""
 
     width: int | None = Field(default=None, ge=1)
     """Size of each output vector."""
@@ -130,7 +133,7 @@ class BeatsConfig(LayerOptions):
     """Attention heads; must divide `width`."""
 
     patch_width: int | None = Field(default=None, ge=1)
-    """Size of a patch embedding before it is projected to `width`; equal sizes need no projection."""
+    """Size of a patch embedding before the projection to `width`. There is no projection if they are equal."""
 
     patch_bias: bool = False
     """Whether the patch embedding has a bias (`conv_bias` in the released code)."""
@@ -145,12 +148,12 @@ class BeatsConfig(LayerOptions):
     """Groups of that convolution; must divide `width`."""
 
     positions: Literal["true", "squeezed"] = "true"
-    """Positions of visible patches when others are hidden: the true ones, or squeezed together without gaps,
-    as ESPnet's re-implementation has them."""
+    """Positions of visible patches while others are hidden: their true ones, or those after the gaps are closed, as in
+    ESPnet's re-implementation."""
 
     @property
     def shape(self) -> Shape:
-        """The size's shape with the explicit fields laid over it."""
+        """The shape of the size, with the explicit fields replaced."""
         given = {name: getattr(self, name) for name in Shape._fields}
         return SIZES[self.size]._replace(**{name: value for name, value in given.items() if value is not None})
 
@@ -179,10 +182,10 @@ class PlainVitConfig(Config):
     """`tiny`, `small`, `base` or `large`, with the shapes of `beats`."""
 
     layers: int | None = Field(default=None, ge=1)
-    """Transformer layers; the size's when absent, as with the three below."""
+    """Transformer layers. By default, this and the next three fields follow from `size`."""
 
     width: int | None = Field(default=None, ge=1, multiple_of=4)
-    """Size of each output vector; half of it tells the time, half the band."""
+    """Size of each output vector. Half of the position vector encodes the time, half the band."""
 
     feed_forward: int | None = Field(default=None, ge=1)
     """Hidden units of the feed-forward network."""
@@ -232,14 +235,14 @@ class AttentiveHeadConfig(Config):
     """A linear classifier of vectors pooled by learnt attention."""
 
     queries: int = Field(default=1, ge=1)
-    """Vectors that are pooled, each with an attention of its own."""
+    """Number of pooled vectors, each with its attention query."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the pooled vectors."""
 
 
 def check_divides(name: str, value: int, width: int) -> None:
-    """Refuse a field that must divide the width and does not, and name those that do.
+    """Check that a field divides the width. The error lists the values that do.
 
     Raises:
         ValueError: if `value` does not divide `width`
@@ -256,10 +259,10 @@ class PooledHeadConfig(Config):
     """A linear classifier of a clip's frequency bands, each averaged over time."""
 
     view: Literal["bands", "bands+std"] = "bands"
-    """What it sees of each band: the mean over time alone, or the standard deviation too."""
+    """Input from each band: the mean over time, or also the standard deviation."""
     standardise: bool = False
-    """Give each number of the pooled vectors mean 0 and variance 1 over a batch (batch normalisation without gain and
-    shift), as MAE has it before a linear classifier: what all clips share else slows its learning. Each of several
-    processes goes by its own clips of a batch."""
+    """Standardise the pooled vectors over the batch (batch normalisation without gain and shift), as MAE does before a
+    linear classifier. Otherwise the component that all clips share slows down the training. With several processes,
+    each uses its share of the batch."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout of the pooled vectors."""

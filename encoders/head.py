@@ -13,7 +13,7 @@ from .pooling import encoded_views
 
 
 class LinearHead(Head):
-    """Score every patch, then average the scores of the real ones (BEATs, released code).
+    """Score every patch, then average over the real patches (BEATs, released code).
 
     Args:
         width: size of the encoder's vectors
@@ -58,7 +58,7 @@ class AttentiveHead(Head):
 
 
 class PooledHead(Head):
-    """Score the view of a clip that the probes have too, see `encoded_views`.
+    """Score a view of `encoded_views`, the same that the probes use.
 
     Args:
         width: size of the encoder's vectors
@@ -82,7 +82,7 @@ class PooledHead(Head):
 
 
 class _Standardise(nn.BatchNorm1d):
-    """Batch normalisation that takes a batch of one clip by what it has seen so far."""
+    """Batch normalisation that uses its running statistics for a batch of one clip."""
 
     def forward(self, vectors: Tensor) -> Tensor:
         several = self.training and len(vectors) > 1

@@ -1,8 +1,11 @@
-"""The Transformer layers of BEATs, alone and stacked.
+"""The Transformer layers of BEATs, single and stacked.
 
-Notable choices: the released code's division by 32 before the softmax cancels out and is left away. A dropped layer is
-computed and discarded, so that every rank of a distributed run sees gradients for the same parameters. In training on a
-CPU, the activations of a feed-forward network, its largest tensors, are computed anew for the backward pass.
+Notable choices:
+
+- The released code divides by 32 before the softmax. This cancels out and is left out.
+- A dropped layer is computed and discarded, so all ranks of a distributed run have gradients for the same parameters.
+- In training on a CPU, the backward pass computes the activations of the feed-forward networks again, because they are
+  the largest tensors.
 """
 
 from __future__ import annotations
@@ -65,9 +68,9 @@ class SelfAttention(nn.Module):
         """Attend: (B, N, D) to (B, N, D).
 
         Args:
-            padding: (B, 1, 1, M), 0 for keys that may be seen and -inf for the others
+            padding: (B, 1, 1, M), 0 for visible keys and -inf for padding
             bias: (H, N, M) or (B, H, N, M), added to the logits
-            memory: (B, M, D), what is attended to; the sequence itself when None
+            memory: (B, M, D), the keys and values; the sequence itself when None
         """
         seen = sequence if memory is None else memory
         query, key, value = (
@@ -93,7 +96,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, sequence: Tensor) -> Tensor:
-        """Transform each vector by itself: (B, N, D) to (B, N, D)."""
+        """Transform each vector independently: (B, N, D) to (B, N, D)."""
         hidden = self.expand(sequence)
         out: Tensor
         if torch.is_grad_enabled() and on_cpu(hidden) and not (self.training and self.dropout.p):
@@ -104,7 +107,7 @@ class FeedForward(nn.Module):
 
 
 class _ActivatedLinear(torch.autograd.Function):
-    """A linear layer behind an activation, of which only the input is kept for the backward pass."""
+    """An activation and a linear layer that store only their input for the backward pass."""
 
     @staticmethod
     def forward(
@@ -156,12 +159,12 @@ class TransformerLayer(nn.Module):
 
         Args:
             padding, bias, memory: as in `SelfAttention`
-            wanted: (M,) int64 among the B · N positions; then only what stands there is given, (M, D)
+            wanted: (M,) int64 among the B · N positions; the output then has only these, (M, D)
         """
         normed = self.attention_norm(sequence) if self.pre_norm else sequence
         attended = self.attention(normed, padding=padding, bias=bias, memory=memory)
         if wanted is not None:
-            # What follows transforms each vector by itself.
+            # The rest of the layer transforms each vector independently.
             sequence, attended = sequence.flatten(0, 1)[wanted], attended.flatten(0, 1)[wanted]
         sequence = self._add(sequence, self.dropout(attended))
         if self.pre_norm:
@@ -175,9 +178,9 @@ class TransformerLayer(nn.Module):
 
 
 class LayerStack(LayeredModule):
-    """BEATs layers with one table of relative biases for all of them.
+    """BEATs layers that share one table of relative biases.
 
-    Post-norm stacks normalise before the first layer, pre-norm stacks after the last (released code).
+    Post-norm stacks normalise before the first layer, pre-norm stacks after the last one (released code).
     """
 
     def __init__(self, config: StackConfig) -> None:
@@ -209,12 +212,13 @@ class LayerStack(LayeredModule):
 
         Args:
             sequence: (B, N, D)
-            valid: (B, M) bool, the vectors that may be attended to
+            valid: (B, M) bool, False for padding
             bias, memory: as in `SelfAttention`
-            wanted: (B, N) bool, of which positions the last layer's output is given; of all when None
+            wanted: (B, N) bool, the positions whose output is needed; all when None
 
         Returns:
-            (B, N, D) or (wanted positions, D), and the input of the first layer and the output of each
+            The output, (B, N, D) or (wanted positions, D), and a list with the input of the first layer and the output
+            of each layer.
         """
         padding = _padding(valid, sequence.dtype)
         if self.config.norm == "post":
@@ -262,13 +266,13 @@ class TransformerStack(LayerStack):
 
         Args:
             sequence: (B, N, D)
-            valid: (B, N) bool, the vectors that may be attended to
+            valid: (B, N) bool, False for padding
             positions: (B, N) int64, the position of each vector; 0 to N - 1 in every clip when None
-            layers: also give the input of the first layer and the output of each
-            wanted: (B, N) bool, of which positions the last layer's output is given; of all when None
+            layers: also return the input of the first layer and the output of each layer
+            wanted: (B, N) bool, the positions whose output is needed; all when None
 
         Returns:
-            (B, N, D) or (wanted positions, D), and one such tensor per layer and for their input, or none
+            The output, (B, N, D) or (wanted positions, D), and the tensors that `layers` asks for.
         """
         bias = self.bias(sequence.shape[1], positions) if self.bias is not None else None
         sequence, kept = self.through(sequence, valid=valid, bias=bias, wanted=wanted)
@@ -277,7 +281,7 @@ class TransformerStack(LayerStack):
     def depths(self) -> list[list[nn.Module]]:
         """The modules below the first layer, then those of each layer.
 
-        The table of biases counts with the first layer, where the released code keeps it.
+        The table of biases belongs to the first layer, as in the released code.
         """
         depths: list[list[nn.Module]] = [[], *([layer] for layer in self.layers)]
         depths[0 if self.config.norm == "post" else -1].append(self.norm)
@@ -298,9 +302,9 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def _padding(valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """Give what to add to logits: (B, N) bool to (B, 1, 1, N), -inf at padding.
+    """Make the additive mask of attention: (B, N) bool to (B, 1, 1, N), -inf at padding.
 
-    A clip that is all padding attends everywhere instead: its output means nothing, but is a number.
+    A clip without real patches attends to its padding, because a softmax over -inf would give NaN.
     """
     seen = valid | ~valid.any(dim=1, keepdim=True)
     padding = torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill(~seen, float("-inf"))
@@ -314,7 +318,7 @@ def _init_small_(module: nn.Module) -> None:
 
 
 def _init_deep_norm_(layer: nn.Module, *, gain: float) -> None:
-    """Draw Xavier-normal weights, smaller where they lie on the residual's branches (DeepNorm, figure 2)."""
+    """Draw Xavier-normal weights, with a smaller gain on the residual branches (DeepNorm, figure 2)."""
     if not isinstance(layer, TransformerLayer):
         return
     attention, feed_forward = layer.attention, layer.feed_forward

@@ -1,7 +1,10 @@
-"""From a clip's patches or frames to one vector: the views that probes are fitted to.
+"""Pool the patches or frames of a clip into one vector: the views that probes are fitted to.
 
-Notable choices: padding is masked before it is summed, so that not even NaN leaks from it; sums are float32 whatever
-the encoder's precision; a clip (or a band) without real patches gives zeros.
+Notable choices:
+
+- Padding is masked before the sum, so even NaN in the padding has no effect.
+- Sums are in float32 at any precision of the encoder.
+- A clip (or a band) without real patches gives zeros.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ from ..core.errors import PluginError
 def encoded_views(encoded: Encoded) -> dict[str, Tensor]:
     """Pool the patches of whole clips.
 
-    `mean` (B, D) is taken over all patches; `bands` (B, bands * D) over time in each band, bands in ascending order;
-    `bands+std` (B, 2 * bands * D) adds each band's standard deviation over time, as the log-mel baseline has it.
+    - `mean`, (B, D): the mean over all patches
+    - `bands`, (B, bands * D): the mean over time in each band, bands in ascending order
+    - `bands+std`, (B, 2 * bands * D): also the standard deviation over time of each band, as in the log-mel baseline
 
     Raises:
-        PluginError: if the encoder gave other than one vector per patch of the grid
+        PluginError: if the encoder did not return one vector per patch of the grid
     """
     sequence, valid = _by_band(encoded)
     mean = _masked_mean(sequence, valid)  # (B, bands, D)

@@ -1,8 +1,10 @@
-"""How far apart two patches are, as a gated bias of attention (BEATs, section 4.2).
+"""The gated relative position bias of attention (BEATs, section 4.2).
 
-Notable choices: the bias takes the true positions of patches, so that hiding some does not move the others. One table
-of biases per distance serves all layers. The bucket of each distance is a constant of the configuration: nothing is
-cached while running.
+Notable choices:
+
+- The bias uses the true positions of patches, so hiding some patches does not move the others.
+- All layers share one table of biases.
+- The bucket of each distance depends only on the configuration, so nothing is cached at run time.
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ from torch.nn import functional as F
 
 
 def relative_buckets(distance: Tensor, *, buckets: int, max_distance: int) -> Tensor:
-    """Number the buckets of signed distances: int64 to int64 in [0, buckets).
+    """Map signed distances to buckets: int64 to int64 in [0, buckets).
 
-    Half of the buckets go to each sign; of those the first half hold one distance each, the others grow
+    Each sign has half of the buckets. Half of these hold one distance each. The sizes of the others grow
     logarithmically up to `max_distance` (T5, Raffel et al., 2020; bidirectional).
     """
     per_sign = buckets // 2
     exact = per_sign // 2
     size = distance.abs()
     growth = (size.float() / exact).log() / math.log(max_distance / exact) * (per_sign - exact)
-    # The logarithm of a small distance is never used, but must not overflow an integer.
+    # The logarithm of a small distance is not used, but it must not overflow an integer.
     far = (exact + growth.clamp(min=0).long()).clamp(max=per_sign - 1)
     return torch.where(size < exact, size, far) + per_sign * (distance > 0)
 
@@ -35,8 +37,8 @@ class RelativeBias(nn.Module):
 
     Args:
         heads: attention heads
-        buckets: distances told apart
-        max_distance: distance, in patches, from which all share the last bucket
+        buckets: number of distance buckets
+        max_distance: distance, in patches, from which on all distances share the last bucket
     """
 
     bucket: Tensor
@@ -61,9 +63,9 @@ class RelativeBias(nn.Module):
         """
         if positions is None:
             distance = torch.arange(1 - count, count, device=self.table.device)
-            # Without the copy heads would alternate in the bias, and layers would take three times as long to read it.
+            # Without the copy the heads alternate in memory, and the layers take three times as long to read the bias.
             by_distance = self.table[self._bucket_of(distance)].T.contiguous()  # (H, 2N - 1)
-            # Row i of the bias starts at distance -i: windows of N distances, last window first.
+            # Row i of the bias starts at distance -i: windows of N distances, the last window first.
             return by_distance.unfold(1, count, 1).flip(1)
         return self.between(positions, positions)
 
@@ -91,10 +93,11 @@ class BiasGate(nn.Module):
 
     def forward(self, query: Tensor) -> Tensor:
         """Give each query's factor: unscaled (B, H, N, head_dim) to (B, H, N, 1)."""
-        # Eight outputs summed in two groups of four are two outputs of the summed weights.
+        # Summing eight outputs in two groups of four equals two outputs of the summed weights.
         weight = reduce(self.project.weight, "(gate four) d -> gate d", "sum", four=4)
         bias = reduce(self.project.bias, "(gate four) -> gate", "sum", four=4)
-        # In the order of their projection queries need not be copied; what scales the bias lies as the bias does.
+        # The transposed view has the memory layout of the query projection, so this needs no copy of the queries. The
+        # gates are copied into the layout of the bias.
         gates = F.linear(query.transpose(1, 2), weight, bias).transpose(1, 2).contiguous()
         reset, update = gates.sigmoid().chunk(2, dim=-1)
         return reset * (update * self.scale[:, None, None] - 1.0) + 2.0

@@ -1,8 +1,12 @@
-"""A plain Vision Transformer over patches: the baseline that tells what BEATs' own encoder adds.
+"""A plain Vision Transformer over patches: the baseline for BEATs' encoder.
 
-Notable choices: pre-norm layers without relative bias; fixed sine-cosine positions, half of each vector for the time
-column and half for the frequency band (as in Audio-MAE, Huang et al., 2022); patches are embedded by Xavier's initial
-weights, as in MAE, for with torch's own the positions drown them.
+Notable choices:
+
+- Pre-norm layers without relative bias.
+- Fixed sine-cosine positions, half of each vector for the time column and half for the frequency band (as in Audio-MAE,
+  Huang et al., 2022).
+- The patch embedding has Xavier-uniform initial weights, as in MAE. With torch's default the positions are much larger
+  than the patches.
 """
 
 from __future__ import annotations
