@@ -320,5 +320,5 @@ def _dbfs(amplitude: float) -> float:
 
 def good_rows(survey: Artifact, manifest: Manifest, splits: Sequence[str]) -> npt.NDArray[np.int64]:
     """The rows of some splits that the survey found nothing wrong with, ascending."""
-    good: npt.NDArray[np.int64] = np.load(survey.path / GOOD_ROWS, allow_pickle=False)
+    good: npt.NDArray[np.int64] = np.load(survey.file(GOOD_ROWS), allow_pickle=False)
     return good[np.isin(manifest.splits[good], list(splits))]

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ..core.errors import OssicleError
 from ..core.launcher import end_with_parent
-from ..core.memory import MemoryMeter, keep_freed_memory
+from ..core.memory import keep_freed_memory
+from ..training.memory_meter import MemoryMeter
 from .protocol import Taken, count_flops, take
 from .work import Contender, Precision
 

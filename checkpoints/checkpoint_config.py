@@ -6,9 +6,7 @@ enters a stage's key is the content of the file, or the key of the artifact, and
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +15,7 @@ from pydantic import Field
 from ..core.catalog import Catalog
 from ..core.config import Config
 from ..core.errors import ArtifactError
+from ..core.file_list import file_sha256
 from ..core.store import find_artifact
 
 
@@ -80,15 +79,3 @@ def content_key(path: Path) -> str:
         raise ArtifactError(f"`{path}` does not exist")
     beside = path.parent / "config.yaml"
     return "".join(file_sha256(file) for file in (path, beside) if file.is_file())
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    state = path.stat()
-    return _sha256(path.absolute(), state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, changed: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

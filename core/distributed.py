@@ -202,12 +202,3 @@ def compute_device() -> torch.device:
             f"start `torchrun --nproc-per-node {count} …` at most, or set CUDA_VISIBLE_DEVICES= to compute on the CPU"
         )
     return torch.device("cuda", place)
-
-
-def has_bf16() -> bool:
-    """Whether what this process computes on has instructions for bf16, without which that is far slower than fp32."""
-    import torch
-
-    if compute_device().type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -64,11 +64,6 @@ def comes_trained(choice: PartChoice) -> bool:
     return not isinstance(choice.part.load(), type)
 
 
-def without_weights(choice: PartChoice, expected: type[nn.Module], **offers: Any) -> PartChoice:
-    """The part that a choice stands for, to be drawn anew."""
-    return choice_of(build(choice, expected, **offers)) if comes_trained(choice) else choice
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What a part was built from; it stays with the module, so that whoever saves it need not know."""
@@ -202,7 +197,7 @@ def load_part(
     module = build(choice, expected, **arguments)
     assert isinstance(module, nn.Module)
     try:
-        module.load_state_dict(load_file(artifact.path / f"{role}.safetensors"))
+        module.load_state_dict(load_file(artifact.file(f"{role}.safetensors")))
     except (RuntimeError, OSError, SafetensorError) as error:
         raise ArtifactError(f"{artifact.path}: the tensors of {role} do not fit its configuration: {error}") from error
     module.eval()

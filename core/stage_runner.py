@@ -1,16 +1,17 @@
 """Run the stages of an experiment: what exists is skipped, what is made is kept under its key.
 
-Notable choices: of several processes all walk through the same stages; all take part in those that train, while the
-first alone makes the others, keeps every artifact and calls the hooks. Of several runs over one store, one makes a
-stage while the others wait for it.
+Notable choices:
+
+- All processes walk through the same stages. All take part in those that train; only the first makes the others, keeps
+  every artifact and calls the hooks. It also decides whether an artifact can be reused.
+- Of several runs over one store, one makes a stage while the others wait for it.
+- An artifact whose files do not match its card is made again, before a stage reads it.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +28,6 @@ from .corpus import Manifest
 from .display import Display, Silent
 from .distributed import alone, from_all_ranks, from_first_rank, rank, world_size
 from .errors import ArtifactError, OssicleError
-from .full_disk import naming_full_disk
 from .memory import keep_freed_memory
 from .plugin_loading import Plugins
 from .stages import Stage, describe, in_order, stage_key, training_of
@@ -80,7 +80,7 @@ class StageRun:
     def copy_part(self, source: str, role: str) -> None:
         """Hand on a part of an input artifact unchanged."""
         name = f"{role}.safetensors"
-        shutil.copyfile(self.inputs[source].path / name, self.folder / name)
+        shutil.copyfile(self.inputs[source].file(name), self.folder / name)
         self.parts[role] = self.inputs[source].card["parts"][role]
 
 
@@ -104,13 +104,12 @@ def run_stages(
     display: Display | None = None,
     elastic: bool = False,
 ) -> list[StageRecord]:
-    """Run stages in order, skipping those whose artifact exists.
+    """Run stages in order, skipping those whose artifact exists and matches its card.
 
     Args:
         elastic: as in `StageRun`
 
     Raises:
-        DiskFullError: if the store's disk is full; what was done is kept
         Interrupted: if a stage was asked to stop; what it had done is kept
         OssicleError: if the processes of this run see different recordings, code or artifacts
     """
@@ -122,9 +121,9 @@ def run_stages(
         key = stage_key(stage, input_keys, corpora.fingerprint)
         inputs = {role: records[source].artifact for role, source in stage.inputs.items()}
         started = time.perf_counter()
-        with naming_full_disk(store.root), _making(stage, key, store, display):
+        with _making(stage, key, store, display):
             # Over a network, whoever has looked for a file in vain may not see it for a while after it is there.
-            reused = _agreed(stage, key, rank() == 0 and store.find(stage.kind, key) is not None)
+            reused = _agreed(stage, key, rank() == 0 and _is_made(stage, key, store, display))
             if not reused:
                 display.note(stage.name)
                 work = store.work(stage.kind, key)
@@ -154,11 +153,18 @@ def run_stages(
 
 def _making(stage: Stage, key: str, store: Store, display: Display) -> AbstractContextManager[None]:
     """See to it that no other run makes the same; several processes of one run make it together."""
-    if rank() > 0 or store.find(stage.kind, key) is not None:
+    if rank() > 0 or store.find(stage.kind, key, contents=True) is not None:
         return nullcontext()
     return store.making(
         stage.kind, key, on_wait=lambda: display.note(f"waiting for another run, which makes {stage.name}")
     )
+
+
+def _is_made(stage: Stage, key: str, store: Store, display: Display) -> bool:
+    def warn(damage: str) -> None:
+        display.warn(f"`{stage.name}` runs again: {damage}")
+
+    return store.find(stage.kind, key, contents=True, on_damage=warn) is not None
 
 
 def _agreed(stage: Stage, key: str, found: bool) -> bool:
@@ -230,13 +236,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def command_line() -> str:
-    """The command that started this program, for people to repeat."""
-    program = Path(sys.argv[0])
-    started = program.name
-    if program.parts[-2:] == ("ossicle", "__main__.py"):
-        processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
-        started = f"{'python' if processes == '1' else f'torchrun --nproc-per-node {processes}'} -m ossicle"
-    return " ".join([started, *sys.argv[1:]])

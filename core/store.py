@@ -1,12 +1,23 @@
 """The artifact store: what stages made, each under its content key, written atomically.
 
-An artifact is a folder with `card.json` (how it came about, what it measured) and whatever files its stage wrote. A
+An artifact is a folder with `card.json` (how it came about, what it measured) and the files that its stage wrote. A
 stage's unfinished work, such as checkpoints, lies under `work/` until the artifact is committed.
+
+Notable choices:
+
+- A card lists the size and SHA-256 of every file, and has a SHA-256 of its own. An artifact that does not match is not
+  found, so that its stage runs again; the new folder then takes the place of the damaged one.
+- Looking an artifact up compares the sizes of its files, which is cheap however large the store is. Modification times
+  are not compared: a failing disk leaves them as they were, and copying a store changes them.
+- Contents are compared before they are used: a run reads every artifact that it reuses once, and `Artifact.file`,
+  through which all readers go, compares the file that it gives. A process computes each digest once.
+- Artifacts from before cards had lists cannot be compared and stay usable.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -18,9 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ArtifactError
+from .exchange import exchange
+from .file_list import damage_of, list_files
 
 CARD = "card.json"
 RUN = "run.json"
+_REMEDY = "repeat the run, or the import, that made it"
 
 
 @dataclass(frozen=True)
@@ -36,19 +50,75 @@ class Artifact:
         Raises:
             ArtifactError: if the card is missing or damaged
         """
-        try:
-            card = json.loads((self.path / CARD).read_text())
-        except FileNotFoundError:
-            raise ArtifactError(f"{self.path} is no artifact: it holds no {CARD}") from None
-        except (ValueError, OSError) as error:
-            raise ArtifactError(f"{self.path / CARD} is damaged: {error}; delete the folder to make it anew") from error
+        path = self.path / CARD
+        if not path.is_file():
+            raise ArtifactError(f"{self.path} is not an artifact: it holds no {CARD}")
+        card = _read_json(path)
         if not isinstance(card, dict):
-            raise ArtifactError(f"{self.path / CARD} is damaged: it is no mapping; delete the folder to make it anew")
+            raise ArtifactError(f"{path} is damaged: it is not a mapping; {_REMEDY}")
+        if card.get("sha256", digest := _digest(card)) != digest:
+            raise ArtifactError(f"{path} is damaged: it does not match its own digest; {_REMEDY}")
         return card
 
+    def damage(self, *, contents: bool = False) -> str | None:
+        """Say how the artifact's files differ from its card; None if they do not.
+
+        Args:
+            contents: whether to compare the contents of the files, too, and not only their sizes
+
+        Raises:
+            ArtifactError: if the card is missing or damaged
+        """
+        listed = self.card.get("files", {})
+        found = (damage_of(self.path / name, entry, contents=contents) for name, entry in listed.items())
+        return next(filter(None, found), None)
+
+    def holds(self, name: str) -> bool:
+        """Whether there should be a file of this name."""
+        return name in self.card["files"] if "files" in self.card else (self.path / name).is_file()
+
+    def file(self, name: str) -> Path:
+        """Give the path of one of the artifact's files, which matches the card.
+
+        Raises:
+            ArtifactError: if it is missing or damaged
+        """
+        # Another process may have replaced the artifact since its card was read.
+        path, current = self.path / name, Artifact(self.path)
+        listed = current.card.get("files", {}).get(name)
+        damage = damage_of(path, listed, contents=True) if listed else None
+        if not current.holds(name) or damage is not None:
+            raise ArtifactError(f"{damage or f'{path} is missing'}; {_REMEDY}")
+        return path
+
     def read_json(self, name: str) -> Any:
-        """Read one of the artifact's JSON files."""
-        return json.loads((self.path / name).read_text())
+        """Read one of the artifact's JSON files.
+
+        Raises:
+            ArtifactError: if it is missing or damaged
+        """
+        return _read_json(self.file(name))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged: {error}; {_REMEDY}") from error
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Make a folder an artifact: write its card, with a list of its files."""
+    files = {name: entry for name, entry in list_files(folder).items() if name != CARD}
+    # Read back, because JSON turns keys that are not text into text.
+    plain = json.loads(json.dumps({**card, "files": files}))
+    (folder / CARD).write_text(json.dumps({**plain, "sha256": _digest(plain)}, indent=2, sort_keys=True))
+
+
+def _digest(card: Mapping[str, Any]) -> str:
+    """SHA-256 of a card, apart from the entry that holds it."""
+    content = {name: value for name, value in card.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def find_artifact(folder: Path) -> Artifact:
@@ -57,15 +127,20 @@ def find_artifact(folder: Path) -> Artifact:
     A control, which is there to be compared with, is not taken for the run's encoder.
 
     Raises:
-        ArtifactError: if it is neither
+        ArtifactError: if it is neither, or damaged
     """
-    if not (folder / RUN).is_file():
-        return Artifact(folder)
-    stages = Artifact(folder).read_json(RUN)["stages"]
+    artifact = Artifact(_last_encoder(folder) if (folder / RUN).is_file() else folder)
+    if (damage := artifact.damage()) is not None:
+        raise ArtifactError(f"{damage}; {_REMEDY}")
+    return artifact
+
+
+def _last_encoder(run: Path) -> Path:
+    stages = _read_json(run / RUN)["stages"]
     encoders = [stage for stage in stages if stage["kind"] == "pretrain" and not stage.get("labels", {}).get("control")]
     if not encoders:
-        raise ArtifactError(f"{folder} is a run without a pre-trained encoder")
-    return Artifact((folder / encoders[-1]["artifact"]).resolve())
+        raise ArtifactError(f"{run} is a run without a pre-trained encoder")
+    return (run / encoders[-1]["artifact"]).resolve()
 
 
 @dataclass(frozen=True)
@@ -74,10 +149,25 @@ class Store:
 
     root: Path
 
-    def find(self, kind: str, key: str) -> Artifact | None:
-        """The artifact under this key, if it has been made."""
-        path = self._path(kind, key)
-        return Artifact(path) if (path / CARD).is_file() else None
+    def find(
+        self, kind: str, key: str, *, contents: bool = False, on_damage: Callable[[str], None] = lambda damage: None
+    ) -> Artifact | None:
+        """The artifact under this key, if it has been made and matches its card.
+
+        Args:
+            contents: whether to compare the contents of its files, too, and not only their sizes
+            on_damage: called with what is wrong with an artifact that does not match
+        """
+        artifact = Artifact(self._path(kind, key))
+        if not artifact.path.is_dir():
+            return None
+        try:
+            damage = artifact.damage(contents=contents)
+        except ArtifactError as error:
+            damage = str(error).removesuffix(f"; {_REMEDY}")
+        if damage is not None:
+            on_damage(damage)
+        return artifact if damage is None else None
 
     def work(self, kind: str, key: str) -> Path:
         """Where the stage with this key keeps unfinished work; made when missing."""
@@ -129,16 +219,20 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, draft: Path, kind: str, key: str, card: Mapping[str, Any]) -> Artifact:
-        """Make a draft the artifact under `key`; whoever comes second gives way. Unfinished work is removed."""
-        (draft / CARD).write_text(json.dumps(card, indent=2, sort_keys=True))
+        """Make a draft the artifact under `key`. Unfinished work is removed.
+
+        A damaged artifact is replaced; a process may be reading it meanwhile. One that matches its card, which another
+        process has made in spite of `making`, is kept.
+        """
+        write_card(draft, card)
         final = self._path(kind, key)
-        if final.exists() and not (final / CARD).is_file():
-            shutil.rmtree(final)
         try:
             draft.rename(final)
         except OSError:
-            if not (final / CARD).is_file():
+            if not final.is_dir():
                 raise
+            if self.find(kind, key, contents=True) is None:
+                exchange(draft, final)
         shutil.rmtree(self.root / "work" / f"{kind}-{key[:16]}", ignore_errors=True)
         return Artifact(final)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from . import __version__
 from .core.errors import Interrupted, OssicleError, StoppedElsewhere
-from .core.full_disk import naming_full_disk
+from .experiment.full_disk import naming_full_disk
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -53,12 +53,13 @@ from torcheval.metrics import Metric
 
 from ..core.data import PatchBatch, SpectrogramBatch
 from ..core.display import Display
-from ..core.distributed import from_all_ranks, from_first_rank, has_bf16
+from ..core.distributed import from_all_ranks, from_first_rank
 from ..core.errors import Interrupted, OssicleError, PluginError
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import FrontEnd, Objective, ObjectiveOutput
 from .layer_switches import checkpoint_gradients, compile_layers
 from .parallel import SpreadObjective, training_gangs
+from .precision import has_bf16
 from .trainer_state import Layout, claim, settle, whole_weights
 
 StepListener = Callable[[int, Mapping[str, Any]], None]

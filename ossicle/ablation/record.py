@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core.errors import ArtifactError
-from ..core.stage_runner import command_line, versions
+from ..core.stage_runner import versions
 from ..core.store import RUN
+from ..experiment.command_line import command_line
 from .cells import CheckedCell
 from .study import Study
 

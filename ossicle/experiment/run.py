@@ -15,11 +15,12 @@ from ..core.config_files.experiment_loader import resolved_yaml
 from ..core.corpora import Corpora
 from ..core.display import Display, Silent
 from ..core.distributed import first_rank_first, joined, rank
-from ..core.full_disk import naming_full_disk
-from ..core.stage_runner import StageRecord, command_line, run_stages, versions
+from ..core.stage_runner import StageRecord, run_stages, versions
 from ..core.store import Store
 from ..report import write_report
 from .check import CheckedExperiment, check
+from .command_line import command_line
+from .full_disk import naming_full_disk
 from .output_paths import check_folder
 
 DEFAULT_OUT = Path("runs")
@@ -74,14 +75,15 @@ def run(
         artifacts = Store(Path(store or Path(out) / STORE))
         started = datetime.now(UTC)
         clock = time.perf_counter()
-        records = run_stages(
-            checked.stages,
-            store=artifacts,
-            plugins=checked.plugins,
-            corpora=corpora,
-            display=display,
-            elastic=elastic,
-        )
+        with naming_full_disk(artifacts.root):
+            records = run_stages(
+                checked.stages,
+                store=artifacts,
+                plugins=checked.plugins,
+                corpora=corpora,
+                display=display,
+                elastic=elastic,
+            )
         if rank() == 0:
             with naming_full_disk(folder):
                 _report(checked, records, folder, artifacts, started, time.perf_counter() - clock)
@@ -151,7 +153,7 @@ def _gather_bad_files(records: Sequence[StageRecord], folder: Path) -> None:
     surveys = [record for record in records if record.stage.kind == "survey"]
     with (folder / "bad_files.jsonl").open("w") as file:
         for survey in surveys:
-            for line in (survey.artifact.path / "bad_files.jsonl").read_text().splitlines():
+            for line in survey.artifact.file("bad_files.jsonl").read_text().splitlines():
                 file.write(json.dumps({"corpus": survey.stage.labels["corpus"], **json.loads(line)}) + "\n")
 
 

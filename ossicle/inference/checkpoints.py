@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,16 +12,17 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ..checkpoints.checkpoint_config import content_key, file_sha256
+from ..checkpoints.checkpoint_config import content_key
 from ..checkpoints.microsoft import Released, read_released
 from ..checkpoints.tokenizer_format import release_tokenizer
 from ..checkpoints.writing import Release, release_encoder
 from ..core.errors import ArtifactError, OssicleError
+from ..core.file_list import file_sha256
 from ..core.interfaces import Encoder, FrontEnd, Head, Tokenizer
 from ..core.parts import load_part
 from ..core.plugin_loading import load_plugins
 from ..core.stage_runner import versions
-from ..core.store import CARD, Artifact, find_artifact
+from ..core.store import Artifact, find_artifact, write_card
 from ..experiment.output_paths import check_file, check_folder
 from ..tasks.stages.import_checkpoint import LEFT_OVER, classes_of, save_parts
 
@@ -49,7 +49,7 @@ def import_file(file: Path, out: Path) -> Artifact:
     draft.mkdir(parents=True)
     try:
         parts = save_parts(released, draft, load_plugins().catalog)
-        (draft / CARD).write_text(json.dumps(_card(file, released, parts), indent=2, sort_keys=True))
+        write_card(draft, _card(file, released, parts))
         if out.is_dir():
             out.rmdir()
         draft.rename(out)
@@ -93,7 +93,7 @@ def export(source: Path, out: Path, *, part: str | None = None, plugins: Sequenc
     """
     check_file("--out", out)
     if not source.is_dir():
-        raise ArtifactError(f"{source} is no artifact and no run; `ossicle import` makes an artifact of a file")
+        raise ArtifactError(f"{source} is neither an artifact nor a run; `ossicle import` makes an artifact of a file")
     artifact = find_artifact(source)
     catalog = load_plugins(plugins).catalog
     parts = artifact.card.get("parts", {})
@@ -101,8 +101,8 @@ def export(source: Path, out: Path, *, part: str | None = None, plugins: Sequenc
     front_end = load_part(artifact, "front_end", FrontEnd, catalog)
     if part == "tokenizer":
         release = release_tokenizer(load_part(artifact, "tokenizer", Tokenizer, catalog), front_end)
-        if (artifact.path / LEFT_OVER).is_file():
-            release.content["model"] |= load_file(artifact.path / LEFT_OVER)
+        if artifact.holds(LEFT_OVER):
+            release.content["model"] |= load_file(artifact.file(LEFT_OVER))
     else:
         classes = artifact.card["metrics"]
         release = release_encoder(

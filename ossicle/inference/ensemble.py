@@ -7,7 +7,6 @@ otherwise; runs are averaged only if they judged the same clips with the same tr
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,8 +18,9 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 
 from ..core.errors import ArtifactError
+from ..core.store import Artifact
 from ..core.wording import choices
-from ..report.record import ProbeScore, RunRecord
+from ..report.record import PREDICTIONS, ProbeScore, RunRecord
 from ..report.terminal import score_table
 from ..report.verdict import Question, best_view, by_question, pretrained
 from ..tasks.evaluation.results import score_view
@@ -151,10 +151,10 @@ def _difference(one: Predictions, other: Predictions) -> str:
 def _read(run: str, score: ProbeScore) -> Predictions:
     """Read the predictions behind a score, as probabilities."""
     assert score.stage is not None  # a record's scores name their stage
-    folder = score.stage.folder
+    artifact = Artifact(score.stage.folder)
     try:
-        about = json.loads((folder / "scores.json").read_text("utf-8"))
-        with np.load(folder / "predictions.npz", allow_pickle=False) as file:
+        about = artifact.read_json("scores.json")
+        with np.load(artifact.file(PREDICTIONS), allow_pickle=False) as file:
             return Predictions(
                 corpus=score.stage.card["config"]["corpus"]["corpus"],
                 clips=file["clips"],

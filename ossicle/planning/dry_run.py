@@ -24,7 +24,6 @@ from ..core.config import Config
 from ..core.config_files.experiment_loader import resolved_yaml
 from ..core.corpora import Corpora
 from ..core.display import Silent
-from ..core.distributed import has_bf16
 from ..core.errors import CorpusError, OssicleError
 from ..core.experiment import Experiment, TrainingConfig
 from ..core.stages import training_of
@@ -32,6 +31,7 @@ from ..experiment.check import CheckedExperiment, compose, stages_of
 from ..experiment.output_paths import check_folder
 from ..experiment.run import STORE
 from ..report.formats import SPACE, duration
+from ..training.precision import has_bf16
 from .subprocess_measure import measured, rehearsal
 
 CLIPS = 2

@@ -6,7 +6,6 @@ the memory of one stage; a stage that trains nothing is taken to make the parts 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from ..core.parts import Recipe, build, load_part, recipe_of
 from ..core.plugin_loading import Plugins
 from ..core.stage_runner import StageRun
 from ..core.stages import Stage
-from ..core.store import CARD, Artifact
+from ..core.store import Artifact, write_card
 from .cost import unperformed
 
 T = TypeVar("T")
@@ -147,7 +146,7 @@ class Sketches:
             run = self._run(stage)
             run.folder = Path(folder)
             getattr(import_module(module), function)(run)
-            (run.folder / CARD).write_text(json.dumps({"parts": run.parts}))
+            write_card(run.folder, {"parts": run.parts})
             made = Artifact(run.folder)
             catalog = self.plugins.catalog
             return {role: recipe_of(load_part(made, role, _MODULES[role], catalog)) for role in run.parts}

@@ -67,8 +67,9 @@ def calibration(order: Order) -> Answer:
 
     The order: `experiment`, the file; `stage`; `most_clips`; `noise`, what stands for the stage's corpus.
     """
-    from ..core.memory import MemoryMeter, keep_freed_memory
+    from ..core.memory import keep_freed_memory
     from ..training import engine  # noqa: F401  # before the meter starts
+    from ..training.memory_meter import MemoryMeter
     from .cost import Noise, measure_steps
     from .previews import Sketches
 
@@ -91,11 +92,12 @@ def rehearsal(order: Order) -> Answer:
 
     The order: `experiment`, the file; `stage`; `store`, the folder of artifacts.
     """
-    from ..core.memory import MemoryMeter
     from ..core.stage_runner import run_stages
     from ..core.stages import with_inputs
     from ..core.store import Store
+    from ..experiment.full_disk import naming_full_disk
     from ..training import engine  # noqa: F401  # before the meter starts
+    from ..training.memory_meter import MemoryMeter
 
     # torcheval takes an accuracy of 0 for one that nobody has measured, and says so.
     logging.disable(logging.WARNING)
@@ -110,11 +112,12 @@ def rehearsal(order: Order) -> Answer:
         plugins=checked.plugins,
         corpora=Corpora(Silent()),
     )
-    records = run()
-    if records[-1].reused:
-        # Cut short it is the same as another training, or an earlier dry run has made it.
-        shutil.rmtree(records[-1].artifact.path)
+    with naming_full_disk(Path(order["store"])):
         records = run()
+        if records[-1].reused:
+            # Cut short it is the same as another training, or an earlier dry run has made it.
+            shutil.rmtree(records[-1].artifact.path)
+            records = run()
     return {
         "bytes": meter.grown(),
         "seconds": records[-1].seconds,

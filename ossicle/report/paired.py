@@ -7,12 +7,13 @@ interval is the plain percentile one: it keeps to its 5 % false alarms also wher
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .record import ProbeScore
+from ..core.errors import ArtifactError
+from ..core.store import Artifact
+from .record import PREDICTIONS, ProbeScore
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,12 +69,12 @@ def read_predictions(score: ProbeScore) -> Predictions | None:
 
     if score.stage is None:
         return None
-    folder = score.stage.folder
+    artifact = Artifact(score.stage.folder)
     try:
-        about = json.loads((folder / "scores.json").read_text("utf-8"))
-        with (folder / "predictions.npz").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        about = artifact.read_json("scores.json")
+        with artifact.file(PREDICTIONS).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return Predictions(file["clips"], file["truth"], file[f"scores/{score.view}"], about["multi_label"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (ArtifactError, OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 
 

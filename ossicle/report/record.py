@@ -9,16 +9,19 @@ Curves, codebook use and pictures are read by `training`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from ..core.choices import CHECKPOINT
 from ..core.errors import ArtifactError
+from ..core.store import RUN, Artifact
 from ..tasks.stages.specs import LOG_MEL, UNTRAINED
 from .training import Training, read_lines
 
+PREDICTIONS = "predictions.npz"
 Role = Literal["start", "log-mel", "iteration", "control"]
 """What an encoder, or what stands in for one, is in the argument of a report; a start is what iterations start from."""
 
@@ -204,7 +207,7 @@ class _Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.problems: list[str] = []
-        self.run = _run_file(folder / "run.json")
+        self.run = read_run(folder)
 
     def record(self) -> RunRecord:
         run = self.run
@@ -230,17 +233,17 @@ class _Reader:
             scores=_in_order(scores, stages),
             tokens=_in_order(tokens, stages),
             surveys=[found for stage in stages if stage.kind == "survey" for found in self._survey(stage)],
-            trainings=[Training.read(stage.name, stage.folder) for stage in stages if Training.in_folder(stage.folder)],
+            trainings=[found for stage in stages for found in self._trainings(stage)],
             warnings=_all_warnings(run, stages),
-            problems=self.problems,
+            problems=list(dict.fromkeys(self.problems)),
         )
 
     def _stage(self, entry: Any) -> Stage | None:
         try:
             folder = self.folder / entry["artifact"]
-            card = self._json(f"stage `{entry['name']}`", folder / "card.json") or {}
+            name = str(entry["name"])
             return Stage(
-                name=str(entry["name"]),
+                name=name,
                 kind=str(entry["kind"]),
                 key=str(entry.get("key", "")),
                 artifact=str(entry["artifact"]),
@@ -249,14 +252,28 @@ class _Reader:
                 seconds=float(entry.get("seconds") or 0.0),
                 inputs=dict(entry.get("inputs") or {}),
                 labels=dict(entry.get("labels") or {}),
-                card=card,
+                card=self._card(name, folder),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self.problems.append(f"run.json: a stage cannot be read ({error!r})")
             return None
 
+    def _card(self, name: str, folder: Path) -> Mapping[str, Any]:
+        with self._noting(name):
+            return Artifact(folder).card
+        return {}
+
+    def _trainings(self, stage: Stage) -> list[Training]:
+        with self._noting(stage.name):
+            return [Training.read(stage.name, stage.folder)] if Training.in_folder(stage.folder) else []
+        return []
+
     def _scores(self, stage: Stage) -> list[ProbeScore]:
-        found = self._json(f"stage `{stage.name}`", stage.folder / "scores.json") or {"scores": []}
+        found = self._json(stage, "scores.json") or {"scores": []}
+        artifact = Artifact(stage.folder)
+        with self._noting(stage.name):
+            if artifact.holds(PREDICTIONS):
+                artifact.file(PREDICTIONS)
         try:
             return [_score(stage, {**found, **stage.labels}, entry) for entry in found["scores"]]
         except (KeyError, TypeError, ValueError) as error:
@@ -264,7 +281,7 @@ class _Reader:
             return []
 
     def _tokens(self, stage: Stage) -> list[TokenFigures]:
-        found = self._json(f"stage `{stage.name}`", stage.folder / "tokens.json")
+        found = self._json(stage, "tokens.json")
         if not found:
             return []
         # Older runs know of one stream alone.
@@ -276,9 +293,12 @@ class _Reader:
             return []
 
     def _survey(self, stage: Stage) -> list[Survey]:
-        found = self._json(f"stage `{stage.name}`", stage.folder / "survey.json")
+        found = self._json(stage, "survey.json")
         if not found:
             return []
+        bad_files: list[Mapping[str, Any]] = []
+        with self._noting(stage.name):
+            bad_files = read_lines(stage.folder, "bad_files.jsonl")
         return [
             Survey(
                 corpus=str(stage.labels.get("corpus") or found.get("corpus", stage.name)),
@@ -286,7 +306,7 @@ class _Reader:
                 hours=found.get("hours") or {},
                 bad=found.get("bad") or {},
                 damaged=found.get("damaged", 0),
-                bad_files=read_lines(stage.folder / "bad_files.jsonl"),
+                bad_files=bad_files,
                 fingerprint=str(found.get("fingerprint", "")),
                 card=found.get("card") or {},
             )
@@ -296,25 +316,34 @@ class _Reader:
         path = self.folder / "experiment.yaml"
         return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
-    def _json(self, what: str, path: Path) -> dict[str, Any] | None:
-        try:
-            found = json.loads(path.read_text("utf-8"))
-        except OSError:
-            self.problems.append(f"{what}: {path.name} is missing")
-        except ValueError as error:
-            self.problems.append(f"{what}: {path.name} is damaged ({error})")
-        else:
+    def _json(self, stage: Stage, name: str) -> dict[str, Any] | None:
+        with self._noting(stage.name):
+            found = Artifact(stage.folder).read_json(name)
             if isinstance(found, dict):
                 return found
-            self.problems.append(f"{what}: {path.name} holds no mapping")
+            raise ArtifactError(f"{name} is not a mapping")
         return None
 
+    @contextmanager
+    def _noting(self, stage: str) -> Iterator[None]:
+        """Note what is wrong with an artifact as a problem, and go on."""
+        try:
+            yield
+        except ArtifactError as error:
+            self.problems.append(f"stage `{stage}`: {error}")
 
-def _run_file(path: Path) -> dict[str, Any]:
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read the record of the run in a folder.
+
+    Raises:
+        ArtifactError: if there is none, or it is damaged
+    """
+    path = folder / RUN
     try:
         run = json.loads(path.read_text("utf-8"))
     except OSError:
-        raise ArtifactError(f"`{path.parent}` must be the folder of a run, but holds no `{path.name}`") from None
+        raise ArtifactError(f"`{folder}` must be the folder of a run, but holds no `{RUN}`") from None
     except ValueError as error:
         raise ArtifactError(f"`{path}` must be JSON, but is damaged: {error}") from None
     if not isinstance(run, dict):

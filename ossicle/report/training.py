@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ArtifactError
+from ..core.store import Artifact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,8 +85,12 @@ class Training:
 
     @classmethod
     def read(cls, name: str, folder: Path) -> Training:
-        """Read the metrics of the stage called `name`, the last record of each step."""
-        by_step = {entry["step"]: entry for entry in read_lines(folder / METRICS) if isinstance(entry.get("step"), int)}
+        """Read the metrics of the stage called `name`, the last record of each step.
+
+        Raises:
+            ArtifactError: if the artifact is damaged
+        """
+        by_step = {entry["step"]: entry for entry in read_lines(folder, METRICS) if isinstance(entry.get("step"), int)}
         return cls(name, folder, [by_step[step] for step in sorted(by_step)])
 
     def names(self) -> list[str]:
@@ -104,7 +109,7 @@ class Training:
         Raises:
             ArtifactError: if the counts cannot be read
         """
-        with _Arrays(self.folder / USAGE) as arrays:
+        with _Arrays(self.folder, USAGE) as arrays:
             if not arrays:
                 return None
             steps, counts = arrays["steps"], arrays["counts"]
@@ -118,30 +123,31 @@ class Training:
         Raises:
             ArtifactError: if they cannot be read
         """
-        with _Arrays(self.folder / PICTURES) as arrays:
+        with _Arrays(self.folder, PICTURES) as arrays:
             return [_picture(arrays, number) for number in range(limit) if f"hidden_{number}" in arrays]
 
 
 class _Arrays:
     """The arrays of an `.npz` by name, none if it is missing; whatever goes wrong inside is an `ArtifactError`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
 
     def __enter__(self) -> Mapping[str, Any]:
         import numpy as np
 
-        if not self.path.is_file():
+        path = _file(self.folder, self.name)
+        if path is None:
             return {}
         try:
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ArtifactError(f"`{self.path.name}` cannot be read: {error}") from error
+            raise ArtifactError(f"`{self.name}` cannot be read: {error}") from error
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, KeyError | ValueError | TypeError):
-            raise ArtifactError(f"`{self.path.name}` is not as expected: {error}") from error
+            raise ArtifactError(f"`{self.name}` is not as expected: {error}") from error
 
 
 def _picture(arrays: Mapping[str, Any], number: int) -> Picture:
@@ -161,10 +167,23 @@ def _picture(arrays: Mapping[str, Any], number: int) -> Picture:
     )
 
 
-def read_lines(path: Path) -> list[Mapping[str, Any]]:
-    """The mappings in a file of JSON lines; none if it is missing. A line that a crash cut short is skipped."""
+def _file(folder: Path, name: str) -> Path | None:
+    """An artifact's file, None if it was made without it."""
+    artifact = Artifact(folder)
+    return artifact.file(name) if artifact.holds(name) else None
+
+
+def read_lines(folder: Path, name: str) -> list[Mapping[str, Any]]:
+    """The mappings in an artifact's file of JSON lines, none if it was made without it.
+
+    A line that a crash cut short is skipped.
+
+    Raises:
+        ArtifactError: if the artifact is damaged
+    """
     found: list[Mapping[str, Any]] = []
-    for line in path.read_text("utf-8", errors="replace").split("\n") if path.is_file() else []:
+    path = _file(folder, name)
+    for line in path.read_text("utf-8", errors="replace").split("\n") if path else []:
         try:
             entry = json.loads(line)
         except ValueError:

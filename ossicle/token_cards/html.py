@@ -13,7 +13,8 @@ from pathlib import Path
 from einops import reduce
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..core.stage_runner import command_line, versions
+from ..core.stage_runner import versions
+from ..experiment.command_line import command_line
 from ..report import formats, pictures
 from .card import Card, TokenCards
 from .drawings import COLOURS, entropies, kept_under, use_by_rank

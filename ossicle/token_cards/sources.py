@@ -21,8 +21,9 @@ from ..core.config_files.validation import problems_of
 from ..core.errors import ArtifactError, ConfigError, OssicleError, PluginError
 from ..core.interfaces import Tokenizer
 from ..core.plugin_loading import load_plugins
-from ..core.store import RUN, Artifact
+from ..core.store import RUN
 from ..inference.load import LoadedPart, load
+from ..report.record import read_run
 
 EXPERIMENT = "experiment.yaml"
 NAME_THEM = "name a corpus, `--corpus gm_notes`, or a folder, `--corpus ./recordings`"
@@ -82,7 +83,7 @@ def sources_in(paths: Sequence[Path]) -> dict[str, Source]:
 
 def _of_run(folder: Path) -> Iterator[tuple[str, Source]]:
     """The tokenizers of a run, each in the artifact of the encoder that learnt from it and named after that."""
-    stages = [stage for stage in Artifact(folder).read_json(RUN)["stages"] if stage["kind"] == "pretrain"]
+    stages = [stage for stage in read_run(folder)["stages"] if stage["kind"] == "pretrain"]
     with_tokenizer = [stage for stage in stages if holds_tokenizer(folder / stage["artifact"])]
     for stage in with_tokenizer:
         labels = stage.get("labels", {})

@@ -29,7 +29,7 @@ def evaluate(run: StageRun) -> None:
     task = choice.part.load()(choice.config)
     if not isinstance(task, Task):
         raise PluginError(f"task `{choice.name}` of {choice.part.origin.describe()} must be an ossicle.Task")
-    with np.load(run.inputs["features"].path / "features.npz", allow_pickle=False) as file:
+    with np.load(run.inputs["features"].file("features.npz"), allow_pickle=False) as file:
         views = dict(file)
     rows = views.pop("rows")
     manifest = run.manifest().take(rows)

@@ -70,6 +70,6 @@ def classes_of(released: Released) -> Mapping[str, Any]:
 def _copied(source: Artifact, folder: Path) -> dict[str, Any]:
     entries = {role: entry for role, entry in source.card["parts"].items() if role in _MAKERS}
     for name in (*(f"{role}.safetensors" for role in entries), LEFT_OVER):
-        if (source.path / name).is_file():
-            shutil.copyfile(source.path / name, folder / name)
+        if source.holds(name):
+            shutil.copyfile(source.file(name), folder / name)
     return entries

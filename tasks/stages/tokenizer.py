@@ -12,7 +12,7 @@ from ...audio.survey import good_rows
 from ...core.data import PatchBatch
 from ...core.distributed import compute_device
 from ...core.interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
-from ...core.parts import build, choice_of, comes_trained, save_part, without_weights
+from ...core.parts import build, choice_of, comes_trained, save_part
 from ...core.stage_runner import StageRun
 from ...training.corpus_training import train_on_corpus
 from .pretrain import check_front_end
@@ -65,7 +65,9 @@ def _offers(run: StageRun, front_end: FrontEnd) -> dict[str, Any]:
         if run.holds("teacher", "head"):
             offers["teacher_head"] = run.part("teacher", "head", Head).to(device)
     if "encoder" in run.stage.settings:
-        offers["encoder_choice"] = without_weights(run.stage.settings["encoder"], Encoder, **offers)
+        encoder = run.stage.settings["encoder"]
+        # Only the architecture of a trained encoder is taken, without its weights.
+        offers["encoder_choice"] = choice_of(build(encoder, Encoder, **offers)) if comes_trained(encoder) else encoder
     return offers
 
 

@@ -306,6 +306,18 @@ def test_what_fails_in_the_first_process_alone_ends_all_of_them(home: Path) -> N
     assert crew.said(1).startswith("StoppedElsewhere: another process")
 
 
+def test_processes_agree_on_what_is_damaged(home: Path) -> None:
+    crew = Crew(home / "experiment.yaml", home / "damaged")
+    assert crew.run() == [0, 0]
+    (weights,) = (crew.folder / "store").glob("pretrain-*/encoder.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    assert crew.run() == [0, 0]
+    assert crew.told == ""
+    assert weights.read_bytes() == whole
+    assert [len(crew.kept(rank)) for rank in (0, 1)] == [2, 2], "both take part when it is made again"
+
+
 class Nested(Objective):
     """Layers in lists, one of them with a list of its own."""
 

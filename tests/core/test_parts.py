@@ -18,7 +18,7 @@ from ossicle.core.errors import ArtifactError, PluginError
 from ossicle.core.interfaces import Encoder, Tokenizer
 from ossicle.core.parts import build, load_part, save_part
 from ossicle.core.plugin_loading import load_plugins
-from ossicle.core.store import Artifact
+from ossicle.core.store import Artifact, write_card
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
 
@@ -128,8 +128,15 @@ def test_a_role_that_an_artifact_does_not_hold(tmp_path: Path) -> None:
         load_part(artifact, "encoder", Encoder, catalog)  # type: ignore[type-abstract]
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "other shape"])
-def test_damaged_tensors_are_told(damage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("cut", "the tensors of tokenizer do not fit its configuration"),
+        ("gone", r"tokenizer\.safetensors is missing"),
+        ("other shape", "the tensors of tokenizer do not fit its configuration"),
+    ],
+)
+def test_damaged_tensors_are_reported(damage: str, told: str, tmp_path: Path) -> None:
     _, artifact, catalog = saved(tmp_path, bits=4)
     file = tmp_path / "tokenizer.safetensors"
     if damage == "cut":
@@ -138,8 +145,18 @@ def test_damaged_tensors_are_told(damage: str, tmp_path: Path) -> None:
         file.unlink()
     else:
         artifact.card["parts"]["tokenizer"]["config"]["bits"] = 5
-    with pytest.raises(ArtifactError, match="the tensors of tokenizer do not fit its configuration"):
+    with pytest.raises(ArtifactError, match=told):
         load_tokenizer(artifact, catalog)
+
+
+def test_tensors_that_do_not_match_the_card_are_not_loaded(tmp_path: Path) -> None:
+    tokenizer, artifact, catalog = saved(tmp_path, bits=4)
+    write_card(tmp_path, artifact.card)
+    for name in tokenizer.state_dict():
+        tokenizer.state_dict()[name].add_(1)
+    save_part(tmp_path, "tokenizer", tokenizer)
+    with pytest.raises(ArtifactError, match=r"tokenizer\.safetensors is damaged: its content does not match"):
+        load_tokenizer(Artifact(tmp_path), catalog)
 
 
 def test_a_configuration_that_no_longer_fits_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ import torch
 from ossicle.core.catalog import Catalog
 from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
-from ossicle.core.errors import ArtifactError, Interrupted, PluginError
+from ossicle.core.errors import Interrupted, PluginError
 from ossicle.core.hooks import HOOKS, Hooks, hookimpl
 from ossicle.core.interfaces import Tokenizer
 from ossicle.core.parts import load_part
@@ -51,7 +53,13 @@ def diary() -> Diary:
 
 
 @pytest.fixture
-def run(tmp_path: Path, diary: Diary, monkeypatch: pytest.MonkeyPatch) -> Run:
+def warnings() -> list[str]:
+    """What the display of `run` has warned of."""
+    return []
+
+
+@pytest.fixture
+def run(tmp_path: Path, diary: Diary, warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run stages over one store; their actions live in a module of the test's own."""
     actions = ModuleType("fake_actions")
     monkeypatch.setitem(sys.modules, "fake_actions", actions)
@@ -81,7 +89,10 @@ def run(tmp_path: Path, diary: Diary, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def run_them(*stages: Stage) -> list[StageRecord]:
         store = Store(tmp_path / "store")
-        return run_stages(stages, store=store, plugins=Plugins(manager, Catalog()), corpora=Corpora(Silent()))
+        display = Silent()
+        monkeypatch.setattr(display, "warn", warnings.append)
+        plugins = Plugins(manager, Catalog())
+        return run_stages(stages, store=store, plugins=plugins, corpora=Corpora(Silent()), display=display)
 
     return run_them
 
@@ -146,12 +157,42 @@ def test_an_interrupted_stage_finds_its_work_again(run: Run, tmp_path: Path) -> 
     assert not list((tmp_path / "store" / "work").iterdir()), "work is cleared once it is done"
 
 
-def test_a_damaged_artifact_is_told_when_it_is_reused(run: Run) -> None:
+@pytest.mark.parametrize(
+    ("name", "damage", "told"),
+    [
+        ("number.json", b"", r"number\.json is damaged: it has 0 bytes instead of 1"),
+        ("number.json", b"7", r"number\.json is damaged: its content does not match the digest in the card"),
+        ("number.json", None, r"number\.json is missing"),
+        ("card.json", b"{", r"card\.json is damaged: Expecting property name .*"),
+        ("card.json", None, r"is not an artifact: it holds no card\.json"),
+    ],
+)
+def test_a_damaged_artifact_is_made_again_before_it_is_read(
+    name: str, damage: bytes | None, told: str, run: Run, warnings: list[str]
+) -> None:
+    first = run(stage("one", 1), stage("sum", 10, left="one"))
+    file = first[0].artifact.path / name
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_bytes(damage)
+    again = run(stage("one", 1), stage("sum", 10, left="one"), stage("other sum", 20, left="one"))
+    assert {record.stage.name: record.reused for record in again} == {"one": False, "sum": True, "other sum": False}
+    assert again[2].artifact.read_json("number.json") == 21
+    assert len(warnings) == 1
+    assert re.fullmatch(f"`one` runs again: {re.escape(str(first[0].artifact.path))}.{told}", warnings[0])
+
+    assert all(record.reused for record in run(stage("one", 1), stage("sum", 10, left="one")))
+    assert len(warnings) == 1
+
+
+def test_artifacts_from_before_files_were_listed_are_reused(run: Run, warnings: list[str]) -> None:
     [record] = run(stage("one", 1))
-    (record.artifact.path / "card.json").write_text("{")
-    [again] = run(stage("one", 1))
-    with pytest.raises(ArtifactError, match=r"card\.json is damaged: .*; delete the folder to make it anew"):
-        _ = again.artifact.card
+    card = {name: value for name, value in record.artifact.card.items() if name not in ("files", "sha256")}
+    (record.artifact.path / "card.json").write_text(json.dumps(card))
+    again = run(stage("one", 1), stage("sum", 10, left="one"))
+    assert [record.reused for record in again] == [True, False]
+    assert warnings == []
 
 
 def test_a_corpus_of_the_wrong_class(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ossicle.core.errors import ArtifactError
-from ossicle.core.store import CARD, RUN, Artifact, Store, find_artifact
+from ossicle.core.store import CARD, RUN, Artifact, Store, find_artifact, write_card
 
 KEY = "0123456789abcdef" * 4
 
@@ -18,6 +21,23 @@ KEY = "0123456789abcdef" * 4
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+def made(store: Store, text: str = "[1, 2, 3]") -> Artifact:
+    with store.draft("survey", KEY) as folder:
+        (folder / "result.json").write_text(text)
+        (folder / "inner").mkdir()
+        (folder / "inner" / "more.txt").write_text("more")
+        return store.commit(folder, "survey", KEY, {"answer": 42})
+
+
+def flip(path: Path) -> None:
+    """Change one bit, and nothing else that can be seen without reading the file."""
+    state, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    # A new time, because a process reads a file again only if that has changed.
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
 
 
 def contents(store: Store) -> list[str]:
@@ -33,7 +53,7 @@ def test_a_committed_draft_is_found_with_its_card(store: Store) -> None:
         made = store.commit(folder, "survey", KEY, {"answer": 42})
     found = store.find("survey", KEY)
     assert found == made
-    assert (made.card, made.read_json("result.json")) == ({"answer": 42}, [1])
+    assert (made.card["answer"], made.read_json("result.json")) == (42, [1])
     assert store.find("pretrain", KEY) is None
     assert contents(store) == [f"survey-{KEY[:16]}/{name}" for name in (CARD, "result.json")]
 
@@ -72,8 +92,135 @@ def test_whoever_comes_second_gives_way(store: Store) -> None:
     with store.draft("survey", KEY) as folder:
         first = store.commit(folder, "survey", KEY, {"by": "first"})
     with store.draft("survey", KEY) as folder:
-        assert store.commit(folder, "survey", KEY, {"by": "second"}).card == {"by": "first"}
-    assert first.card == {"by": "first"}
+        assert store.commit(folder, "survey", KEY, {"by": "second"}).card == first.card
+    assert first.card["by"] == "first"
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut": (
+        lambda folder: (folder / "result.json").write_text("[1"),
+        "{folder}/result.json is damaged: it has 2 bytes instead of 9",
+    ),
+    "lost": (lambda folder: (folder / "inner" / "more.txt").unlink(), "{folder}/inner/more.txt is missing"),
+    "flipped": (
+        lambda folder: flip(folder / "result.json"),
+        "{folder}/result.json is damaged: its content does not match the digest in the card",
+    ),
+    "card cut": (lambda folder: (folder / CARD).write_text('{"answer": 4'), "{folder}/card.json is damaged: "),
+    "card changed": (
+        lambda folder: (folder / CARD).write_text((folder / CARD).read_text().replace("42", "43")),
+        "{folder}/card.json is damaged: it does not match its own digest",
+    ),
+    "card lost": (lambda folder: (folder / CARD).unlink(), "{folder} is not an artifact: it holds no card.json"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_artifact_is_not_found_and_replaced(damage: str, store: Store) -> None:
+    artifact = made(store)
+    assert store.find("survey", KEY, contents=True) is not None
+    harm, message = DAMAGES[damage]
+    harm(artifact.path)
+    told: list[str] = []
+    assert store.find("survey", KEY, contents=True, on_damage=told.append) is None
+    assert len(told) == 1
+    assert told[0].startswith(message.format(folder=artifact.path))
+
+    assert made(store, "[4, 5, 6]").path == artifact.path
+    found = store.find("survey", KEY, contents=True, on_damage=told.append)
+    assert found is not None
+    assert found.read_json("result.json") == [4, 5, 6]
+    assert len(told) == 1
+    assert not list((store.root / "work").iterdir())
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_reader_is_told_of_damage_in_one_line(damage: str, store: Store) -> None:
+    artifact = made(store)
+    harm, message = DAMAGES[damage]
+    harm(artifact.path)
+
+    def read() -> None:
+        for name in ("result.json", "inner/more.txt"):
+            find_artifact(artifact.path).file(name)
+
+    with pytest.raises(ArtifactError) as caught:
+        read()
+    assert str(caught.value).startswith(message.format(folder=artifact.path))
+    assert "\n" not in str(caught.value)
+
+
+def test_looking_an_artifact_up_does_not_read_its_files(store: Store) -> None:
+    artifact = made(store)
+    flip(artifact.path / "result.json")
+    assert store.find("survey", KEY) is not None
+
+
+def test_what_others_put_into_an_artifact_does_no_harm(store: Store) -> None:
+    artifact = made(store)
+    (artifact.path / "notes.txt").write_text("mine")
+    assert store.find("survey", KEY, contents=True) is not None
+    with pytest.raises(ArtifactError, match=r"notes\.txt is missing"):
+        artifact.file("notes.txt")
+
+
+def test_an_artifact_from_before_files_were_listed_stays_usable(store: Store) -> None:
+    folder = store.root / f"survey-{KEY[:16]}"
+    folder.mkdir(parents=True)
+    (folder / CARD).write_text('{"answer": 42}')
+    (folder / "result.json").write_text("[1]")
+    found = store.find("survey", KEY, contents=True)
+    assert found is not None
+    assert found.read_json("result.json") == [1]
+    with pytest.raises(ArtifactError, match=r"other\.json is missing"):
+        found.read_json("other.json")
+
+
+def test_a_reader_survives_that_its_artifact_is_replaced(store: Store) -> None:
+    artifact = made(store)
+    assert artifact.card["answer"] == 42
+    with (artifact.path / "inner" / "more.txt").open() as opened:
+        flip(artifact.path / "result.json")
+        made(store, "[4, 5, 6]")
+        assert opened.read() == "more"
+    assert artifact.read_json("result.json") == [4, 5, 6]
+
+
+def test_a_replaced_artifact_is_never_missing(store: Store, tmp_path: Path) -> None:
+    artifact = made(store)
+    missing, done = [], threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                (artifact.path / CARD).read_bytes()
+            except OSError as error:
+                missing.append(error)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for number in range(20):
+        (artifact.path / "result.json").write_text("cut")
+        made(store, f"[{number}, {number}]")
+    done.set()
+    reader.join()
+    assert missing == []
+    assert artifact.read_json("result.json") == [19, 19]
+
+
+def test_a_damaged_artifact_is_replaced_where_folders_cannot_be_swapped(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = made(store)
+    (artifact.path / "result.json").write_text("cut")
+    monkeypatch.setattr("ossicle.core.exchange.ctypes.CDLL", lambda name: SimpleNamespace())
+    assert made(store, "[4]").read_json("result.json") == [4]
+    assert contents(store) == [f"survey-{KEY[:16]}/{name}" for name in (CARD, "inner/more.txt", "result.json")]
+
+
+def test_a_card_with_keys_that_are_not_text_matches_its_digest(tmp_path: Path) -> None:
+    write_card(tmp_path, {"metrics": {10: 0.5, 9: float("nan")}})
+    assert Artifact(tmp_path).card["metrics"]["10"] == 0.5
 
 
 def test_a_folder_without_a_card_is_replaced(store: Store) -> None:
@@ -86,16 +233,16 @@ def test_a_folder_without_a_card_is_replaced(store: Store) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"kind": "sur', b"\xff\xfe\x00", b"[1, 2]"])
-def test_a_damaged_card_is_told_with_the_remedy(damage: bytes, tmp_path: Path) -> None:
+def test_a_damaged_card_is_reported_with_the_remedy(damage: bytes, tmp_path: Path) -> None:
     (tmp_path / CARD).write_bytes(damage)
     with pytest.raises(ArtifactError) as caught:
         _ = Artifact(tmp_path).card
     assert str(caught.value).startswith(f"{tmp_path / CARD} is damaged: ")
-    assert str(caught.value).endswith("; delete the folder to make it anew")
+    assert str(caught.value).endswith("; repeat the run, or the import, that made it")
 
 
 def test_a_folder_that_is_no_artifact(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"nothing is no artifact: it holds no card\.json"):
+    with pytest.raises(ArtifactError, match=r"nothing is not an artifact: it holds no card\.json"):
         _ = Artifact(tmp_path / "nothing").card
 
 
@@ -107,6 +254,8 @@ def test_a_run_stands_for_its_last_encoder_that_is_no_control(tmp_path: Path) ->
         {"kind": "evaluate", "artifact": "scores"},
     ]
     (tmp_path / RUN).write_text(json.dumps({"stages": stages}))
+    (tmp_path / "own").mkdir()
+    write_card(tmp_path / "own", {})
     assert find_artifact(tmp_path).path == tmp_path / "own"
 
 

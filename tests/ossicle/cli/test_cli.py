@@ -516,18 +516,32 @@ def test_the_second_run_makes_nothing_anew(finished: tuple[Path, Shown], ossicle
     assert {path: path.stat().st_mtime_ns for path in (folder / "runs/.store").rglob("card.json")} == cards
 
 
-def test_a_damaged_card_is_told_without_a_traceback(finished: tuple[Path, Shown], ossicle: Commands) -> None:
+def test_damaged_artifacts_are_refused_and_made_again_by_the_next_run(
+    finished: tuple[Path, Shown], ossicle: Commands, tones: Path
+) -> None:
     folder, _ = finished
-    record = json.loads((folder / "runs/own/run.json").read_text())
-    card = folder / "runs/own" / record["stages"][-1]["artifact"] / "card.json"
-    whole = card.read_text()
-    card.write_text(whole[:20])
-    try:
-        shown = ossicle("run", folder / "runs/own/experiment.yaml", "--out", folder / "runs")
-    finally:
-        card.write_text(whole)
-    assert shown.code == 2
-    assert re.search(r"card\.json is damaged: .*; delete the folder to make it anew\n$", shown.err)
+    run, experiment = folder / "runs/own", folder / "runs/own/experiment.yaml"
+    stages = json.loads((run / "run.json").read_text())["stages"]
+    (encoder,) = [(run / stage["artifact"]).resolve() for stage in stages if stage["kind"] == "pretrain"]
+    weights, card = encoder / "encoder.safetensors", (run / stages[-1]["artifact"]).resolve() / "card.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    card.write_text(card.read_text()[:20])
+
+    shown = ossicle("embed", run, tones, "--out", folder / "embeddings.npz")
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err == (
+        f"{weights} is damaged: it has 100 bytes instead of {len(whole):,}; "
+        "repeat the run, or the import, that made it\n"
+    )
+    shown = ossicle("run", experiment, "--out", folder / "runs")
+    assert (shown.code, shown.err) == (0, "")
+    told = "".join(shown.out.split())
+    for name, damage in (("iteration 1/pretrain", f"{weights} is damaged: it has 100"), (stages[-1]["name"], card)):
+        assert f"warning `{name}` runs again: {damage}".replace(" ", "") in told
+    assert weights.read_bytes() == whole
+    again = json.loads((run / "run.json").read_text())["stages"]
+    assert [stage["name"] for stage in again if not stage["reused"]] == ["iteration 1/pretrain", stages[-1]["name"]]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -632,7 +646,7 @@ def test_what_cannot_be_embedded(finished: tuple[Path, Shown], sounds: Path, tmp
         ((own, sounds, "--out", "x.csv"), "--out must end in .npz or .parquet, but is x.csv"),
         ((own, empty), f"{empty} holds no audio files (.aif"),
         ((own, tmp_path / "gone.wav"), f"{tmp_path / 'gone.wav'} does not exist"),
-        ((empty, sounds), f"{empty} is no artifact: it holds no card.json"),
+        ((empty, sounds), f"{empty} is not an artifact: it holds no card.json"),
     ):
         shown = ossicle("embed", *arguments)
         assert (shown.code, shown.out) == (2, "")

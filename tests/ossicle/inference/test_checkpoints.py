@@ -20,7 +20,7 @@ from ossicle.core.choices import PartChoice
 from ossicle.core.config_files.json_schema import experiment_schema
 from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
-from ossicle.core.errors import ArtifactError, ConfigError
+from ossicle.core.errors import ArtifactError, ConfigError, OssicleError
 from ossicle.core.interfaces import Encoder, FrontEnd, Head, Tokenizer
 from ossicle.core.parts import build, save_part
 from ossicle.core.plugin_loading import load_plugins
@@ -275,7 +275,7 @@ def test_a_checkpoint_lays_itself_over_another_part(experiment: Path, tmp_path: 
         ("encoder: {checkpoint: ./encoder.pt, size: tiny}", "4:37: unknown key `size`. Allowed: checkpoint."),
         ("encoder: {checkpoint: ./tokenizer.pt}", "holds no encoder; it holds: front_end, tokenizer"),
         ("encoder: {checkpoint: ./small.yaml}", "is not a checkpoint of tensors and plain values"),
-        ("encoder: {checkpoint: .}", "is no artifact"),
+        ("encoder: {checkpoint: .}", "is not an artifact"),
     ],
 )
 def test_what_no_encoder_can_come_from_is_told_at_its_place(experiment: Path, line: str, told: str) -> None:
@@ -291,6 +291,45 @@ def test_another_spectrogram_is_refused_with_the_remedy(experiment: Path, tmp_pa
     assert told.count(f"set `front_end: {{checkpoint: {tmp_path}/tokenizer.pt}}`") == 1
     stated = "front_end={type: kaldi_fbank, mean: 15.41663, std: 6.55582}"
     assert check(experiment, [stated], Corpora(Silent()), prepare=False).stages
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [(b"", r"is damaged: it has 0 bytes instead of [\d,]+"), (None, "is missing")],
+)
+def test_damaged_files_of_an_artifact_are_neither_loaded_nor_exported(
+    files: dict[str, Path], tmp_path: Path, damage: bytes | None, told: str
+) -> None:
+    path = import_file(files["encoder"], tmp_path / "artifact").path / "encoder.safetensors"
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    message = rf"^{path} {told}; repeat the run, or the import, that made it$"
+    with pytest.raises(ArtifactError, match=message):
+        ossicle.load(path.parent)
+    with pytest.raises(ArtifactError, match=message):
+        export(path.parent, tmp_path / "back.pt")
+    assert not (tmp_path / "back.pt").exists()
+
+
+def test_a_flipped_bit_in_an_artifact_is_not_loaded(files: dict[str, Path], tmp_path: Path) -> None:
+    path = import_file(files["encoder"], tmp_path / "artifact").path / "encoder.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"encoder\.safetensors is damaged: its content does not match the digest"):
+        ossicle.load(path.parent)
+
+
+def test_a_damaged_part_is_not_copied_into_another_artifact(experiment: Path, tmp_path: Path) -> None:
+    path = import_file(tmp_path / "encoder.pt", tmp_path / "artifact").path / "encoder.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    overrides = [f"encoder={{checkpoint: {path.parent}}}", "schedule.iterations=[{tokenizer: random_projection}]"]
+    with pytest.raises(OssicleError, match=r"encoder\.safetensors is damaged: its content does not match the digest"):
+        ossicle.run(experiment, overrides=overrides, out=tmp_path / "runs")
+    assert not list((tmp_path / "runs" / ".store").glob("encoder-*"))
 
 
 def test_a_file_counts_by_what_it_holds(files: dict[str, Path], tmp_path: Path) -> None:

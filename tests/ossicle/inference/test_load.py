@@ -130,7 +130,7 @@ def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("no checkpoint")
     with pytest.raises(ArtifactError, match="is not a checkpoint"):
         ossicle.load(tmp_path / "text.pt")
-    with pytest.raises(ArtifactError, match=r"is no artifact: it holds no card\.json"):
+    with pytest.raises(ArtifactError, match=r"is not an artifact: it holds no card\.json"):
         ossicle.load(tmp_path)
     with pytest.raises(ArtifactError, match="nowhere` does not exist"):
         ossicle.load(tmp_path / "nowhere")

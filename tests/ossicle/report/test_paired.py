@@ -29,6 +29,7 @@ def judged(
     folder.mkdir()
     arrays = {"clips": np.arange(len(truth)), "truth": truth, "scores/mean": scores} | (instead or {})
     np.savez(folder / "predictions.npz", **arrays)
+    (folder / "card.json").write_text("{}")
     (folder / "scores.json").write_text(json.dumps({"multi_label": multi_label}))
     stage = Stage("p", "evaluate", "", "", folder, False, 0.0, {}, {}, {})
     metric, value = "mAP" if multi_label else "accuracy", figure(truth, scores, multi_label=multi_label)

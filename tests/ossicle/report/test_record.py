@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ossicle.core.errors import ArtifactError
+from ossicle.core.store import write_card
 from ossicle.report import RunRecord
 from ossicle.report.training import Training
 
@@ -178,9 +179,33 @@ def test_missing_and_damaged_artifacts_are_named(quickstart: Any) -> None:
     assert len(record.stages) == len(stages)
     assert "iteration 1/pretrain" not in [training.name for training in record.trainings]
     assert record.surveys == []
-    assert any("`iteration 1/pretrain`: card.json is missing" in text for text in record.problems)
+    assert any("`iteration 1/pretrain`: " in text and "holds no card.json" in text for text in record.problems)
     assert any("survey.json is damaged" in text for text in record.problems)
     assert any("`linear_probe/gm_notes/untrained`: scores.json is not as expected" in text for text in record.problems)
+
+
+def test_files_that_do_not_match_the_card_are_named_and_not_shown(quickstart: Any) -> None:
+    folder = quickstart.write()
+    before = RunRecord.read(folder)
+    by_name = {stage.name: stage.folder for stage in before.stages}
+    names = {
+        "gm_notes/survey": "bad_files.jsonl",
+        "iteration 1/pretrain": "metrics.jsonl",
+        "linear_probe/gm_notes/untrained": "scores.json",
+        "knn_probe/gm_notes/untrained": "predictions.npz",
+    }
+    for name, file in names.items():
+        write_card(by_name[name], json.loads((by_name[name] / "card.json").read_text()))
+        (by_name[name] / file).write_bytes((by_name[name] / file).read_bytes()[:-1])
+    record = RunRecord.read(folder)
+    assert len(record.problems) == len(names)
+    for name, file in names.items():
+        told = f"stage `{name}`: {by_name[name] / file} is damaged: it has "
+        assert [problem.count("\n") for problem in record.problems if problem.startswith(told)] == [0]
+    assert record.surveys[0].bad_files == []
+    assert "iteration 1/pretrain" not in [training.name for training in record.trainings]
+    gone = {(score.task, score.subject) for score in before.scores} - {(one.task, one.subject) for one in record.scores}
+    assert gone == {("linear_probe", "untrained")}
 
 
 def test_scores_of_an_earlier_version_have_no_further_metrics(empty_run: Any) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import DiskFullError, OssicleError
+from ..core.errors import DiskFullError, OssicleError
 
 _REASONS = {errno.ENOSPC: "No space left", errno.EDQUOT: "Disk quota exceeded"}
 _RUST = re.compile(r"\(os error (\d+)\)")
@@ -45,8 +45,8 @@ def naming_full_disk(folder: Path | None) -> Iterator[None]:
             if not _is_full_disk(error):
                 raise
             raise _disk_full(error, folder) from error
-    for error in in_threads:
-        raise _disk_full(error, folder) from error
+    for in_thread in in_threads:
+        raise _disk_full(in_thread, folder) from in_thread
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from fairseq2.runtime.dependency import get_dependency_resolver
 from safetensors.torch import save_file
 
 from ossicle.core.errors import ArtifactError, DiskFullError
-from ossicle.core.full_disk import naming_full_disk
+from ossicle.experiment.full_disk import naming_full_disk
 
 TENSORS = {"weight": torch.zeros(100_000)}
 
