@@ -122,7 +122,7 @@ def clip_batches(
     """One pass over `rows`, shortest clips first; of longer clips the first `crop_seconds` are used."""
     reader = _Reader(manifest, front_end, crop_seconds)
     order = rows[np.argsort(reader.used_seconds[rows], kind="stable")]
-    ends = _ends_of_batches(reader.used_seconds[order], batch_seconds)
+    ends = ends_of_batches(reader.used_seconds[order], batch_seconds)
 
     def load(bounds: list[int]) -> SpectrogramBatch | None:
         return reader.batch([{"row": row} for row in order[slice(*bounds)].tolist()])
@@ -271,7 +271,7 @@ def _edges(seconds: npt.NDArray[np.float64], batch_seconds: float) -> npt.NDArra
     return edges[chosen[::-1]]
 
 
-def _ends_of_batches(ascending: npt.NDArray[np.float64], batch_seconds: float) -> list[int]:
+def ends_of_batches(ascending: npt.NDArray[np.float64], batch_seconds: float) -> list[int]:
     """Cut clips, shortest first, into batches: where each ends.
 
     A batch holds one clip at least, no more than `batch_seconds` with its padding, and no more padding than `PADDING`.

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .errors import PluginError
+
 
 class Grid(NamedTuple):
     """The layout of a clip's patches: `columns` steps in time, each of `bands` frequency bands."""
@@ -33,6 +35,8 @@ class _Movable:
             value = getattr(self, item.name)
             if isinstance(value, Tensor):
                 setattr(self, item.name, value.to(device, non_blocking=non_blocking))
+            elif isinstance(value, _Movable):
+                value.to(device, non_blocking=non_blocking)
 
 
 @dataclass
@@ -83,6 +87,7 @@ class PatchBatch(_Movable):
         labels: as in `SpectrogramBatch`
         seconds: real audio in the batch, in seconds
         draws: as in `SpectrogramBatch`
+        spectrogram: the frames that the patches were cut from, where they were asked for
     """
 
     patches: Tensor
@@ -93,6 +98,18 @@ class PatchBatch(_Movable):
     labels: Tensor | None = None
     seconds: float = 0.0
     draws: Tensor | None = None
+    spectrogram: SpectrogramBatch | None = None
+
+    @property
+    def rows(self) -> list[int]:
+        """`clips` as Python integers.
+
+        Raises:
+            PluginError: if the front end has left them out
+        """
+        if self.clips is None:
+            raise PluginError("these patches have no `clips`: let `FrontEnd.patches` copy them from the frames' batch")
+        return self.clips.tolist()
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..audio.pipeline import clip_batches, training_pipeline
+from ..audio.patch_batches import patch_batches, patches_of
+from ..audio.pipeline import training_pipeline
 from ..audio.survey import good_rows
-from ..core.data import PatchBatch
 from ..core.distributed import compute_device, rank, world_size
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import FrontEnd, Objective
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fairseq2.data.data_pipeline import DataPipeline
 
 PICTURED_CLIPS = 6
+PICTURED_SECONDS = 4.0
 HISTOGRAMS = "histograms.jsonl"
 TRAIN_LOG = Path("metrics", "train.jsonl")
 """Where fairseq2 writes its metrics."""
@@ -74,12 +75,6 @@ def train_on_corpus(
             weights=weights,
         )
 
-    def first_batches() -> Iterator[PatchBatch]:
-        for batch in stream(0):
-            batch.to(device)
-            yield front_end.patches(batch)
-
-    device = compute_device()
     if rank() == 0:
         for log in (run.work / TRAIN_LOG, run.work / HISTOGRAMS):
             _drop_unfinished_line(log)
@@ -88,10 +83,10 @@ def train_on_corpus(
         front_end,
         partial(stream, share=rank(), shares=world_size()),
         training,
-        first_batches=first_batches,
+        first_batches=lambda: patches_of(stream(0), front_end),
         folder=run.work,
         seed=run.stage.seed,
-        device=device,
+        device=compute_device(),
         display=run.display,
         on_publish=lambda step, metrics: _publish(run, step, metrics, watch(step)),
         keep_checkpoints=keep_checkpoints,
@@ -107,7 +102,7 @@ def train_on_corpus(
         "cpu_seconds": round(summary.cpu_seconds, 1),
     }
     _keep_curves(run)
-    _keep_pictures(run, objective, front_end, rows, device)
+    _keep_pictures(run, objective, front_end, rows)
 
 
 def _publish(run: StageRun, step: int, metrics: Mapping[str, Any], watched: Mapping[str, float]) -> None:
@@ -159,28 +154,26 @@ def _keep_curves(run: StageRun) -> None:
 
 
 @torch.no_grad()
-def _keep_pictures(
-    run: StageRun, objective: Objective, front_end: FrontEnd, rows: npt.NDArray[np.int64], device: torch.device
-) -> None:
+def _keep_pictures(run: StageRun, objective: Objective, front_end: FrontEnd, rows: npt.NDArray[np.int64]) -> None:
     """Write `pictures.npz`: a few clips with their tokens, what was hidden and what was predicted there."""
     manifest = run.manifest()
     chosen = rows[np.linspace(0, len(rows) - 1, min(PICTURED_CLIPS, len(rows))).astype(int)]
     kept: dict[str, Any] = {"column_seconds": float(front_end.column_times(2)[1, 0])}
     objective.eval()
+    options: dict[str, Any] = {"batch_seconds": 1.0, "crop_seconds": PICTURED_SECONDS, "keep_spectrogram": True}
     for place, row in enumerate(chosen):
-        for batch in clip_batches(manifest, np.array([row]), front_end, batch_seconds=1.0, crop_seconds=4.0):
-            batch.to(device)
-            patches = front_end.patches(batch)
+        for batch in patch_batches(manifest, np.array([row]), front_end, **options):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(run.stage.seed)
-                arrays = objective.arrays(patches)
+                arrays = objective.arrays(batch)
             if not arrays:
                 return
+            assert batch.spectrogram is not None  # asked for
             kept |= {f"{name}_{place}": array[0].cpu().numpy() for name, array in arrays.items()}
             kept |= {
-                f"spectrogram_{place}": batch.frames[0].cpu().numpy().astype(np.float16),
-                f"columns_{place}": patches.grid.columns,
-                f"bands_{place}": patches.grid.bands,
+                f"spectrogram_{place}": batch.spectrogram.frames[0].cpu().numpy().astype(np.float16),
+                f"columns_{place}": batch.grid.columns,
+                f"bands_{place}": batch.grid.bands,
                 f"path_{place}": str(manifest.paths[row]),
             }
     np.savez_compressed(run.folder / "pictures.npz", **kept)

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from ..audio.decode import STRETCH_SECONDS, Resampler
+from ..audio.patch_batches import pad_waveforms
 from ..audio.windows import OVERLAP_SECONDS, WINDOW_SECONDS, ColumnGrid, Window, windows
 from ..checkpoints.microsoft import Released
 from ..checkpoints.parts import open_checkpoint
 from ..core.catalog import Origin
-from ..core.data import AudioBatch, Encoded, Grid, PatchBatch
+from ..core.data import Encoded, Grid, PatchBatch
 from ..core.errors import ArtifactError, OssicleError, PluginError
 from ..core.interfaces import Encoder, FrontEnd, Head, Tokenizer
 from ..core.memory import keep_freed_memory
@@ -257,11 +258,7 @@ class LoadedPart:
         return [np.concatenate(list(self._stream(clip, sample_rate))) for clip in clips]
 
     def _patches(self, clips: Sequence[npt.NDArray[np.float32]]) -> PatchBatch:
-        batch = AudioBatch(
-            waveform=nn.utils.rnn.pad_sequence([torch.from_numpy(clip) for clip in clips], batch_first=True),
-            lengths=torch.tensor([len(clip) for clip in clips]),
-        )
-        patches: PatchBatch = self.front_end(batch)
+        patches: PatchBatch = self.front_end(pad_waveforms(clips))
         return patches
 
 

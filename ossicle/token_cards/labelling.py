@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..core.data import AudioBatch, PatchBatch
-from ..core.distributed import compute_device
-from ..core.interfaces import FrontEnd
+from ..audio.patch_batches import waveform_patches
 from ..encoders.pooling import encoded_views
 from .clips import Wave
 from .sources import Subject
@@ -69,13 +67,13 @@ class Labels:
         return Labels(self.ids[:clips], self.bands, self.codebook_size)
 
 
+@torch.inference_mode()
 def label(subject: Subject, waves: Sequence[Wave]) -> Labels:
     """Label clips that are given at the front end's rate."""
     found: dict[int, Ids] = {}
-    for clips, batch in patch_batches(subject.part.front_end, waves):
+    for batch in waveform_patches(waves, subject.part.front_end, batch_seconds=BATCH_SECONDS):
         tokens = subject.tokenizer.to(batch.patches.device).tokenize(batch)
-        streams = tokens.ids.reshape(*tokens.valid.shape, -1)  # (B, N, G)
-        for clip, labels, valid in zip(clips, streams.cpu(), tokens.valid.cpu(), strict=True):
+        for clip, labels, valid in zip(batch.rows, tokens.by_stream.cpu(), tokens.valid.cpu(), strict=True):
             found[clip] = labels[valid].numpy()
     ordered = [found[clip] for clip in range(len(waves))]
     return Labels(ordered, subject.part.front_end.bands, subject.tokenizer.codebook_size)
@@ -88,31 +86,8 @@ def embed(subject: Subject, waves: Sequence[Wave]) -> npt.NDArray[np.float32] | 
     if encoder is None:
         return None
     found: dict[int, Tensor] = {}
-    for clips, batch in patch_batches(subject.part.front_end, waves):
+    for batch in waveform_patches(waves, subject.part.front_end, batch_seconds=BATCH_SECONDS):
         views = encoded_views(encoder.to(batch.patches.device)(batch))
-        found |= dict(zip(clips, views["bands"].float().cpu(), strict=True))
+        found |= zip(batch.rows, views["bands"].float().cpu(), strict=True)
     embedded: npt.NDArray[np.float32] = torch.stack([found[clip] for clip in range(len(waves))]).numpy()
     return embedded
-
-
-@torch.inference_mode()
-def patch_batches(front_end: FrontEnd, waves: Sequence[Wave]) -> Iterator[tuple[list[int], PatchBatch]]:
-    """Cut clips into patches, in batches of clips of like length; each batch with the numbers of its clips."""
-    device = compute_device()
-    front_end.to(device)
-    for clips in _like_lengths(waves, BATCH_SECONDS * front_end.sample_rate):
-        waveform = nn.utils.rnn.pad_sequence([torch.from_numpy(waves[clip]) for clip in clips], batch_first=True)
-        batch = AudioBatch(waveform, torch.tensor([len(waves[clip]) for clip in clips]))
-        batch.to(device)
-        yield clips, front_end(batch)
-
-
-def _like_lengths(waves: Sequence[Wave], most_samples: float) -> Iterator[list[int]]:
-    batch: list[int] = []
-    for clip in sorted(range(len(waves)), key=lambda clip: len(waves[clip])):
-        if batch and len(waves[clip]) * (len(batch) + 1) > most_samples:
-            yield batch
-            batch = []
-        batch.append(clip)
-    if batch:
-        yield batch

@@ -19,10 +19,11 @@ import soundfile
 import soxr
 import torch
 
+from ..audio.patch_batches import waveform_patches
 from ..core.errors import OssicleError
 from ..core.interfaces import FrontEnd
 from .clips import DrawnClips, Wave
-from .labelling import Ids, Labels, patch_batches
+from .labelling import BATCH_SECONDS, Ids, Labels
 from .sources import Subject
 
 SECONDS = 2.0
@@ -166,13 +167,14 @@ def _examples(
     return found
 
 
+@torch.inference_mode()
 def _patches_of(
     front_end: FrontEnd, stream: Sequence[Ids], waves: Sequence[Wave], codes: Sequence[int]
 ) -> dict[int, tuple[Ids, Ids, npt.NDArray[np.float32]]]:
     """For each code the clips and places where it occurs and the patches there, (n, P)."""
     kept: dict[int, list[tuple[int, Ids, npt.NDArray[np.float32]]]] = {code: [] for code in codes}
-    for numbers, batch in patch_batches(front_end, waves):
-        for clip, patches, valid in zip(numbers, batch.patches.cpu(), batch.valid.cpu(), strict=True):
+    for batch in waveform_patches(waves, front_end, batch_seconds=BATCH_SECONDS):
+        for clip, patches, valid in zip(batch.rows, batch.patches.cpu(), batch.valid.cpu(), strict=True):
             real = patches[valid]
             for code in codes:
                 places = np.flatnonzero(stream[clip] == code)

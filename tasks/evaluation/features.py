@@ -9,9 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...audio.pipeline import clip_batches
+from ...audio.patch_batches import patch_batches
 from ...audio.survey import good_rows
 from ...core.corpus import TEST, TRAIN, VALID, Manifest
+from ...core.data import PatchBatch
 from ...core.distributed import compute_device
 from ...core.interfaces import Encoder, FrontEnd
 from ...core.parts import load_part
@@ -76,23 +77,29 @@ def embed(
     Returns:
         The rows that could be read, ascending, and each view as (clips, D) in their order.
     """
-    device = compute_device()
-    front_end.to(device)
     if encoder is not None:
-        encoder.to(device)
+        encoder.to(compute_device())
     collected: dict[str, list[Tensor]] = {}
-    order: list[Tensor] = []
-    for batch in clip_batches(manifest, rows, front_end, batch_seconds=BATCH_SECONDS, crop_seconds=crop_seconds):
-        batch.to(device)
-        if encoder is None:
-            views = log_mel_views(batch.frames, batch.lengths)
-        else:
-            views = encoded_views(encoder(front_end.patches(batch)))
-        for name, view in views.items():
+    order: list[int] = []
+    for batch in patch_batches(
+        manifest,
+        rows,
+        front_end,
+        batch_seconds=BATCH_SECONDS,
+        crop_seconds=crop_seconds,
+        keep_spectrogram=encoder is None,
+    ):
+        for name, view in _views(batch, encoder).items():
             collected.setdefault(name, []).append(view.float().cpu())
-        assert batch.clips is not None  # `clip_batches` numbers its clips
-        order.append(batch.clips.cpu())
-        on_progress(sum(map(len, order)))
-    clips = torch.cat(order) if order else torch.empty(0, dtype=torch.int64)
+        order.extend(batch.rows)
+        on_progress(len(order))
+    clips = np.array(order, dtype=np.int64)
     sorting = clips.argsort()
-    return clips[sorting].numpy(), {name: torch.cat(parts)[sorting].numpy() for name, parts in collected.items()}
+    return clips[sorting], {name: torch.cat(parts)[sorting].numpy() for name, parts in collected.items()}
+
+
+def _views(batch: PatchBatch, encoder: Encoder | None) -> dict[str, Tensor]:
+    if encoder is not None:
+        return encoded_views(encoder(batch))
+    assert batch.spectrogram is not None  # asked for where there is no encoder
+    return log_mel_views(batch.spectrogram.frames, batch.spectrogram.lengths)

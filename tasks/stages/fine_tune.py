@@ -19,10 +19,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...audio.pipeline import clip_batches
+from ...audio.patch_batches import patch_batches
 from ...core.choices import PartChoice
 from ...core.corpus import Manifest
-from ...core.distributed import compute_device, from_all_ranks, from_first_rank, rank
+from ...core.distributed import from_all_ranks, from_first_rank, rank
 from ...core.errors import CorpusError, PluginError
 from ...core.interfaces import Encoder, FrontEnd, Head, Objective
 from ...core.parts import build, save_part
@@ -121,19 +121,16 @@ class _Classifier:
     @torch.inference_mode()
     def logits(self, manifest: Manifest, rows: npt.NDArray[np.int64], config: FineTuningConfig) -> Tensor:
         """(rows,) of a manifest to (rows, classes) float32; of longer clips the first `crop_seconds` are heard."""
-        device = compute_device()
-        found, order = [], []
-        seconds = {"batch_seconds": config.batch_seconds, "crop_seconds": config.crop_seconds}
-        for batch in clip_batches(manifest, rows, self.front_end, **seconds):
-            batch.to(device)
-            found.append(self.head(self.encoder(self.front_end.patches(batch))).float().cpu())
-            assert batch.clips is not None  # `clip_batches` numbers its clips
-            order.append(batch.clips.cpu())
-        heard = torch.cat(order)
-        if len(heard) < len(rows):
-            raise CorpusError(f"{len(rows) - len(heard)} clips can no longer be read; the warnings above say why")
-        place = {row: number for number, row in enumerate(heard.tolist())}
-        return torch.cat(found)[[place[row] for row in rows.tolist()]]
+        found: dict[int, Tensor] = {}
+        batches = patch_batches(
+            manifest, rows, self.front_end, batch_seconds=config.batch_seconds, crop_seconds=config.crop_seconds
+        )
+        for batch in batches:
+            logits = self.head(self.encoder(batch)).float().cpu()
+            found |= zip(batch.rows, logits, strict=True)
+        if len(found) < len(rows):
+            raise CorpusError(f"{len(rows) - len(found)} clips can no longer be read; the warnings above say why")
+        return torch.stack([found[row] for row in rows.tolist()])
 
 
 def _learn(run: StageRun, config: FineTuningConfig, lesson: _Lesson) -> tuple[_Classifier, dict[str, Any]]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import normalized_mutual_info_score
 
-from ...audio.pipeline import clip_batches
+from ...audio.patch_batches import patch_batches
 from ...audio.survey import good_rows
 from ...core.corpus import SPLITS, TRAIN, UNLABELLED, Manifest
 from ...core.distributed import compute_device
@@ -152,19 +152,16 @@ def _heard_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
 
 @torch.inference_mode()
 def _tokens(run: StageRun) -> tuple[list[npt.NDArray[np.int64]], Manifest, int, int]:
-    device = compute_device()
     source, catalog = run.inputs["tokenizer"], run.plugins.catalog
-    front_end = load_part(source, "front_end", FrontEnd, catalog).to(device)
-    tokenizer = load_part(source, "tokenizer", Tokenizer, catalog).to(device)
+    front_end = load_part(source, "front_end", FrontEnd, catalog)
+    tokenizer = load_part(source, "tokenizer", Tokenizer, catalog).to(compute_device())
     manifest = run.manifest()
     rows = _heard_rows(run.inputs["survey"], manifest)
     found: dict[int, npt.NDArray[np.int64]] = {}
-    crop_seconds = run.stage.settings["crop_seconds"]
-    for batch in clip_batches(manifest, rows, front_end, batch_seconds=BATCH_SECONDS, crop_seconds=crop_seconds):
-        batch.to(device)
-        labelled = tokenizer.tokenize(front_end.patches(batch))
-        assert batch.clips is not None  # `clip_batches` numbers its clips
-        for row, ids, valid in zip(batch.clips.tolist(), labelled.by_stream.cpu(), labelled.valid.cpu(), strict=True):
+    seconds = {"batch_seconds": BATCH_SECONDS, "crop_seconds": run.stage.settings["crop_seconds"]}
+    for batch in patch_batches(manifest, rows, front_end, **seconds):
+        tokens = tokenizer.tokenize(batch)
+        for row, ids, valid in zip(batch.rows, tokens.by_stream.cpu(), tokens.valid.cpu(), strict=True):
             found[row] = ids[valid].numpy()
     kept = np.array(sorted(found), dtype=np.int64)
     return [found[row] for row in kept], manifest.take(kept), front_end.bands, tokenizer.codebook_size

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-
-from ...audio.pipeline import clip_batches
+from ...audio.patch_batches import patch_batches
 from ...audio.survey import good_rows
 from ...core.data import PatchBatch
 from ...core.distributed import compute_device
@@ -34,8 +32,7 @@ def prepare(run: StageRun) -> None:
     if "training" in settings:
         train_on_corpus(run, _objective(run, tokenizer, offers), front_end, settings["training"])
     elif tokenizer.is_fitted and not comes_trained(settings["tokenizer"]):
-        device = compute_device()
-        tokenizer.to(device).fit(_patches(run, front_end, device))
+        tokenizer.to(compute_device()).fit(_patches(run, front_end))
     run.parts["tokenizer"] = save_part(run.folder, "tokenizer", tokenizer)
     run.copy_part("survey", "front_end")
     run.metrics["codebook_size"] = tokenizer.codebook_size
@@ -71,12 +68,9 @@ def _offers(run: StageRun, front_end: FrontEnd) -> dict[str, Any]:
     return offers
 
 
-def _patches(run: StageRun, front_end: FrontEnd, device: torch.device) -> Iterator[PatchBatch]:
+def _patches(run: StageRun, front_end: FrontEnd) -> Iterator[PatchBatch]:
     settings = run.stage.settings
     manifest = run.manifest()
     rows = good_rows(run.inputs["survey"], manifest, settings["splits"])
     seconds = {"batch_seconds": settings["batch_seconds"], "crop_seconds": settings["crop_seconds"]}
-    front_end.to(device)
-    for batch in clip_batches(manifest, rows, front_end, **seconds):
-        batch.to(device)
-        yield front_end.patches(batch)
+    return patch_batches(manifest, rows, front_end, **seconds)
