@@ -55,15 +55,21 @@ class KaldiFbank(FrontEnd):
         self.register_load_state_dict_post_hook(_forget_fingerprint)  # type: ignore[no-untyped-call]
 
     @property
-    def transform(self) -> Callable[[Any], Any]:
+    def transform(self) -> Callable[[Tensor], Tensor]:
         # A converter is bound to the first sample rate that it meets, so nobody shares one.
         converter = WaveformToFbankConverter(
             num_mel_bins=self.config.mel_bins, waveform_scale=2**15, channel_last=True, keep_waveform=True
         )
+        rate = float(self.sample_rate)
+
+        def frames(waveform: Tensor) -> Tensor:
+            clip = converter({"waveform": waveform.detach().cpu().unsqueeze(1), "sample_rate": rate})
+            return clip["fbank"].to(waveform.device)
+
         # It fills its Fourier tables on first use, and threads that share a clip's frames race for them: in fairseq2n
         # 0.8.1 about one converter in thirty gets its first clip wrong. A single frame is filled by a single thread.
-        converter({"waveform": torch.zeros(self.min_samples, 1), "sample_rate": float(self.sample_rate)})
-        return converter
+        frames(torch.zeros(self.min_samples))
+        return frames
 
     @property
     def frames_key(self) -> Hashable | None:

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +55,7 @@ class FrontEnd(nn.Module, ABC):
 
     A front end works in two steps, so that the first can run clip by clip in the data pipeline: `transform` gives one
     clip's time-frequency frames, `patches` normalises a batch of them and cuts it up. The statistics that it normalises
-    with are buffers, so that they travel with every artifact.
+    with are buffers, so that every artifact includes them.
 
     Attributes:
         sample_rate: rate of the waveforms it takes, in Hz
@@ -78,11 +77,10 @@ class FrontEnd(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def transform(self) -> Callable[[Any], Any]:
-        """A step for fairseq2's `DataPipeline.map`.
+    def transform(self) -> Callable[[Tensor], Tensor]:
+        """A function from one clip's waveform, (S,) with `min_samples` or more, to its frames, (T, F) float32.
 
-        It takes a dictionary with `waveform`, (S,) or (S, 1) float32, and `sample_rate`, a float, and adds
-        `fbank`, the clip's frames (T, F) float32. It must be free of state and of torch's global generator.
+        Threads call it at the same time. It must have no state, nor use torch's global generator.
         """
 
     @property
@@ -114,22 +112,17 @@ class FrontEnd(nn.Module, ABC):
     def band_edges(self) -> Tensor:
         """(bands, 2) float64: lower and upper edge of each frequency band in Hz."""
 
-    def spectrogram(self, waveform: Tensor, *, transform: Callable[[Any], Any] | None = None) -> Tensor:
+    def spectrogram(self, waveform: Tensor, *, transform: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Give one clip's frames: (S,) float32 to (T, F) float32.
 
         Args:
-            transform: what the property `transform` gave, to use it for many clips
+            transform: the value of the property `transform`, to create it once for many clips
         """
-        transform = transform or self.transform
-        if waveform.shape[0] < self.min_samples:
-            waveform = nn.functional.pad(waveform, (0, self.min_samples - waveform.shape[0]))
-        # The native converter ignores a view's offset in its storage, hence the copy.
-        clip = {"waveform": waveform.detach().cpu().clone().unsqueeze(1), "sample_rate": float(self.sample_rate)}
-        frames: Tensor = transform(clip)["fbank"]
-        return frames.to(waveform.device)
+        missing = self.min_samples - waveform.shape[0]
+        return (transform or self.transform)(nn.functional.pad(waveform, (0, missing)) if missing > 0 else waveform)
 
     def forward(self, batch: AudioBatch) -> PatchBatch:
-        """Cut waveforms into patches, each clip over its real samples alone."""
+        """Cut waveforms into patches, each clip over its real samples only."""
         transform = self.transform
         frames = [
             self.spectrogram(wave[:length], transform=transform)

@@ -18,6 +18,7 @@ import soundfile  # before fairseq2
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 import ossicle.audio.clip_cache as keeping
 import ossicle.audio.pipeline as pipeline
@@ -180,14 +181,10 @@ class Dithered(KaldiFbank):
     noise = np.random.default_rng(0)
 
     @property
-    def transform(self) -> Callable[[Any], Any]:
+    def transform(self) -> Callable[[Tensor], Tensor]:
         plain = super().transform
 
-        def transform(example: Any) -> Any:
-            found = plain(example)
-            return {**found, "fbank": found["fbank"] + self.noise.standard_normal()}
-
-        return transform
+        return lambda waveform: plain(waveform) + self.noise.standard_normal()
 
 
 class Coarse(KaldiFbank):
@@ -196,9 +193,9 @@ class Coarse(KaldiFbank):
     step = 1.0
 
     @property
-    def transform(self) -> Callable[[Any], Any]:
+    def transform(self) -> Callable[[Tensor], Tensor]:
         plain, step = super().transform, self.step
-        return lambda example: {"fbank": torch.round(plain(example)["fbank"] / step) * step}
+        return lambda waveform: torch.round(plain(waveform) / step) * step
 
     @property
     def frames_key(self) -> Hashable | None:

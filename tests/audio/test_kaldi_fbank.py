@@ -42,6 +42,15 @@ def test_the_first_clip_of_every_converter_is_right():
     assert all(torch.equal(front_end.spectrogram(wave), expected) for _ in range(300))
 
 
+def test_a_view_of_a_longer_waveform_gives_the_frames_of_its_samples():
+    wave = noise(32000).waveform[0].requires_grad_()
+    front_end = KaldiFbank(KaldiFbankConfig())
+    view = wave[8000:24000]
+    frames = front_end.transform(view)
+    assert torch.equal(frames, front_end.transform(view.detach().clone()))
+    assert not torch.equal(frames, front_end.transform(wave[:16000].detach().clone()))
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 @pytest.mark.parametrize("run", ["full", "padded"])
 def test_patches_equal_the_released_code(golden: Path, name: str, run: str):

@@ -13,10 +13,10 @@ from ossicle.audio.corpora.folder import FolderCorpus
 from ossicle.audio.corpus_config import FolderConfig
 from ossicle.audio.front_end_config import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
-from ossicle.audio.patch_batches import patch_batches, patches_of, waveform_patches
+from ossicle.audio.patch_batches import pad_waveforms, patch_batches, patches_of, waveform_patches
 from ossicle.audio.pipeline import clip_batches
 from ossicle.core.corpus import Manifest
-from ossicle.core.data import AudioBatch, Grid, PatchBatch, SpectrogramBatch
+from ossicle.core.data import Grid, PatchBatch, SpectrogramBatch
 from ossicle.core.errors import PluginError
 
 RATE = 16000
@@ -45,9 +45,9 @@ def waveform(manifest: Manifest, row: int) -> np.ndarray:
     return samples[: round(OPTIONS["crop_seconds"] * RATE)]
 
 
-def alone(wave: np.ndarray) -> torch.Tensor:
+def by_itself(wave: np.ndarray) -> torch.Tensor:
     """The patches of a clip by itself."""
-    return FRONT_END(AudioBatch.of([wave])).patches[0]
+    return FRONT_END(pad_waveforms([wave])).patches[0]
 
 
 def test_equals_the_loop_written_by_hand(manifest: Manifest) -> None:
@@ -67,14 +67,14 @@ def test_equals_the_loop_written_by_hand(manifest: Manifest) -> None:
         assert one.spectrogram is None
 
 
-def test_each_clip_comes_once_shortest_first_with_the_patches_it_has_alone(manifest: Manifest) -> None:
+def test_each_clip_comes_once_shortest_first_with_the_patches_it_has_by_itself(manifest: Manifest) -> None:
     rows = np.arange(CLIPS)[::-1].copy()
     order, padded = [], 0
     for batch in patch_batches(manifest, rows, FRONT_END, **OPTIONS):
         order += batch.rows
         padded += int((~batch.valid).sum())
         for row, patches, valid in zip(batch.rows, batch.patches, batch.valid, strict=True):
-            assert torch.equal(patches[valid], alone(waveform(manifest, row)))
+            assert torch.equal(patches[valid], by_itself(waveform(manifest, row)))
     lengths = [len(waveform(manifest, row)) for row in order]
     assert sorted(order) == sorted(rows.tolist())
     assert lengths == sorted(lengths)
@@ -102,7 +102,9 @@ def test_batches_and_front_end_are_on_the_device(manifest: Manifest) -> None:
     assert front_end.mean.device == batch.patches.device == batch.spectrogram.frames.device == meta
 
 
-def test_waveforms_in_memory_come_once_shortest_first_with_the_patches_they_have_alone(manifest: Manifest) -> None:
+def test_waveforms_come_once_shortest_first_with_the_patches_they_have_by_themselves(
+    manifest: Manifest,
+) -> None:
     waves = [waveform(manifest, row) for row in range(CLIPS)]
     batches = list(waveform_patches(waves, FRONT_END, batch_seconds=8.0))
     order = [row for batch in batches for row in batch.rows]
@@ -111,7 +113,7 @@ def test_waveforms_in_memory_come_once_shortest_first_with_the_patches_they_have
     assert len(batches) > 1
     for batch in batches:
         for row, patches, valid in zip(batch.rows, batch.patches, batch.valid, strict=True):
-            assert torch.equal(patches[valid], alone(waves[row]))
+            assert torch.equal(patches[valid], by_itself(waves[row]))
 
 
 def test_no_clips_give_no_batches(manifest: Manifest) -> None:
