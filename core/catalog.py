@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -63,7 +63,8 @@ class Part:
 
     Attributes:
         target: the part's class, or `"module:name"` of it or of a function that makes the part
-        catalog: the catalog that it stands in
+        catalog: the catalog that holds it
+        aliases: former names, which YAML files may still use
     """
 
     kind: str
@@ -72,6 +73,7 @@ class Part:
     config: type[Config]
     origin: Origin
     catalog: Catalog = field(compare=False, repr=False)
+    aliases: tuple[str, ...] = ()
 
     def load(self) -> Callable[..., Any]:
         """Import the part's class, or the function that makes it.
@@ -145,15 +147,24 @@ class Catalog:
     _parts: dict[tuple[str, str], Part] = field(default_factory=dict)
     _origin: Origin | None = None
 
-    def add(self, kind: str, name: str, part: type | str, *, config: type[Config] | None = None) -> None:
+    def add(
+        self,
+        kind: str,
+        name: str,
+        part: type | str,
+        *,
+        config: type[Config] | None = None,
+        aliases: Sequence[str] = (),
+    ) -> None:
         """Offer a part under a name.
 
         Args:
             part: its class, or `"module:Class"` to import it only when it is used
             config: its configuration class; needed for `"module:Class"`, else read off the constructor
+            aliases: former names, so that existing YAML files keep working
 
         Raises:
-            PluginError: if the kind is unknown, the name is taken or the configuration cannot be told
+            PluginError: if the kind is unknown, a name is taken or the configuration class cannot be found
         """
         if kind not in KINDS:
             raise PluginError(f"there is no kind of part called `{kind}`; allowed: {', '.join(KINDS)}")
@@ -163,15 +174,16 @@ class Catalog:
             raise PluginError(f'{kind} `{name}` must be a class, or text of the form "module:Class", but is {part!r}')
         config = config or config_of(part)  # type: ignore[arg-type]
         origin = self._origin or Origin.of_program(part if isinstance(part, type) else config)
-        taken = self._parts.get((kind, name))
-        if taken is not None and (taken.origin, taken.target) != (origin, part):
-            both = [taken.origin.describe(), origin.describe()]
-            told = f"twice by {both[0]}" if both[0] == both[1] else f"by {both[0]} and by {both[1]}"
-            raise PluginError(f"{kind} `{name}` is offered {told}; rename one of them")
-        # What is wrong with a stranger's configuration shall show with the plugin, not when the part is first used.
+        for called in (name, *aliases):
+            taken = self.find(kind, called)
+            if taken is not None and (taken.origin, taken.target) != (origin, part):
+                both = [taken.origin.describe(), origin.describe()]
+                by = f"twice by {both[0]}" if both[0] == both[1] else f"by {both[0]} and by {both[1]}"
+                raise PluginError(f"{kind} `{called}` is offered {by}; rename one of them")
+        # An error in a third-party configuration shows with its plugin, not when the part is first used.
         if origin.source != "ossicle":
             config.model_rebuild()
-        self._parts[kind, name] = Part(kind, name, part, config, origin, self)
+        self._parts[kind, name] = Part(kind, name, part, config, origin, self, tuple(aliases))
 
     @contextmanager
     def added_by(self, origin: Origin) -> Iterator[None]:
@@ -194,16 +206,21 @@ class Catalog:
         chosen = [part for part in self._parts.values() if kind in (None, part.kind)]
         return sorted(chosen, key=lambda part: (KINDS.index(part.kind), part.name))
 
+    def find(self, kind: str, name: object) -> Part | None:
+        """The part of this kind with this name or alias, if there is one."""
+        parts = (part for part in self._parts.values() if part.kind == kind)
+        return next((part for part in parts if name in (part.name, *part.aliases)), None)
+
     def get(self, kind: str, name: str) -> Part:
-        """Look a part up.
+        """Look a part up by its name or an alias.
 
         Raises:
             UnknownPartError: if there is none of that kind and name
         """
-        try:
-            return self._parts[kind, name]
-        except KeyError:
-            raise UnknownPartError(f"there is no {kind} called `{name}`. {choices(name, self.names(kind))}") from None
+        part = self.find(kind, name)
+        if part is None:
+            raise UnknownPartError(f"there is no {kind} called `{name}`. {choices(name, self.names(kind))}")
+        return part
 
 
 @dataclass(frozen=True)

@@ -112,10 +112,10 @@ class ChoiceOf:
         name = value.get("type") if isinstance(value, dict) else value
         if not isinstance(name, str):
             raise PydanticCustomError(PROBLEM, self._malformed(value, catalog))
-        if name not in catalog.names(self.kind):
+        part = catalog.find(self.kind, name)
+        if part is None:
             raise PydanticCustomError(UNKNOWN, self._unknown(name, catalog))
         config = {key: item for key, item in value.items() if key != "type"} if isinstance(value, dict) else {}
-        part = catalog.get(self.kind, name)
         if info.mode == "json":
             return PartChoice.of(part, config, catalog=catalog)
         return PartChoice(part, part.config.model_validate(config, context=info.context))

@@ -14,7 +14,7 @@ import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from . import __version__
 from .core.errors import Interrupted, OssicleError, StoppedElsewhere
@@ -419,8 +419,14 @@ def _plugins(options: argparse.Namespace) -> int:
     from .core.plugin_loading import load_plugins
 
     catalog = load_plugins(options.files).catalog
-    parts = [
-        {"kind": part.kind, "name": part.name, "origin": part.origin.describe(), "summary": part.summary}
+    parts: list[dict[str, Any]] = [
+        {
+            "kind": part.kind,
+            "name": part.name,
+            "aliases": list(part.aliases),
+            "origin": part.origin.describe(),
+            "summary": part.summary,
+        }
         for part in catalog.parts()
     ]
     if options.json:
@@ -429,7 +435,9 @@ def _plugins(options: argparse.Namespace) -> int:
         return 0
     widths = {column: max(len(part[column]) for part in parts) for column in ("kind", "name", "origin")}
     for part in parts:
-        print("  ".join([*(f"{part[column]:<{width}}" for column, width in widths.items()), part["summary"]]).rstrip())
+        also = "".join(f" Formerly `{alias}`." for alias in part["aliases"])
+        cells = [f"{part[column]:<{width}}" for column, width in widths.items()]
+        print("  ".join([*cells, f"{part['summary']}{also}"]).rstrip())
     _warn_of(catalog)
     return 0
 

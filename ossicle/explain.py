@@ -20,7 +20,8 @@ from .core.config_files.field_docs import configs_in, documented
 def explain(part: Part) -> str:
     """The part's origin, its documentation, and each field with its type, default and documentation."""
     owner = part.target if isinstance(part.target, type) and part.target.__doc__ else part.config
-    lines = [f"{part.kind} {part.name}   ({part.origin.describe()})", "", inspect.getdoc(owner) or "", ""]
+    also = "".join(f", formerly {alias}" for alias in part.aliases)
+    lines = [f"{part.kind} {part.name}{also}   ({part.origin.describe()})", "", inspect.getdoc(owner) or "", ""]
     lines += _fields(documented(part.config), "  ") or ["  (nothing to set)"]
     return "\n".join(lines).rstrip()
 

@@ -129,7 +129,7 @@ class TokenizerContract:
         self._compare(
             self._label(tokenizer, clips),
             self._label(tokenizer, _with_garbage(clips)),
-            "labels of real patches hang on what lies in padded places: leave those out with `batch.valid`",
+            "labels of real patches hang on what lies in padded positions: leave those out with `batch.valid`",
         )
 
     def test_labelling_changes_nothing(self) -> None:
@@ -177,7 +177,7 @@ class TokenizerContract:
             _fail(f"learning from a corpus changes no buffer and no parameter of {self._name}, so that nothing is kept")
         if fresh.is_fitted:
             fresh.fit(_Corpus(_with_garbage))
-            told = "`fit` learns from padded places: leave those out with `batch.valid`"
+            told = "`fit` learns from padded positions: leave those out with `batch.valid`"
             self._compare(self._label(learnt, _clips()), self._label(fresh.eval(), _clips()), told)
 
     def test_speed(self, record_property: Callable[[str, object], None]) -> None:
@@ -382,7 +382,7 @@ def _alone(batch: PatchBatch, clip: int) -> PatchBatch:
 
 
 def _with_garbage(batch: PatchBatch) -> PatchBatch:
-    """The same batch with loud noise in padded places."""
+    """The same batch with loud noise in padded positions."""
     noise = 20 * torch.randn(batch.patches.shape, generator=torch.Generator().manual_seed(9))
     return replace(batch, patches=torch.where(batch.valid[..., None], batch.patches, noise))
 

@@ -7,7 +7,7 @@ from ossicle.core.hooks import hookimpl
 from ossicle.tokenizers.tokenizer_config import (
     FsqDistilledConfig,
     KMeansConfig,
-    PlaceConfig,
+    PositionConfig,
     ResidualDistilledConfig,
     ShuffledConfig,
 )
@@ -15,12 +15,12 @@ from ossicle.tokenizers.tokenizer_config import (
 
 @hookimpl
 def ossicle_register(catalog: Catalog) -> None:
-    """Offer k-means in HuBERT's way, other quantisers behind BEATs' distillation, and controls."""
+    """Offer k-means as in HuBERT, other quantisers for BEATs' distillation, and controls."""
     tokenizers = "ossicle.tokenizers"
     catalog.add("tokenizer", "kmeans", f"{tokenizers}.kmeans_tokenizer:KMeans", config=KMeansConfig)
     catalog.add("tokenizer", "fsq_distilled", f"{tokenizers}.finite_scalar:FsqDistilled", config=FsqDistilledConfig)
     catalog.add(
         "tokenizer", "residual_distilled", f"{tokenizers}.residual:ResidualDistilled", config=ResidualDistilledConfig
     )
-    catalog.add("tokenizer", "place", f"{tokenizers}.controls:Place", config=PlaceConfig)
+    catalog.add("tokenizer", "position", f"{tokenizers}.controls:Position", config=PositionConfig, aliases=["place"])
     catalog.add("tokenizer", "shuffled", f"{tokenizers}.controls:Shuffled", config=ShuffledConfig)

@@ -26,7 +26,7 @@ SMALL = (
     "pretrain.steps=4",
     "pretrain.warmup_steps=1",
     "seeds=[0]",
-    "except=[{{tokenizer: place}}]",
+    "except=[{{tokenizer: position}}]",
     "compare.metric=linear_probe/tones/accuracy",
 )
 

@@ -67,7 +67,7 @@ class Reservoir:
     """A uniform sample of a stream of unknown length (Vitter, 1985, algorithm R).
 
     Args:
-        size: places for items
+        size: slots for items
         seed: decides what is drawn, given the order of the stream
     """
 
@@ -76,12 +76,12 @@ class Reservoir:
         self.seen = 0
         self._generator = np.random.default_rng(seed)
 
-    def places(self, items: int) -> npt.NDArray[np.int64]:
-        """The place of each of the next `items`, in their order; beyond the last place it is left out."""
+    def slots(self, items: int) -> npt.NDArray[np.int64]:
+        """The slot of each of the next `items`, in order; an item with a slot of `size` or above is left out."""
         numbers = np.arange(self.seen, self.seen + items)
         self.seen += items
-        places: npt.NDArray[np.int64] = np.where(numbers < self.size, numbers, self._generator.integers(0, numbers + 1))
-        return places
+        slots: npt.NDArray[np.int64] = np.where(numbers < self.size, numbers, self._generator.integers(0, numbers + 1))
+        return slots
 
 
 def sampled(vectors: Iterable[Tensor], count: int, *, seed: int) -> Tensor:
@@ -91,8 +91,8 @@ def sampled(vectors: Iterable[Tensor], count: int, *, seed: int) -> Tensor:
         here: npt.NDArray[Any] = batch.float().cpu().numpy()
         if not kept.size:
             kept = np.empty((count, here.shape[1]), dtype=np.float32)
-        places = reservoir.places(len(here))
-        inside = places < count
-        # Where two fall on one place, NumPy keeps the later, as it should be.
-        kept[places[inside]] = here[inside]
+        slots = reservoir.slots(len(here))
+        inside = slots < count
+        # Where two items fall on one slot, NumPy keeps the later one, as it should.
+        kept[slots[inside]] = here[inside]
     return torch.from_numpy(kept[: reservoir.seen])

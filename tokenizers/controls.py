@@ -11,35 +11,35 @@ from ..core.data import Grid, PatchBatch
 from ..core.interfaces import Tokenizer
 from ..core.parts import build
 from .clustering import Reservoir
-from .tokenizer_config import PlaceConfig, ShuffledConfig
+from .tokenizer_config import PositionConfig, ShuffledConfig
 
 MIXING = (-0x00AE502812AA7333, -0x3B314601E57A13AD)
 """Of MurmurHash3's last step, as signed numbers: every bit that goes in turns about half of those that come out."""
 
 
-class Place(Tokenizer):
-    """Label a patch by its place in the grid alone, whatever it sounds like.
+class Position(Tokenizer):
+    """Label a patch by its position in the grid, whatever it sounds like.
 
     Args:
         bands: patches per time column
     """
 
-    def __init__(self, config: PlaceConfig, bands: int) -> None:
+    def __init__(self, config: PositionConfig, bands: int) -> None:
         super().__init__(config.columns * bands)
         self.columns = config.columns
 
     def forward(self, batch: PatchBatch) -> Tensor:
-        place = torch.arange(batch.grid.patches, device=batch.patches.device)
-        column, band = place // batch.grid.bands, place % batch.grid.bands
+        position = torch.arange(batch.grid.patches, device=batch.patches.device)
+        column, band = position // batch.grid.bands, position % batch.grid.bands
         return (column.clamp(max=self.columns - 1) * batch.grid.bands + band).expand(batch.valid.shape)
 
 
 class Shuffled(Tokenizer):
-    """Give a clip the labels of another clip of the corpus, each at its place.
+    """Give a clip the labels of another clip of the corpus, at the same positions.
 
-    Labels keep how often they come, where in the grid, and beside which others; they only tell no more what the clip
-    sounds like. Which clip lends its labels follows from the exact numbers of a clip's patches alone: it is the same in
-    every batch and run, and another for another crop.
+    This keeps how often labels occur, at which positions and beside which others, and breaks the link to the audio.
+    Which clip lends its labels depends only on the exact numbers of a clip's patches: it is the same in every batch and
+    run, and differs between crops.
 
     Args:
         patch_dim: P, numbers per patch
@@ -64,9 +64,9 @@ class Shuffled(Tokenizer):
 
     def forward(self, batch: PatchBatch) -> Tensor:
         lender = self._lender(batch)[:, None]  # (B, 1)
-        place = torch.arange(batch.grid.patches, device=batch.patches.device)
-        column = place // self.bands % self.columns[lender].clamp(min=1)  # (B, N)
-        ids = self.lent[lender, column * self.bands + place % self.bands]  # (B, N, G)
+        position = torch.arange(batch.grid.patches, device=batch.patches.device)
+        column = position // self.bands % self.columns[lender].clamp(min=1)  # (B, N)
+        ids = self.lent[lender, column * self.bands + position % self.bands]  # (B, N, G)
         return ids[..., 0] if self.streams == 1 else ids
 
     def _lender(self, batch: PatchBatch) -> Tensor:
@@ -103,10 +103,10 @@ class Shuffled(Tokenizer):
         """Pass batches on, and keep the real patches of some clips in `drawn`."""
         reservoir = Reservoir(len(self.columns), seed=self.seed)
         for batch in batches:
-            for clip, place in enumerate(reservoir.places(len(batch.valid))):
-                if place < len(drawn):
-                    drawn[place] = batch.patches[clip, batch.valid[clip]]
-                elif place < reservoir.size:
+            for clip, slot in enumerate(reservoir.slots(len(batch.valid))):
+                if slot < len(drawn):
+                    drawn[slot] = batch.patches[clip, batch.valid[clip]]
+                elif slot < reservoir.size:
                     drawn.append(batch.patches[clip, batch.valid[clip]])
             yield batch
 

@@ -146,18 +146,18 @@ class FsqDistilledConfig(DistilledConfig):
     240 codes, `[8, 5, 5, 5]` for 1000 and `[7, 5, 5, 5, 5]` for 4375."""
 
 
-class PlaceConfig(TokenizerConfig):
-    """A control: a patch's place in the grid is its label, so that nothing about sound can be learnt from it."""
+class PositionConfig(TokenizerConfig):
+    """A control: the label of a patch is its position in the grid, so nothing about sound can be learnt from it."""
 
     columns: int = Field(default=64, ge=1)
-    """Time columns told apart; later ones share the last one's labels."""
+    """Time columns that have separate labels; later ones share the labels of the last."""
 
 
 class ShuffledConfig(TokenizerConfig):
-    """A control: the labels of another clip, so that nothing but what they sound like is taken from them.
+    """A control: the labels of another clip. It keeps token statistics and breaks the link to the audio.
 
-    Each clip has the labels that another tokenizer gives to some other clip of the corpus, place by place. How often
-    each label comes, where in the grid, and beside which others, stays as it was.
+    Each clip has the labels that another tokenizer gives to another clip of the corpus, at the same positions. How
+    often each label occurs, at which positions and beside which others, does not change.
     """
 
     tokenizer: TokenizerChoice

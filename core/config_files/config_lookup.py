@@ -43,8 +43,9 @@ def _unfolded(annotation: Any, tree: Any, catalog: Catalog) -> Iterator[Any]:
         name = tree.get("type") if isinstance(tree, dict) else tree
         if is_checkpoint(tree):
             name = CHECKPOINT
-        if name in catalog.names(choice.kind):
-            yield catalog.get(choice.kind, name).config
+        part = catalog.find(choice.kind, name)
+        if part is not None:
+            yield part.config
     elif origin in (Union, UnionType):
         for argument in arguments:
             yield from _unfolded(argument, tree, catalog)

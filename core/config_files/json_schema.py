@@ -1,7 +1,7 @@
 """The JSON schema of an experiment's YAML, for editors: completion, documentation on hover, misspelt keys.
 
-Notable choices: nothing but a part's `type` is required, since a `base:` may give the rest; what is missing is told by
-`ossicle check`.
+Notable choices: only a part's `type` is required, because a `base:` may give the rest; `ossicle check` reports
+what is missing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _kind(kind: str, catalog: Catalog) -> dict[str, Any]:
     """A part by its name alone, by a mapping with `type`, or by a mapping that completes a base's."""
     parts = catalog.parts(kind)
     without_type = {"type": "object", "not": {"required": ["type"]}}
-    names = {"enum": [part.name for part in parts]}
+    names = {"enum": [name for part in parts for name in (part.name, *part.aliases)]}
     short = [_CHECKPOINT] if CHECKPOINT in catalog.names(kind) else []
     return {"anyOf": [names, *({"$ref": f"#/$defs/{_reference(part)}"} for part in parts), *short, without_type]}
 
@@ -53,7 +53,8 @@ def _definitions(part: Part) -> dict[str, Any]:
     prefix = _reference(part)
     schema = documented(part.config).model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}")
     definitions = {f"{prefix}.{name}": item for name, item in schema.pop("$defs", {}).items()}
-    schema["properties"] = {"type": {"const": part.name}} | schema.get("properties", {})
+    named = {"enum": [part.name, *part.aliases]} if part.aliases else {"const": part.name}
+    schema["properties"] = {"type": named} | schema.get("properties", {})
     definitions[prefix] = _relaxed(schema) | {"required": ["type"], "title": part.name, "description": part.summary}
     return {name: _relaxed(item) if name != prefix else item for name, item in definitions.items()}
 

@@ -87,6 +87,28 @@ def test_two_plugins_may_not_claim_one_name() -> None:
     assert catalog.get("tokenizer", "mine").load() is Part
 
 
+def test_a_part_is_also_found_by_its_former_names_but_listed_once() -> None:
+    catalog = Catalog()
+    with catalog.added_by(ONE):
+        catalog.add("tokenizer", "fresh", Part, aliases=["stale"])
+    assert catalog.get("tokenizer", "stale") is catalog.get("tokenizer", "fresh")
+    assert catalog.names("tokenizer") == [part.name for part in catalog.parts()] == ["fresh"]
+    with pytest.raises(UnknownPartError, match=r"called `stael`\. Allowed: fresh\."):
+        catalog.get("tokenizer", "stael")
+    with pytest.raises(UnknownPartError):
+        catalog.get("encoder", "stale")
+
+
+@pytest.mark.parametrize(("name", "aliases"), [("stale", []), ("other", ["stale"]), ("other", ["fresh"])])
+def test_a_former_name_is_taken_too(name: str, aliases: list[str]) -> None:
+    catalog = Catalog()
+    with catalog.added_by(ONE):
+        catalog.add("tokenizer", "fresh", Part, aliases=["stale"])
+    taken = (aliases or [name])[0]
+    with catalog.added_by(TWO), pytest.raises(PluginError, match=f"`{taken}` is offered by ears 1.0 and by noses 2.0"):
+        catalog.add("tokenizer", name, Other, aliases=aliases)
+
+
 class NoConfig:
     def __init__(self) -> None: ...
 

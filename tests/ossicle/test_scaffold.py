@@ -75,9 +75,9 @@ def test_the_project_offers_the_module_and_ablates_it(project: Path) -> None:
     assert stated["project"]["dependencies"] == ["ossicle"]
     ablation = yaml.safe_load((project / "ablation.yaml").read_text())
     variants = ablation["vary"]["tokenizer"]
-    assert list(variants) == ["random projection", "loud_bands", "place"]
+    assert list(variants) == ["random projection", "loud_bands", "position"]
     assert variants["loud_bands"] == {"schedule.tokenizer": "loud_bands"}
-    assert [name for name, patch in variants.items() if patch.get("control")] == ["place"]
+    assert [name for name, patch in variants.items() if patch.get("control")] == ["position"]
     assert ablation["compare"]["baseline"] == "random projection"
     assert len(ablation["seeds"]) >= 3
 

@@ -32,7 +32,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "shuffled": {"tokenizer": "random_projection"},
 }
 """Configurations of built-in tokenizers, where their defaults take long to learn."""
-NOT_DRAWN = {"place"}
+NOT_DRAWN = {"position"}
 FROM_A_FILE = {"checkpoint"}
 BUILT_IN = [
     part.name
@@ -318,13 +318,13 @@ MOVES, CONFIGURATION = "every_tensor_moves_with_it", "configuration_is_frozen_an
         (SeedOfItsOwn, "another_seed_another_tokenizer", "labels alike from seeds 3 and 4: draw with `self.seeded_nor"),
         (NormalisesOverTheBatch, ALONE, "other labels alone than in a batch: let nothing pass from one clip"),
         (NormalisesOverPadding, ALONE, "clip 1 gets other labels alone than in a batch"),
-        (NormalisesOverPadding, PADDING, "hang on what lies in padded places: leave those out with `batch.valid`"),
+        (NormalisesOverPadding, PADDING, "hang on what lies in padded positions: leave those out with `batch.valid`"),
         (Overwrites, "labelling_changes_nothing", "overwrites `batch.patches`, which the encoder is still to see"),
         (Counts, "labelling_changes_nothing", "labelling changes `usage` of tokenizer `Counts`: learn in `fit` or in"),
         (BareTensor, MOVES, "`_steps` of tokenizer `BareTensor` is a bare tensor"),
         (StaysBehind, MOVES, "`return (bits << torch.arange(bits.shape[-1])).sum(-1)`): make tensors where"),
         (LooksUpElsewhere, MOVES, "`return torch.arange(self.codebook_size)[super().forward(batch)]`): make tensors"),
-        (FitsPadding, LEARNT, "`fit` learns from padded places: leave those out with `batch.valid`"),
+        (FitsPadding, LEARNT, "`fit` learns from padded positions: leave those out with `batch.valid`"),
         (LearnsNothing, LEARNT, "changes no buffer and no parameter of tokenizer `LearnsNothing`"),
         (Forgets, SAVED, "labels differ after saving and loading: everything that labels hang on must be in its conf"),
         (Grows, SAVED, "with the shapes that its constructor gives them ("),

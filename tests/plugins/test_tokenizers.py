@@ -29,7 +29,7 @@ TOKENIZERS = {
     "hubert": "{type: kmeans, codebook_size: 8, layer: 1}",
     "fsq": "{type: fsq_distilled, levels: [4, 3]}",
     "residual": "{type: residual_distilled, codebook_size: 8, codebook_dim: 4, codebooks: 2}",
-    "place": "{type: place, columns: 8}",
+    "position": "{type: position, columns: 8}",
     "shuffled": f"{{type: shuffled, tokenizer: {PROJECTION}}}",
 }
 TAUGHT = {"hubert", "fsq", "residual"}
@@ -80,7 +80,7 @@ def test_all_in_turn(tiny: Path, tones: Path, tmp_path: Path) -> None:
         "hubert": "8",
         "fsq": "12",
         "residual": "2 × 8",
-        "place": "16",
+        "position": "16",
         "shuffled": "16",
     }
     assert all(one.used > 1 for one in record.tokens)

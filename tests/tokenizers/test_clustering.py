@@ -100,9 +100,9 @@ def test_every_item_is_as_likely_to_be_drawn() -> None:
         kept = np.full(5, -1)
         reservoir = Reservoir(5, seed=seed)
         for first in range(0, 20, 4):
-            for item, place in enumerate(reservoir.places(4), start=first):
-                if place < 5:
-                    kept[place] = item
+            for item, slot in enumerate(reservoir.slots(4), start=first):
+                if slot < 5:
+                    kept[slot] = item
         hits[kept] += 1
     assert np.abs(hits / 2000 - 0.25).max() < 0.05
 

@@ -1,4 +1,4 @@
-"""Labels that hold only the place, and labels of other clips."""
+"""The controls: labels that are positions, and labels of other clips."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.interfaces import Tokenizer
 from ossicle.core.parts import build
 from ossicle.core.plugin_loading import load_plugins
-from ossicle.tokenizers.controls import Place, Shuffled
+from ossicle.tokenizers.controls import Position, Shuffled
 from ossicle.tokenizers.kmeans_tokenizer import KMeans
-from ossicle.tokenizers.tokenizer_config import PlaceConfig
+from ossicle.tokenizers.tokenizer_config import PositionConfig
 
 PATCH_DIM, BANDS = 5, 2
 SOURCE = {"type": "random_projection", "codebook_size": 12, "codebook_dim": 4}
@@ -37,7 +37,7 @@ def shuffled(*, fitted_to: list[PatchBatch], **config: Any) -> Shuffled:
 
 
 def clips(*columns: int, seed: int = 0) -> PatchBatch:
-    """Clips whose level rises with their columns, so that labels depend on the place."""
+    """Clips whose level rises with their columns, so that labels depend on the position."""
     grid = Grid(max(columns), BANDS)
     patches = torch.randn(len(columns), grid.patches, PATCH_DIM, generator=torch.Generator().manual_seed(seed))
     patches[..., 0] += torch.arange(grid.patches) % 4
@@ -59,12 +59,19 @@ def rows(ids: Tensor) -> set[tuple[int, ...]]:
     return set(map(tuple, ids.tolist()))
 
 
-def test_a_place_has_one_label_whatever_it_sounds_like() -> None:
-    tokenizer = Place(PlaceConfig(columns=3), bands=2)
+def test_a_position_has_one_label_whatever_it_sounds_like() -> None:
+    tokenizer = Position(PositionConfig(columns=3), bands=2)
     batch = PatchBatch(torch.randn(2, 10, 7), torch.ones(2, 10, dtype=torch.bool), Grid(5, 2))
     ids = tokenizer.tokenize(batch).ids
     assert ids.tolist() == [[0, 1, 2, 3, 4, 5, 4, 5, 4, 5]] * 2, "columns beyond the last share its labels"
     assert tokenizer.codebook_size == 6
+
+
+def test_the_former_name_of_the_position_control_still_works() -> None:
+    catalog = load_plugins().catalog
+    choice = PartChoice.of(catalog.get("tokenizer", "place"), {"columns": 3}, catalog=catalog)
+    assert choice.name == "position"
+    assert isinstance(build(choice, Tokenizer, seed=0, patch_dim=PATCH_DIM, bands=BANDS), Position)
 
 
 def test_a_clip_has_the_labels_of_a_clip_of_the_corpus() -> None:
@@ -93,13 +100,13 @@ def test_the_least_change_of_a_clip_changes_who_lends() -> None:
     assert (other != made.tokenize(batch).ids).any(1).float().mean() > 0.8
 
 
-def test_frequencies_at_every_place_stay_and_the_link_to_the_sound_goes() -> None:
+def test_shuffling_keeps_label_frequencies_at_every_position_and_breaks_the_link_to_the_audio() -> None:
     many = corpus(40, (4,) * 10)
     made, source = shuffled(fitted_to=many, clips=400), make("random_projection", SOURCE)
     own, lent = (torch.cat([one.tokenize(batch).ids for batch in many]) for one in (source, made))
-    by_place = [torch.nn.functional.one_hot(ids, 12).float().mean(0) for ids in (own, lent)]  # (N, K)
-    assert (by_place[0] - by_place[1]).abs().max() < 0.12
-    chance = (by_place[0] * by_place[1]).sum(1).mean()
+    by_position = [torch.nn.functional.one_hot(ids, 12).float().mean(0) for ids in (own, lent)]  # (N, K)
+    assert (by_position[0] - by_position[1]).abs().max() < 0.12
+    chance = (by_position[0] * by_position[1]).sum(1).mean()
     assert float((own == lent).float().mean()) == pytest.approx(float(chance), abs=0.03)
 
 

@@ -283,7 +283,7 @@ def trained(tiny: Path) -> list[CheckedCell]:
 base: {{base: ./tiny.yaml, schedule: {{distill: {{steps: 4}}}}}}
 vary:
   tokenizer:
-    place: {{schedule.iterations.0.tokenizer: place}}
+    position: {{schedule.iterations.0.tokenizer: position}}
     taught: {{schedule.iterations: [{first}, {distilled}}}]}}
     taught again: {{schedule.iterations: [{first}, {distilled}, distill: {{steps: 8}}}}]}}
     random projection: {{}}

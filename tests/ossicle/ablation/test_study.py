@@ -38,10 +38,10 @@ vary:
   tokenizer:
     random projection: {}
     best-rq: {schedule.iterations.0.tokenizer: {normalize: l2}}
-    place: {schedule.iterations.0.tokenizer: place, control: true}
+    position: {schedule.iterations.0.tokenizer: position, control: true}
   pretrain.objective.mask_ratio: [0.5, 8.0e-1]
 seeds: [0, 7]
-except: [{tokenizer: place, seed: 7}, {tokenizer: place, pretrain.objective.mask_ratio: 0.5}]
+except: [{tokenizer: position, seed: 7}, {tokenizer: position, pretrain.objective.mask_ratio: 0.5}]
 compare: {metric: knn_probe/tones/accuracy, baseline: "random projection, 0.8"}
 """
 
@@ -62,14 +62,14 @@ def test_axes_multiply_and_filters_leave_out(study_file: Path) -> None:
     study = read(study_file)
     assert study.config.name == "my-study"
     assert study.axes == {
-        "tokenizer": ["random projection", "best-rq", "place"],
+        "tokenizer": ["random projection", "best-rq", "position"],
         "pretrain.objective.mask_ratio": ["0.5", "0.8"],
     }
     names = ["random projection, 0.5", "random projection, 0.8", "best-rq, 0.5", "best-rq, 0.8"]
-    titles = [f"{name}, seed {seed}" for name in names for seed in (0, 7)] + ["place, 0.8, seed 0"]
+    titles = [f"{name}, seed {seed}" for name in names for seed in (0, 7)] + ["position, 0.8, seed 0"]
     assert [cell.title for cell in study.cells] == titles
-    assert study.cells[-1].name == "place-0.8-seed0"
-    assert [variant.name for variant in study.variants if variant.control] == ["place, 0.8"]
+    assert study.cells[-1].name == "position-0.8-seed0"
+    assert [variant.name for variant in study.variants if variant.control] == ["position, 0.8"]
     assert study.cells[4].variant.overrides == [
         'schedule.iterations.0.tokenizer={"normalize": "l2"}',
         "pretrain.objective.mask_ratio=0.5",
@@ -139,18 +139,22 @@ BROKEN = [
     ),
     ("e-1]", "e-1, 1.5]", "7:48: `pretrain.objective.mask_ratio` must be less than 1"),
     ("projection: {}", "projection: none", "4:24: variant `random projection` must be a patch, dotted paths to values"),
-    ("control: true", "control: maybe", "6:62: `control` must be true or false, but is the text `maybe`"),
-    ("control: true", "seed: 3", "6:53: a variant cannot set `seed`: list the seeds in `seeds`"),
+    ("control: true", "control: maybe", "6:68: `control` must be true or false, but is the text `maybe`"),
+    ("control: true", "seed: 3", "6:59: a variant cannot set `seed`: list the seeds in `seeds`"),
     ("normalize: l2", "normalise: l2", "5:49: unknown key `normalise`. Did you mean `normalize`?"),
     ("s.0.tokenizer: {n", "s.3.tokenizer: {n", "5:15: `schedule.iterations` is a list and has no item `3`; allowed: 0"),
     (
-        "tokenizer: place, c",
-        "tokenizer: plaice, c",
-        "6:46: there is no tokenizer called `plaice`. Did you mean `place`?",
+        "tokenizer: position, c",
+        "tokenizer: posision, c",
+        "6:49: there is no tokenizer called `posision`. Did you mean `position`?",
     ),
-    ("{tokenizer: place, seed: 7}", "{tokeniser: x}", "9:11: there is no axis `tokeniser`. Did you mean `tokenizer`?"),
-    ("{tokenizer: place, seed: 7}", "{seed: 3}", "9:17: axis `seed` has no `3`. Allowed: 0, 7."),
-    ("{tokenizer: place, seed: 7}", "{seed: [0, 7]}", "9:9: the filters leave no cell; loosen them"),
+    (
+        "{tokenizer: position, seed: 7}",
+        "{tokeniser: x}",
+        "9:11: there is no axis `tokeniser`. Did you mean `tokenizer`?",
+    ),
+    ("{tokenizer: position, seed: 7}", "{seed: 3}", "9:17: axis `seed` has no `3`. Allowed: 0, 7."),
+    ("{tokenizer: position, seed: 7}", "{seed: [0, 7]}", "9:9: the filters leave no cell; loosen them"),
     ('n, 0.8"', 'n"', "10:55: there is no variant `random projection`. Did you mean `random projection, 0."),
     ("knn_probe/", "knn_prob/", "10:19: no task gives `knn_prob/tones/accuracy`. Did you mean `knn_probe/tones/accur"),
     (
@@ -187,14 +191,14 @@ def test_what_cannot_run_is_told_at_its_place(found: str, written: str, told: st
 
 
 def test_all_problems_are_told_at_once_and_which_variants_have_them(study_file: Path) -> None:
-    text = STUDY.replace("normalize: l2", "normalise: l2").replace("place, control", "plaice, control")
+    text = STUDY.replace("normalize: l2", "normalise: l2").replace("position, control", "posision, control")
     study_file.write_text(text)
     with pytest.raises(ConfigError) as error:
         check_cells(read(study_file), Store(study_file.parent), prepare=False)
     lines = [line.removeprefix(f"{study_file}:") for line in str(error.value).splitlines()]
     assert [line.split(":")[0] for line in lines] == ["5", "6"]
     assert lines[0].endswith("(variants `best-rq, 0.5`, `best-rq, 0.8`)")
-    assert lines[1].endswith("(variant `place, 0.8`)")
+    assert lines[1].endswith("(variant `position, 0.8`)")
 
 
 def test_a_seed_is_no_override(study_file: Path) -> None:
@@ -221,15 +225,15 @@ def plan_of(study: Study, cells: list[CheckedCell], folder: Path) -> str:
 ITERATIONS = """\
 base:
   base: ./tiny.yaml
-  schedule: {distill: {steps: 4}, iterations: [&first {tokenizer: place}, {tokenizer: self_distilled}]}
+  schedule: {distill: {steps: 4}, iterations: [&first {tokenizer: position}, {tokenizer: self_distilled}]}
 vary:
   tokenizer:
-    place: {}
+    position: {}
     k-means: {schedule.iterations.0.tokenizer: kmeans}
     residual: {schedule.iterations.1.tokenizer: residual_distilled}
     only one: {schedule.iterations: [*first]}
     a longer probe: {evaluate.0: {type: linear_probe, max_iterations: 2000}}
-compare: {metric: knn_probe/tones/accuracy, baseline: place}
+compare: {metric: knn_probe/tones/accuracy, baseline: position}
 """
 
 
@@ -244,12 +248,13 @@ def test_the_plan_says_who_is_judged_and_warns_of_changes_elsewhere(named: bool,
         assert "warning" not in shown
         return
     assert (
-        "judged: iteration 2 of `place`, `k-means`, `residual`, `a longer probe`; iteration 1 of `only one`\n" in shown
+        "judged: iteration 2 of `position`, `k-means`, `residual`, `a longer probe`; iteration 1 of `only one`\n"
+        in shown
     )
     assert shown.count("warning: ") == 1
     assert (
-        "warning: `k-means` and `place` differ in iteration 1, but iteration 2 is judged: say `encoder: iteration 1` "
-        "in `compare`, or `encoder: iteration 2` if that is meant\n" in shown
+        "warning: `k-means` and `position` differ in iteration 1, but iteration 2 is judged: say `encoder: "
+        "iteration 1` in `compare`, or `encoder: iteration 2` if that is meant\n" in shown
     )
 
 
@@ -325,6 +330,6 @@ def test_the_study_of_tokenizers_has_what_it_promises() -> None:
     assert sum(not variant.control for variant in study.variants) >= 5
     assert {variant.name for variant in study.variants if variant.control} == {
         "untrained teacher",
-        "place labels",
+        "position labels",
         "shuffled labels",
     }

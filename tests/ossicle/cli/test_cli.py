@@ -138,6 +138,15 @@ def test_plugins_as_json(ossicle: Commands) -> None:
     ).items()
 
 
+def test_a_part_with_a_former_name_is_listed_once_with_both_names(ossicle: Commands) -> None:
+    lines = [line for line in ossicle("plugins").out.splitlines() if line.split()[:2] == ["tokenizer", "position"]]
+    assert len(lines) == 1
+    assert lines[0].endswith(" Formerly `place`.")
+    listed = json.loads(ossicle("plugins", "--json").out)["parts"]
+    assert [part["aliases"] for part in listed if part["name"] in ("position", "place")] == [["place"]]
+    assert ossicle("explain", "tokenizer", "place").out.startswith("tokenizer position, formerly place   (ossicle ")
+
+
 def test_every_built_in_part_says_what_it_is(ossicle: Commands) -> None:
     for part in json.loads(ossicle("plugins", "--json").out)["parts"]:
         assert part["summary"].endswith("."), part

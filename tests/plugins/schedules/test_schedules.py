@@ -129,7 +129,7 @@ def test_what_a_schedule_or_a_task_refuses_is_told_at_its_place(tiny: Path) -> N
     with pytest.raises(ConfigError, match=told):
         stages(tiny)
     with pytest.raises(ConfigError, match=r"tiny.yaml:5:\d+: `encoder`: must be a checkpoint for schedule `continue`"):
-        stages(tiny, "schedule={type: continue, iterations: [{tokenizer: place}]}", "evaluate=[]")
+        stages(tiny, "schedule={type: continue, iterations: [{tokenizer: position}]}", "evaluate=[]")
 
 
 def test_single_refuses_a_teacher_that_is_not_there(tiny: Path, tmp_path: Path) -> None:
