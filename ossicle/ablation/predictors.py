@@ -35,12 +35,12 @@ def _beyond_chance(one: TokenFigures) -> float | None:
 FIGURES: Mapping[str, Callable[[TokenFigures], float | None]] = {
     "perplexity": lambda one: one.perplexity,
     "share of codes used": lambda one: one.used / one.codebook_size,
-    "told of class, beyond chance": _beyond_chance,
-    "told of place": lambda one: one.place_information,
-    "told of time column": lambda one: one.column_information,
-    "told of band": lambda one: one.band_information,
+    "class information, beyond chance": _beyond_chance,
+    "position information": lambda one: one.position_information,
+    "time column information": lambda one: one.column_information,
+    "band information": lambda one: one.band_information,
 }
-"""What can be had of labels before anything is pre-trained with them."""
+"""Figures of labels that are known before anything is pre-trained with them."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ def _predictor(name: str, metric: str, ablation: Ablation) -> Predictor | None:
             points.append((cell.variant, cell.seed, figure, value))
     if len(points) < 3:
         return None
-    spearman, kendall = correlations([point[0] for point in points], *(_column(points, place) for place in (2, 3)))
+    spearman, kendall = correlations([point[0] for point in points], *(_column(points, index) for index in (2, 3)))
     return Predictor(name, metric, points, spearman, kendall)
 
 
-def _column(points: Sequence[tuple[str, int, float, float]], place: int) -> Floats:
-    return np.array([point[place] for point in points], dtype=np.float64)
+def _column(points: Sequence[tuple[str, int, float, float]], index: int) -> Floats:
+    return np.array([point[index] for point in points], dtype=np.float64)
 
 
 def correlations(variants: Sequence[str], figures: Floats, scores: Floats) -> tuple[Interval, Interval]:

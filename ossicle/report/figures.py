@@ -155,8 +155,8 @@ def _dot(axes: Axes, score: ProbeScore, place: float, *, strong: bool) -> None:
     axes.plot([100 * score.value], [place], color=colour, alpha=strength, **look)
 
 
-def told_of_class(tokens: Sequence[TokenFigures]) -> Markup:
-    """Draw what a token tells of the class, and what it would tell by chance, a row for each tokenizer."""
+def class_information(tokens: Sequence[TokenFigures]) -> Markup:
+    """Draw the information of a token about the class, and its chance level, in a row per tokenizer."""
 
     def draw(axes: Axes) -> None:
         for place, one in enumerate(tokens):
@@ -166,20 +166,20 @@ def told_of_class(tokens: Sequence[TokenFigures]) -> Markup:
         _marks(axes, "chance: classes shuffled over clips", [one.label_chance for one in tokens], MUTED, "|")
         _token_rows(axes, tokens, legend=2)
 
-    return as_svg(draw, _token_panel(tokens), "What a token tells of the class", margins=TOKEN_MARGINS)
+    return as_svg(draw, _token_panel(tokens), "Information of a token about the class", margins=TOKEN_MARGINS)
 
 
-def told_of_place(tokens: Sequence[TokenFigures]) -> Markup:
-    """Draw what a token tells of its place in the grid, its time column and its band, a row for each tokenizer."""
+def position_information(tokens: Sequence[TokenFigures]) -> Markup:
+    """Draw the information of a token about its position, time column and band, in a row per tokenizer."""
 
     def draw(axes: Axes) -> None:
-        _marks(axes, "place", [one.place_information for one in tokens], ACCENT, "o")
+        _marks(axes, "position", [one.position_information for one in tokens], ACCENT, "o")
         _marks(axes, "time column", [one.column_information for one in tokens], WARM, "s")
         _marks(axes, "band", [one.band_information for one in tokens], COOL, "D")
         _token_rows(axes, tokens, legend=3)
         axes.set_xlim(-0.02, 1.02)
 
-    return as_svg(draw, _token_panel(tokens), "What a token tells of its place", margins=TOKEN_MARGINS)
+    return as_svg(draw, _token_panel(tokens), "Information of a token about its position", margins=TOKEN_MARGINS)
 
 
 def _marks(axes: Axes, name: str, values: Sequence[float | None], colour: str, marker: str) -> None:

@@ -149,10 +149,14 @@ def _tokens(tokens: Sequence[TokenFigures]) -> list[TokenView]:
         rows = [one for one in tokens if one.corpus == corpus]
         plots = []
         if any(one.label_information is not None for one in rows):
-            caption = "The line is what a token tells beyond chance."
-            plots.append(figures.Plot("What a token tells of the class", figures.told_of_class(rows), caption))
-        caption = "At 1 the place alone gives the label away."
-        plots.append(figures.Plot("What a token tells of its place", figures.told_of_place(rows), caption))
+            caption = "The line shows the information beyond chance."
+            plots.append(
+                figures.Plot("Information of a token about the class", figures.class_information(rows), caption)
+            )
+        caption = "At 1 the label follows from the position."
+        plots.append(
+            figures.Plot("Information of a token about its position", figures.position_information(rows), caption)
+        )
         views.append(TokenView(corpus, rows, plots))
     return views
 

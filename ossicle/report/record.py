@@ -101,8 +101,8 @@ class TokenFigures:
         perplexity: how many equally frequent codes would have the same entropy
         label_information: normalised mutual information of token and class, in [0, 1]; None without classes
         label_chance: the same with the classes shuffled over the clips
-        place_information, column_information, band_information: of token and place in the grid, time column, band
-        clips: clips that were looked at
+        position_information, column_information, band_information: of token and position in the grid, time column, band
+        clips: number of clips measured
         streams: labels of a patch, each of as many codes; the other figures are the mean over them
     """
 
@@ -113,7 +113,7 @@ class TokenFigures:
     perplexity: float
     label_information: float | None
     label_chance: float | None
-    place_information: float
+    position_information: float
     column_information: float
     band_information: float
     clips: int
@@ -284,8 +284,9 @@ class _Reader:
         found = self._json(stage, "tokens.json")
         if not found:
             return []
-        # Older runs know of one stream alone.
-        named = {"streams": 1, **found, **stage.labels}
+        # Older runs have one stream, and a former name of a figure.
+        former = {"position_information": found["place_information"]} if "place_information" in found else {}
+        named = {"streams": 1, **former, **found, **stage.labels}
         try:
             return [TokenFigures(**{one.name: named[one.name] for one in fields(TokenFigures) if one.name != "role"})]
         except KeyError as error:

@@ -136,23 +136,23 @@ def _difference(verdict: Verdict) -> str:
 
 
 def _token_table(tokens: Sequence[TokenFigures]) -> Table:
-    """What the labels of each tokenizer hold."""
+    """The token statistics of each tokenizer."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    title = Text("tokenizers: what a token tells (normalised mutual information)", "bold")
+    title = Text("tokenizers: normalised mutual information of a token", "bold")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("labels of", overflow="fold")
-    for name in ("codes", "used", "perpl.", "class", "chance", "place", "column", "band"):
+    for name in ("codes", "used", "perpl.", "class", "chance", "position", "column", "band"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in tokens:
-        told = [one.label_information, one.label_chance]
-        told += [one.place_information, one.column_information, one.band_information]
+        shares = [one.label_information, one.label_chance]
+        shares += [one.position_information, one.column_information, one.band_information]
         cells = [titled(one.subject, one.role), one.codes, f"{one.used}", f"{one.perplexity:.1f}"]
-        table.add_row(*(Text(cell) for cell in [*cells, *map(information, told)]))
+        table.add_row(*(Text(cell) for cell in [*cells, *map(information, shares)]))
     table.caption = Text(
-        "class counts as far as it exceeds chance; place, column and band can be guessed without hearing", "dim"
+        "class counts as far as it exceeds chance; position, column and band do not depend on the audio", "dim"
     )
     table.caption_justify = "left"
     return table

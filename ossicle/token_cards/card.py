@@ -16,9 +16,9 @@ from .listening import Code, check_codes, listen
 from .maps import ClipMap, map_of_embeddings, map_of_labels
 from .perturbations import PERTURBATIONS, Perturbation
 from .sources import Subject
-from .stability import CLIPS, Kept, stability
+from .stability import CLIPS, Stability, stability
 
-LOPSIDED, PLACED = 0.5, 0.5
+LOPSIDED, POSITIONAL = 0.5, 0.5
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Card:
     Attributes:
         path: the artifact or checkpoint it came from
         bands_hz: lower and upper edge of each frequency band in Hz
-        kept: what it keeps under every perturbation
+        stability: its stability under every perturbation
         label_map: clips laid out by their labels; None for too few
         encoder_map: clips laid out by the encoder that learnt from the labels; None without one
         codes: codes to listen to
@@ -71,7 +71,7 @@ class Card:
     streams: int
     bands_hz: list[tuple[float, float]]
     holdings: Holdings
-    kept: list[Kept]
+    stability: list[Stability]
     label_map: ClipMap | None
     encoder_map: ClipMap | None
     codes: list[Code]
@@ -97,7 +97,7 @@ class Card:
             "class_share_chance": mean(lambda one: one.class_share.chance if one.class_share else None),
             "purity": mean(lambda one: one.purity.value if one.purity else None),
             "purity_chance": mean(lambda one: one.purity.chance if one.purity else None),
-            "place_information": mean(lambda one: one.statistics.place_information),
+            "position_information": mean(lambda one: one.statistics.position_information),
             "column_information": mean(lambda one: one.statistics.column_information),
             "band_information": mean(lambda one: one.statistics.band_information),
             "steadiness": self.steadiness,
@@ -105,26 +105,26 @@ class Card:
 
     @property
     def steadiness(self) -> float | None:
-        """Mean over all perturbations of what is kept beyond what place alone keeps (Cohen's kappa)."""
-        found = [kept.kappa for kept in self.kept if kept.kappa is not None]
+        """Mean over all perturbations of the share of tokens kept beyond chance at their position (Cohen's kappa)."""
+        found = [one.kappa for one in self.stability if one.kappa is not None]
         return sum(found) / len(found) if found else None
 
-    def under(self, family: str, strength: float) -> Kept | None:
-        """What is kept under one perturbation; None if it was not tried."""
-        return next((kept for kept in self.kept if (kept.family, kept.strength) == (family, strength)), None)
+    def under(self, family: str, strength: float) -> Stability | None:
+        """The stability under one perturbation; None if it was not tried."""
+        return next((one for one in self.stability if (one.family, one.strength) == (family, strength)), None)
 
     @property
     def remarks(self) -> list[str]:
-        """What a reader should not overlook."""
+        """Warnings about the figures, as sentences without a full stop."""
         found, summary = [], self.summary
-        commonest, place = summary["commonest"] or 0.0, summary["place_information"] or 0.0
-        told, chance = summary["label_information"], summary["label_chance"]
+        commonest, position = summary["commonest"] or 0.0, summary["position_information"] or 0.0
+        information, chance = summary["label_information"], summary["label_chance"]
         if commonest > LOPSIDED:
             found.append(f"one code labels {100 * commonest:.0f} % of the patches")
-        if place > PLACED:
-            found.append(f"much of a label is known from its place alone (normalised mutual information {place:.2f})")
-        if told is not None and chance is not None and told <= chance:
-            found.append("its tokens tell no more of the class than by chance")
+        if position > POSITIONAL:
+            found.append(f"its tokens mostly encode their position (normalised mutual information {position:.2f})")
+        if information is not None and chance is not None and information <= chance:
+            found.append("its tokens hold no more information about the class than by chance")
         return found
 
 
@@ -176,7 +176,7 @@ def _plain(card: Card) -> dict[str, Any]:
         "tokens": card.holdings.tokens,
         "summary": card.summary,
         "of_each_stream": [asdict(stream) for stream in card.holdings.streams],
-        "stability": [{**asdict(kept), "kappa": kept.kappa} for kept in card.kept],
+        "stability": [{**asdict(one), "kappa": one.kappa} for one in card.stability],
         "maps": {"labels": _plain_map(card.label_map), "encoder": _plain_map(card.encoder_map)},
         "codes": [_plain_code(code) for code in card.codes],
         "remarks": card.remarks,
@@ -228,7 +228,7 @@ def token_cards(
     for subject in subjects:
         on_step(f"labelling: {subject.name}")
         labelled.append(label(subject, clips.waves[subject.part.front_end.sample_rate]))
-    kept = stability(
+    measured = stability(
         subjects,
         labelled,
         clips,
@@ -237,14 +237,14 @@ def token_cards(
         on_step=lambda name: on_step(f"changing clips: {name}"),
     )
     cards = []
-    for subject, labels, stood in zip(subjects, labelled, kept, strict=True):
+    for subject, labels, stable in zip(subjects, labelled, measured, strict=True):
         on_step(f"measuring: {subject.name}")
-        cards.append(_card(subject, labels, stood, clips, options))
+        cards.append(_card(subject, labels, stable, clips, options))
     on_step("comparing")
     return TokenCards(clips, options, cards, agreement(labelled))
 
 
-def _card(subject: Subject, labels: Labels, kept: list[Kept], clips: DrawnClips, options: CardOptions) -> Card:
+def _card(subject: Subject, labels: Labels, stable: list[Stability], clips: DrawnClips, options: CardOptions) -> Card:
     classes: Ids | None = clips.classes
     embedded = embed(subject, clips.waves[subject.part.front_end.sample_rate])
     codes = listen(subject, labels, clips, number=options.listen, codes=options.codes, seed=options.seed)
@@ -256,7 +256,7 @@ def _card(subject: Subject, labels: Labels, kept: list[Kept], clips: DrawnClips,
         streams=labels.streams,
         bands_hz=[(low, high) for low, high in subject.part.front_end.band_edges().tolist()],
         holdings=holdings(labels, clips, seed=options.seed),
-        kept=kept,
+        stability=stable,
         label_map=map_of_labels(labels, classes, seed=options.seed),
         encoder_map=map_of_embeddings(embedded, classes, seed=options.seed),
         codes=codes,

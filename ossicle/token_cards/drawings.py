@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from ..report.figures import MUTED, PANEL, ROUND, Plot, as_svg
 from .card import Card
 from .holdings import StreamFigures
-from .stability import Kept
+from .stability import Stability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,10 +34,10 @@ def use_by_rank(cards: Sequence[Card]) -> Plot:
     """Share of the tokens against rank of code."""
 
     def draw(axes: Axes) -> None:
-        for place, card in enumerate(cards):
+        for number, card in enumerate(cards):
             for stream in card.holdings.streams:
                 shares = [100 * share for share in stream.shares]
-                axes.plot(range(1, len(shares) + 1), shares, **_look(place, marker="o" if len(shares) == 1 else ""))
+                axes.plot(range(1, len(shares) + 1), shares, **_look(number, marker="o" if len(shares) == 1 else ""))
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("codes, commonest first")
@@ -61,10 +61,10 @@ def entropies(cards: Sequence[Card]) -> list[Plot]:
 
 def _entropy(cards: Sequence[Card], figures: Callable[[StreamFigures], list[float]], label: str) -> Markup:
     def draw(axes: Axes) -> None:
-        for place, card in enumerate(cards):
+        for number, card in enumerate(cards):
             each = [figures(stream) for stream in card.holdings.streams]
             means = [sum(values) / len(values) for values in zip(*each, strict=True)]
-            axes.plot(range(1, len(means) + 1), means, **_look(place))
+            axes.plot(range(1, len(means) + 1), means, **_look(number))
         axes.set_xlabel(label)
         axes.set_ylabel("bits")
         axes.set_ylim(bottom=0)
@@ -73,20 +73,20 @@ def _entropy(cards: Sequence[Card], figures: Callable[[StreamFigures], list[floa
     return _svg(draw, f"Entropy of the labels by {label}")
 
 
-def kept_under(cards: Sequence[Card]) -> list[Plot]:
-    """For every kind of change the share of tokens kept, at each strength, with what place alone would keep."""
-    families = dict.fromkeys(kept.family for card in cards for kept in card.kept)
-    return [Plot(family.capitalize(), _kept(cards, family), CAPTIONS.get(family, "")) for family in families]
+def stability_plots(cards: Sequence[Card]) -> list[Plot]:
+    """For every kind of change the share of tokens kept at each strength, and chance at their position."""
+    families = dict.fromkeys(one.family for card in cards for one in card.stability)
+    return [Plot(family.capitalize(), _stability(cards, family), CAPTIONS.get(family, "")) for family in families]
 
 
-def _kept(cards: Sequence[Card], family: str) -> Markup:
-    found = [[kept for kept in card.kept if kept.family == family] for card in cards]
-    strengths = list(dict.fromkeys(kept.strength for one in found for kept in one))
-    unit = next(kept.unit for one in found for kept in one)
+def _stability(cards: Sequence[Card], family: str) -> Markup:
+    found = [[one for one in card.stability if one.family == family] for card in cards]
+    strengths = list(dict.fromkeys(one.strength for line in found for one in line))
+    unit = next(one.unit for line in found for one in line)
 
     def draw(axes: Axes) -> None:
-        for place, one in enumerate(found):
-            _line(axes, place, one, strengths)
+        for number, line in enumerate(found):
+            _line(axes, number, line, strengths)
         axes.set_ylim(0, 102)
         axes.set_xlim(-0.3, len(strengths) - 0.7)
         axes.set_xticks(range(len(strengths)), [f"{strength:g} {unit}".replace("-", "−") for strength in strengths])
@@ -95,18 +95,20 @@ def _kept(cards: Sequence[Card], family: str) -> Markup:
     return _svg(draw, f"Tokens kept under {family}")
 
 
-def _line(axes: Axes, place: int, found: Sequence[Kept], strengths: Sequence[float]) -> None:
-    where = [strengths.index(kept.strength) for kept in found]
-    look = _look(place)
-    axes.plot(where, [100 * kept.chance_at_place for kept in found], **{**look, "marker": "", "linestyle": (0, (2, 3))})
-    axes.plot(where, [100 * kept.kept for kept in found], **look)
-    for spot, kept in zip(where, found, strict=True):
-        axes.plot([spot, spot], [100 * kept.low, 100 * kept.high], color=look["color"], linewidth=3, alpha=0.4)
+def _line(axes: Axes, number: int, found: Sequence[Stability], strengths: Sequence[float]) -> None:
+    where = [strengths.index(one.strength) for one in found]
+    look = _look(number)
+    axes.plot(
+        where, [100 * one.chance_at_position for one in found], **{**look, "marker": "", "linestyle": (0, (2, 3))}
+    )
+    axes.plot(where, [100 * one.kept for one in found], **look)
+    for spot, one in zip(where, found, strict=True):
+        axes.plot([spot, spot], [100 * one.low, 100 * one.high], color=look["color"], linewidth=3, alpha=0.4)
 
 
-def _look(place: int, *, marker: str | None = None) -> dict[str, Any]:
-    marker = MARKERS[place % COLOURS] if marker is None else marker
-    return {"color": _STAND_INS[place % COLOURS], "marker": marker, "markersize": 5}
+def _look(number: int, *, marker: str | None = None) -> dict[str, Any]:
+    marker = MARKERS[number % COLOURS] if marker is None else marker
+    return {"color": _STAND_INS[number % COLOURS], "marker": marker, "markersize": 5}
 
 
 def _svg(draw: Callable[[Axes], None], label: str) -> Markup:

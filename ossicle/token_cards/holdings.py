@@ -1,4 +1,4 @@
-"""What labels hold: how many codes are in use, where in the grid they vary, what they tell of class and place.
+"""Token statistics: codes in use, where in the grid labels vary, and their information about class and position.
 
 Notable choices: of a tokenizer that gives a patch several labels each stream is measured on its own, and the mean over
 them stands for it; figures that are above zero by chance stand beside their mean with the classes dealt out to the
@@ -45,7 +45,7 @@ class StreamFigures:
     """What the labels of one stream hold; shares of information in [0, 1], entropies in bits.
 
     Attributes:
-        statistics: codes used, perplexity, and what a token tells of class and place
+        statistics: codes used, perplexity, and the information of a token about class and position
         batch_used, batch_perplexity: the same within batches of clips, on average
         commonest: share of the tokens that carry the commonest code
         shares: share of the tokens that carry each code that occurs, commonest first, down to `RANKS`
@@ -93,7 +93,7 @@ def holdings(labels: Labels, clips: DrawnClips, *, seed: int) -> Holdings:
 
 
 def _stream(labels: Labels, number: int, clips: DrawnClips, seed: int) -> StreamFigures:
-    ids, places = labels.joined(number), labels.places
+    ids, positions = labels.joined(number), labels.positions
     counts = np.bincount(ids)
     shares = np.sort(counts[counts > 0] / counts.sum())[::-1]
     batches = [np.concatenate(batch) for batch in _batches(labels.stream(number), clips)]
@@ -106,8 +106,8 @@ def _stream(labels: Labels, number: int, clips: DrawnClips, seed: int) -> Stream
         batch_perplexity=float(np.mean([2 ** entropy(batch) for batch in batches])),
         commonest=float(shares[0]),
         shares=shares[:RANKS].tolist(),
-        column_entropy=[entropy(ids[places // labels.bands == column]) for column in range(columns)],
-        band_entropy=[entropy(ids[places % labels.bands == band]) for band in range(labels.bands)],
+        column_entropy=[entropy(ids[positions // labels.bands == column]) for column in range(columns)],
+        band_entropy=[entropy(ids[positions % labels.bands == band]) for band in range(labels.bands)],
         class_share=class_share,
         purity=purity,
     )
@@ -145,9 +145,9 @@ def _of_class(labels: Labels, ids: Ids, classes: Ids | None, seed: int) -> tuple
     generator = np.random.default_rng(seed)
     dealt = [classes] + [generator.permutation(classes) for _ in range(SHUFFLES)]
     of_tokens = [np.repeat(one, labels.lengths) for one in dealt]
-    told = [float(homogeneity_score(one, ids)) for one in of_tokens]
+    information = [float(homogeneity_score(one, ids)) for one in of_tokens]
     pure = [purity(one, ids) for one in of_tokens]
-    return tuple(Figure(found[0], float(np.mean(found[1:]))) for found in (told, pure))  # type: ignore[return-value]
+    return tuple(Figure(found[0], float(np.mean(found[1:]))) for found in (information, pure))  # type: ignore[return-value]
 
 
 def purity(classes: Ids, ids: Ids) -> float:

@@ -17,7 +17,7 @@ from ..core.stage_runner import versions
 from ..experiment.command_line import command_line
 from ..report import formats, pictures
 from .card import Card, TokenCards
-from .drawings import COLOURS, entropies, kept_under, use_by_rank
+from .drawings import COLOURS, entropies, stability_plots, use_by_rank
 from .listening import Example
 from .maps import ClipMap
 
@@ -94,7 +94,7 @@ def _context(found: TokenCards, *, heading: int) -> dict[str, object]:
         "heading": heading,
         "colours": COLOURS,
         "use": [use_by_rank(cards), *entropies(cards)],
-        "kept": kept_under(cards),
+        "stability_figures": stability_plots(cards),
         "rows": _conditions(cards),
         "classes": _class_numbers(found),
         "maps": maps,
@@ -107,7 +107,7 @@ def _context(found: TokenCards, *, heading: int) -> dict[str, object]:
 
 def _conditions(cards: Sequence[Card]) -> list[tuple[str, float, str]]:
     """Every perturbation that any tokenizer was put to: family, strength and unit."""
-    return list(dict.fromkeys((kept.family, kept.strength, kept.unit) for card in cards for kept in card.kept))
+    return list(dict.fromkeys((one.family, one.strength, one.unit) for card in cards for one in card.stability))
 
 
 def _class_numbers(found: TokenCards) -> dict[str, int]:

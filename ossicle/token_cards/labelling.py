@@ -50,8 +50,8 @@ class Labels:
         return np.repeat(np.arange(len(self.ids)), self.lengths)
 
     @property
-    def places(self) -> Ids:
-        """(tokens,) the number of each token's place in its clip's grid."""
+    def positions(self) -> Ids:
+        """(tokens,) the position of each token in its clip's grid."""
         return np.concatenate([np.arange(length) for length in self.lengths])
 
     def stream(self, number: int) -> list[Ids]:

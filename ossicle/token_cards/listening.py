@@ -2,8 +2,8 @@
 
 Notable choices: half of the examples are the most typical ones (patches nearest to the mean of all that carry the
 code) and the rest are drawn at random, because typical ones alone flatter; every example is another clip. The codes are
-chosen by use and by what they tell of the class, unless they are named. Sound is kept short, at 24 kHz and as MP3,
-which every browser plays; where libsndfile was built without MP3, FLAC takes its place.
+chosen by use and by their information about the class, unless they are named. Sound is short, at 24 kHz and in MP3,
+which every browser plays, or in FLAC if libsndfile was built without MP3.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ STREAM = 0
 
 @dataclass(frozen=True)
 class Example:
-    """A place where a code occurs, and the sound around it.
+    """A patch that carries a code, and the sound around it.
 
     Attributes:
         clip: the clip's number among those drawn
         path: its file, relative to the corpus
         label: its class; empty where it has none
         typical: whether it was chosen as typical, and not at random
-        column, band: the place in the clip's grid
+        column, band: its position in the clip's grid
         start, end: the excerpt in seconds from the beginning of the clip
         sound: the excerpt as a data URI
         frames: (T, F) the excerpt's spectrogram
         columns: time columns in the excerpt
-        marked: every place in the excerpt that carries the code, as (column, band), this one first
+        marked: all patches in the excerpt that carry the code, as (column, band), this one first
     """
 
     clip: int
@@ -111,12 +111,12 @@ def listen(
     ids = labels.joined(STREAM)
     named = [(code, "Asked for") for code in codes if (ids == code).any()]
     chosen = named if codes else choose(labels, clips.classes, number)
-    places = _examples(subject.part.front_end, labels, clips, [code for code, _ in chosen], seed)
-    return [_code(subject.part.front_end, labels, clips, code, why, places[code]) for code, why in chosen]
+    positions = _examples(subject.part.front_end, labels, clips, [code for code, _ in chosen], seed)
+    return [_code(subject.part.front_end, labels, clips, code, why, positions[code]) for code, why in chosen]
 
 
 def choose(labels: Labels, classes: Ids | None, number: int) -> list[tuple[int, str]]:
-    """Choose codes worth listening to, each with the reason: common ones, and those that tell most of the class.
+    """Choose codes to listen to, with the reason: common ones, and those with the most information about the class.
 
     Without classes the others lie evenly spread over the ranks of use. Codes of fewer than `FEWEST_CLIPS` clips are
     passed over.
@@ -130,40 +130,40 @@ def choose(labels: Labels, classes: Ids | None, number: int) -> list[tuple[int, 
     rest = [code for code in by_use if code not in common]
     reasons = {code: f"Number {rank} by use" for rank, code in enumerate(by_use, 1)}
     if classes is None:
-        others = [rest[place] for place in np.linspace(0, len(rest) - 1, min(len(rest), number // 2)).astype(int)]
+        others = [rest[rank] for rank in np.linspace(0, len(rest) - 1, min(len(rest), number // 2)).astype(int)]
     else:
-        told = told_of_class(ids, np.repeat(classes, labels.lengths))
-        others = sorted(rest, key=lambda code: -told[code])[: number // 2]
-        reasons |= dict.fromkeys(others, "Among those that tell most of the class")
+        information = class_information(ids, np.repeat(classes, labels.lengths))
+        others = sorted(rest, key=lambda code: -information[code])[: number // 2]
+        reasons |= dict.fromkeys(others, "Among those with the most information about the class")
     return [(code, reasons[code]) for code in [*common, *others]]
 
 
-def told_of_class(ids: Ids, classes: Ids) -> npt.NDArray[np.float64]:
+def class_information(ids: Ids, classes: Ids) -> npt.NDArray[np.float64]:
     """(codes,) what each code adds to the mutual information of token and class, in nats."""
     table = np.zeros((ids.max() + 1, classes.max() + 1))
     np.add.at(table, (ids, classes), 1)
     joint = table / table.sum()
     apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     ratio = np.divide(joint, apart, out=np.ones_like(joint), where=joint > 0)
-    told: npt.NDArray[np.float64] = (joint * np.log(ratio)).sum(1)
-    return told
+    information: npt.NDArray[np.float64] = (joint * np.log(ratio)).sum(1)
+    return information
 
 
 def _examples(
     front_end: FrontEnd, labels: Labels, clips: DrawnClips, codes: Sequence[int], seed: int
 ) -> dict[int, list[tuple[int, int, bool]]]:
-    """For each code the clip and place of its examples, and whether they are typical."""
+    """For each code the clip and position of its examples, and whether they are typical."""
     stream = labels.stream(STREAM)
     patches = _patches_of(front_end, stream, clips.waves[front_end.sample_rate], codes)
     found = {}
     for code in codes:
-        clip, place, vectors = patches[code]
+        clip, position, vectors = patches[code]
         distance = np.square(vectors - vectors.mean(0)).sum(1)
         nearest = _distinct(np.argsort(distance, kind="stable"), clip, TYPICAL, taken=set())
         taken = {int(clip[row]) for row in nearest}
         drawn = np.random.default_rng((seed, code)).permutation(len(clip))
         further = _distinct(drawn, clip, RANDOM, taken=taken)
-        found[code] = [(int(clip[row]), int(place[row]), row in nearest) for row in [*nearest, *further]]
+        found[code] = [(int(clip[row]), int(position[row]), row in nearest) for row in [*nearest, *further]]
     return found
 
 
@@ -171,19 +171,19 @@ def _examples(
 def _patches_of(
     front_end: FrontEnd, stream: Sequence[Ids], waves: Sequence[Wave], codes: Sequence[int]
 ) -> dict[int, tuple[Ids, Ids, npt.NDArray[np.float32]]]:
-    """For each code the clips and places where it occurs and the patches there, (n, P)."""
+    """For each code the clips and positions where it occurs and the patches there, (n, P)."""
     kept: dict[int, list[tuple[int, Ids, npt.NDArray[np.float32]]]] = {code: [] for code in codes}
     for batch in waveform_patches(waves, front_end, batch_seconds=BATCH_SECONDS):
         for clip, patches, valid in zip(batch.rows, batch.patches.cpu(), batch.valid.cpu(), strict=True):
             real = patches[valid]
             for code in codes:
-                places = np.flatnonzero(stream[clip] == code)
-                if places.size:
-                    kept[code].append((clip, places, real[torch.from_numpy(places)].float().numpy()))
+                positions = np.flatnonzero(stream[clip] == code)
+                if positions.size:
+                    kept[code].append((clip, positions, real[torch.from_numpy(positions)].float().numpy()))
     found = {}
     for code, parts in kept.items():
         parts.sort(key=lambda part: part[0])
-        clips = np.concatenate([np.full(len(places), clip, dtype=np.int64) for clip, places, _ in parts])
+        clips = np.concatenate([np.full(len(positions), clip, dtype=np.int64) for clip, positions, _ in parts])
         found[code] = clips, np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts])
     return found
 
@@ -207,11 +207,11 @@ def _code(
     clips: DrawnClips,
     code: int,
     why: str,
-    places: Sequence[tuple[int, int, bool]],
+    positions: Sequence[tuple[int, int, bool]],
 ) -> Code:
     ids = labels.joined(STREAM)
     carried = ids == code
-    bands = np.bincount(labels.places[carried] % labels.bands)
+    bands = np.bincount(labels.positions[carried] % labels.bands)
     low, high = front_end.band_edges()[int(bands.argmax())].tolist()
     return Code(
         number=code,
@@ -220,7 +220,7 @@ def _code(
         clips=len(np.unique(labels.clips[carried])),
         classes=_classes(labels, clips, carried),
         band_hz=(low, high, float(bands.max() / bands.sum())),
-        examples=[_example(front_end, labels, clips, code, *place) for place in places],
+        examples=[_example(front_end, labels, clips, code, *position) for position in positions],
     )
 
 
@@ -235,11 +235,11 @@ def _classes(labels: Labels, clips: DrawnClips, carried: npt.NDArray[np.bool_]) 
 
 
 def _example(
-    front_end: FrontEnd, labels: Labels, clips: DrawnClips, code: int, clip: int, place: int, typical: bool
+    front_end: FrontEnd, labels: Labels, clips: DrawnClips, code: int, clip: int, position: int, typical: bool
 ) -> Example:
     wave, rate = clips.waves[front_end.sample_rate][clip], front_end.sample_rate
     ids = labels.stream(STREAM)[clip]
-    column, band = divmod(place, labels.bands)
+    column, band = divmod(position, labels.bands)
     all_columns = -(-len(ids) // labels.bands)
     times = front_end.column_times(all_columns).numpy()
     first, last = _window(times, column)

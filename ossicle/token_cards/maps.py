@@ -52,7 +52,7 @@ def map_of_embeddings(embedded: npt.NDArray[np.float32] | None, classes: Ids | N
 
 def bags(labels: Labels) -> npt.NDArray[np.float32]:
     """(clips, codes in use) square roots of the share of each code in each band, for all streams."""
-    clips, bands = labels.clips, labels.places % labels.bands
+    clips, bands = labels.clips, labels.positions % labels.bands
     found = []
     for stream in range(labels.streams):
         _, code = np.unique(bands * labels.codebook_size + labels.joined(stream), return_inverse=True)

@@ -1,9 +1,11 @@
-"""How many tokens keep their id when a recording is changed in ways that leave its content alone.
+"""How many tokens keep their id when a recording is changed in ways that do not change its content.
 
-Notable choices: the share that is kept stands beside two shares by chance. One is from the token frequencies alone; the
-other, harder to beat, is the share of tokens that agree with *another* clip's token at the same place, for labels that
-say little but their place keep their ids through anything. What is kept beyond that is Cohen's kappa. Intervals come
-from a bootstrap over clips.
+Notable choices:
+
+- The share of stable tokens is reported next to two chance levels. One follows from token frequencies. The other, which
+  is harder to beat, is the share of tokens that agree with *another* clip's token at the same position, because tokens
+  that only encode position are always stable. Cohen's kappa is what exceeds the second.
+- Intervals come from a bootstrap over clips.
 """
 
 from __future__ import annotations
@@ -25,15 +27,15 @@ RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Kept:
-    """How a tokenizer stands one perturbation; shares in [0, 1], the mean over its streams.
+class Stability:
+    """The stability of a tokenizer under one perturbation. Shares in [0, 1], the mean over its streams.
 
     Attributes:
         family, strength, unit: the perturbation
         kept: share of the tokens that keep their id
         low, high: 95 % bootstrap interval over clips
         chance: share that would agree if tokens were drawn by their frequencies
-        chance_at_place: share that agrees with the changed token of another clip at the same place
+        chance_at_position: share that agrees with the changed token of another clip at the same position
         by_band: share kept in each frequency band
     """
 
@@ -44,14 +46,14 @@ class Kept:
     low: float
     high: float
     chance: float
-    chance_at_place: float
+    chance_at_position: float
     by_band: list[float]
 
     @property
     def kappa(self) -> float | None:
-        """Share kept of what place alone would not have kept (Cohen, 1960); None where place keeps all."""
-        room = 1 - self.chance_at_place
-        return (self.kept - self.chance_at_place) / room if room > 1e-9 else None
+        """Share of tokens kept beyond chance at their position (Cohen, 1960); None where chance keeps all of them."""
+        beyond = 1 - self.chance_at_position
+        return (self.kept - self.chance_at_position) / beyond if beyond > 1e-9 else None
 
 
 def stability(
@@ -62,51 +64,54 @@ def stability(
     seed: int,
     perturbations: Sequence[Perturbation] = PERTURBATIONS,
     on_step: Callable[[str], None] = lambda name: None,
-) -> list[list[Kept]]:
-    """Try every perturbation on the first `CLIPS` clips; each tokenizer hears the very same changed clips.
+) -> list[list[Stability]]:
+    """Try every perturbation on the first `CLIPS` clips. All tokenizers get the same changed clips.
 
     Args:
-        labelled: what each tokenizer says of the unchanged clips
+        labelled: the tokens of each tokenizer for the unchanged clips
 
     Returns:
-        For each tokenizer what it keeps under every perturbation that its sample rate allows.
+        For each tokenizer its stability under every perturbation that its sample rate allows.
     """
-    found: list[list[Kept]] = [[] for _ in subjects]
+    found: list[list[Stability]] = [[] for _ in subjects]
     for number, perturbation in enumerate(perturbations):
         on_step(f"{perturbation.family}, {perturbation.name}")
         for rate, waves in clips.waves.items():
             if rate <= perturbation.highest_rate:
                 continue
             changed = _changed(perturbation, waves[:CLIPS], rate, (seed, number))
-            for place, subject in enumerate(subjects):
+            for index, subject in enumerate(subjects):
                 if subject.part.front_end.sample_rate == rate:
-                    clean = labelled[place].first(CLIPS)
-                    found[place].append(kept(clean, label(subject, changed), perturbation, seed=seed))
+                    clean = labelled[index].first(CLIPS)
+                    after = label(subject, changed)
+                    found[index].append(compare(clean, after, perturbation, seed=seed))
     return found
 
 
 def _changed(perturbation: Perturbation, waves: Sequence[Wave], rate: int, seed: tuple[int, int]) -> list[Wave]:
-    """Every clip with random numbers of its own, whatever the other clips are."""
+    """Change every clip, with random numbers that do not depend on the other clips."""
     return [perturbation(wave, rate, np.random.default_rng((*seed, clip))) for clip, wave in enumerate(waves)]
 
 
-def kept(clean: Labels, changed: Labels, perturbation: Perturbation, *, seed: int) -> Kept:
-    """Compare the labels of the same clips before and after a change."""
-    places, bands = clean.places, clean.places % clean.bands
+def compare(clean: Labels, changed: Labels, perturbation: Perturbation, *, seed: int) -> Stability:
+    """Compare the tokens of the same clips before and after a change."""
+    positions, bands = clean.positions, clean.positions % clean.bands
     streams = range(clean.streams)
     before, after = ([labels.joined(stream) for stream in streams] for labels in (clean, changed))
     same = np.mean([old == new for old, new in zip(before, after, strict=True)], axis=0)  # (tokens,)
-    nowhere = np.zeros_like(places)
+    everywhere = np.zeros_like(positions)
     low, high = _interval(np.bincount(clean.clips, same).astype(np.float64), clean.lengths, seed)
-    return Kept(
+    return Stability(
         family=perturbation.family,
         strength=perturbation.strength,
         unit=perturbation.unit,
         kept=float(same.mean()),
         low=low,
         high=high,
-        chance=_mean(before, after, lambda old, new: agreement_by_chance(old, new, nowhere, others_only=False)),
-        chance_at_place=_mean(before, after, lambda old, new: agreement_by_chance(old, new, places, others_only=True)),
+        chance=_mean(before, after, lambda old, new: agreement_by_chance(old, new, everywhere, others_only=False)),
+        chance_at_position=_mean(
+            before, after, lambda old, new: agreement_by_chance(old, new, positions, others_only=True)
+        ),
         by_band=(np.bincount(bands, same) / np.bincount(bands)).tolist(),
     )
 
@@ -115,22 +120,22 @@ def _mean(before: Sequence[Ids], after: Sequence[Ids], figure: Callable[[Ids, Id
     return float(np.mean([figure(old, new) for old, new in zip(before, after, strict=True)]))
 
 
-def agreement_by_chance(before: Ids, after: Ids, places: Ids, *, others_only: bool) -> float:
-    """Share of pairs of a token before and one after, drawn from the same place, that agree; weighted by tokens.
+def agreement_by_chance(before: Ids, after: Ids, positions: Ids, *, others_only: bool) -> float:
+    """Share of pairs of a token before and one after, drawn from the same position, that agree; weighted by tokens.
 
     Args:
-        before, after, places: (tokens,)
-        others_only: whether a token is paired with those of other clips alone; each clip has one token at a place
+        before, after, positions: (tokens,)
+        others_only: whether a token is only paired with those of other clips; each clip has one token at a position
     """
     size = int(max(before.max(), after.max())) + 1
-    old, old_counts = np.unique(places * size + before, return_counts=True)
-    new, new_counts = np.unique(places * size + after, return_counts=True)
+    old, old_counts = np.unique(positions * size + before, return_counts=True)
+    new, new_counts = np.unique(positions * size + after, return_counts=True)
     both, in_old, in_new = np.intersect1d(old, new, assume_unique=True, return_indices=True)
-    agreeing = np.bincount(both // size, old_counts[in_old] * new_counts[in_new], minlength=places.max() + 1)
-    tokens = np.bincount(places)
+    agreeing = np.bincount(both // size, old_counts[in_old] * new_counts[in_new], minlength=positions.max() + 1)
+    tokens = np.bincount(positions)
     pairs = tokens.astype(np.float64) ** 2
     if others_only:
-        agreeing = agreeing - np.bincount(places, before == after)
+        agreeing = agreeing - np.bincount(positions, before == after)
         pairs = pairs - tokens
     filled = pairs > 0
     if not filled.any():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def print_cards(found: TokenCards, console: Console) -> None:
-    """Print what the tokens of each tokenizer hold, what they withstand and how far tokenizers agree."""
+    """Print the token statistics of each tokenizer, their stability, and the agreement between tokenizers."""
     clips = found.clips
     console.print(_holdings(found.cards))
     console.print(_stability(found))
@@ -39,14 +39,14 @@ def _holdings(cards: Sequence[Card]) -> Table:
         ("  in a batch", lambda card: Text(f"{card.summary['batch_perplexity']:.1f}")),
         ("class", lambda card: _beside(card, information, "label_information", "label_chance")),
         ("purity", lambda card: _beside(card, _share, "purity", "purity_chance")),
-        ("place", lambda card: Text(information(card.summary["place_information"]))),
+        ("position", lambda card: Text(information(card.summary["position_information"]))),
         ("steady", lambda card: Text(_share(card.steadiness))),
     ]
     for name, cell in rows:
         table.add_row(name, *map(cell, cards))
     table.caption = Text(
-        "class and place: normalised mutual information with a token; in brackets chance: classes dealt out to the"
-        " clips anew; steady: mean share kept under all changes below, beyond what place alone would keep (kappa)",
+        "class and position: normalised mutual information with a token; in brackets chance: classes shuffled over the"
+        " clips; steady: mean share of tokens kept under all changes below, beyond chance at the same position (kappa)",
         "dim",
     )
     return table
@@ -64,15 +64,15 @@ def _beside(card: Card, shown: Callable[[float | None], str], name: str, chance:
 def _stability(found: TokenCards) -> Table:
     table = _table(f"tokens that keep their id, {found.stability_clips} clips", "change", found.cards)
     for family, strength, unit in dict.fromkeys(
-        (kept.family, kept.strength, kept.unit) for card in found.cards for kept in card.kept
+        (one.family, one.strength, one.unit) for card in found.cards for one in card.stability
     ):
         cells = []
         for card in found.cards:
-            kept = card.under(family, strength)
-            chance = f" ({100 * kept.chance_at_place:4.1f})" if kept else ""
-            cells.append(Text(percent(kept.kept) if kept else "–").append(chance, "dim"))
+            one = card.under(family, strength)
+            chance = f" ({100 * one.chance_at_position:4.1f})" if one else ""
+            cells.append(Text(percent(one.kept) if one else "–").append(chance, "dim"))
         table.add_row(f"{family} {strength:g} {unit}".replace(" -", " −"), *cells)
-    table.caption = Text("in brackets what agrees with another clip's token at the same place: chance", "dim")
+    table.caption = Text("in brackets chance: how often another clip has the same token at the same position", "dim")
     return table
 
 

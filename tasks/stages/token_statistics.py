@@ -1,9 +1,11 @@
-"""What a tokenizer's labels hold: how many codes are in use, what they tell of a clip's class and of a patch's place.
+"""Token statistics: how many codes are in use, and how much a token says about a clip's class and a patch's position.
 
-Notable choices: normalised mutual information is never zero on finite data, least of all where all patches of a clip
-share its class, so it stands beside its value when the classes are dealt out to the clips anew. Where a tokenizer gives
-a patch several labels, every figure is the mean over these streams, each measured alone: taken together, few patches
-would share a label, and any place or class could be read off them.
+Notable choices:
+
+- Normalised mutual information is never zero on finite data, least of all where all patches of a clip share its class.
+  It is therefore reported together with its chance level, measured with the classes shuffled over the clips.
+- Where a tokenizer gives a patch several labels, every figure is the mean over these streams, each measured separately.
+  Measured jointly, few patches would share a label, and any position or class could be read off them.
 """
 
 from __future__ import annotations
@@ -43,11 +45,11 @@ class TokenStatistics:
         used: codes that occur, to the nearest whole number
         perplexity: how many equally frequent codes would have the same entropy
         label_information: normalised mutual information (arithmetic mean) of token and class; None without classes
-        label_chance: the same with classes dealt out to the clips anew, on average
-        place_information: normalised mutual information of token and place in the grid
+        label_chance: the mean of the same over classes shuffled over the clips
+        position_information: normalised mutual information of token and position in the grid
         column_information: of token and time column
         band_information: of token and frequency band
-        clips: clips that were looked at
+        clips: number of clips measured
     """
 
     codebook_size: int
@@ -56,7 +58,7 @@ class TokenStatistics:
     perplexity: float
     label_information: float | None
     label_chance: float | None
-    place_information: float
+    position_information: float
     column_information: float
     band_information: float
     clips: int
@@ -84,7 +86,7 @@ def mean_statistics(streams: Sequence[TokenStatistics]) -> TokenStatistics:
         perplexity=fmean(one.perplexity for one in streams),
         label_information=_mean([one.label_information for one in streams]),
         label_chance=_mean([one.label_chance for one in streams]),
-        place_information=fmean(one.place_information for one in streams),
+        position_information=fmean(one.position_information for one in streams),
         column_information=fmean(one.column_information for one in streams),
         band_information=fmean(one.band_information for one in streams),
     )
@@ -108,7 +110,7 @@ def token_statistics(
     ids = np.concatenate(tokens)
     counts = np.bincount(ids, minlength=codebook_size)
     share = counts[counts > 0] / counts.sum()
-    place = np.concatenate([np.arange(len(clip)) for clip in tokens])
+    position = np.concatenate([np.arange(len(clip)) for clip in tokens])
     label, chance = _label_information(tokens, clips, ids, seed)
     return TokenStatistics(
         codebook_size=codebook_size,
@@ -117,9 +119,9 @@ def token_statistics(
         perplexity=math.exp(-float((share * np.log(share)).sum())),
         label_information=label,
         label_chance=chance,
-        place_information=float(normalized_mutual_info_score(place, ids)),
-        column_information=float(normalized_mutual_info_score(place // bands, ids)),
-        band_information=float(normalized_mutual_info_score(place % bands, ids)),
+        position_information=float(normalized_mutual_info_score(position, ids)),
+        column_information=float(normalized_mutual_info_score(position // bands, ids)),
+        band_information=float(normalized_mutual_info_score(position % bands, ids)),
         clips=len(tokens),
     )
 

@@ -236,7 +236,7 @@ def _cost_plots(costs: Sequence[CostRow], comparison: Comparison) -> list[Plot]:
     return plots
 
 
-NAMES = ("codebook_size", "used", "perplexity", "label_information", "label_chance", "place_information")
+NAMES = ("codebook_size", "used", "perplexity", "label_information", "label_chance", "position_information")
 
 
 def _tokens(ablation: Ablation) -> list[TokenRow]:

@@ -78,7 +78,7 @@ def test_a_study(study: Path) -> None:
     assert set(ours) == set(FIGURES)
     assert (ours["perplexity"].trend, ours["perplexity"].variants) == ("rises with", 5)
     assert len(ours["perplexity"].points) == 14
-    assert ours["told of place"].trend == "cannot tell"
+    assert ours["position information"].trend == "cannot tell"
     assert {one.metric for one in found} == {
         "linear_probe/tones/accuracy",
         "knn_probe/tones/accuracy",

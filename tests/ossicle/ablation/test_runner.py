@@ -288,7 +288,7 @@ vary:
     taught again: {{schedule.iterations: [{first}, {distilled}, distill: {{steps: 8}}}}]}}
     random projection: {{}}
 seeds: [0, 1]
-compare: {{metric: knn_probe/tones/accuracy, baseline: place}}
+compare: {{metric: knn_probe/tones/accuracy, baseline: position}}
 """)
     study = load_study(path, catalog=load_plugins().catalog)
     cells = check_cells(study, Store(tiny.parent), prepare=False)
@@ -306,8 +306,8 @@ def test_what_many_wait_for_comes_first_and_nothing_is_trained_twice(
             waiting.remove(cell)
             running.append(cell)
     # Whoever needs the shared encoder of its seed comes first; others of that seed wait for it.
-    assert [cell.cell.title for cell in running] == ["taught, seed 0", "taught, seed 1", "place, seed 0"]
-    assert next_cell([cell for cell in waiting if "place" not in cell.cell.title], running, store) is None
+    assert [cell.cell.title for cell in running] == ["taught, seed 0", "taught, seed 1", "position, seed 0"]
+    assert next_cell([cell for cell in waiting if "position" not in cell.cell.title], running, store) is None
 
 
 def test_a_cell_may_start_once_what_it_shares_is_made(trained: list[CheckedCell], tmp_path: Path) -> None:

@@ -123,11 +123,11 @@ def test_plugins_are_listed_in_columns(ossicle: Commands) -> None:
     lines = shown.out.splitlines()
     own = next(line for line in lines if "sign_hash" in line)
     assert own.split()[:3] == ["tokenizer", "sign_hash", "sign_hash.py"]
-    assert own.endswith("Label a patch by the side of random hyperplanes on which it lies (Charikar, 2002).")
+    assert own.endswith("Hash a patch by the sides of random hyperplanes that it lies on (Charikar, 2002).")
     encoder = next(line for line in lines if line.startswith("encoder") and " beats " in line)
-    for line, origin, summary in ((own, "sign_hash.py", "Label a"), (encoder, "ossicle", "The encoder of BEATs")):
+    for line, origin, summary in ((own, "sign_hash.py", "Hash a"), (encoder, "ossicle", "The encoder of BEATs")):
         at = line.index(origin, 20), line.index(summary)
-        assert at == (own.index("sign_hash.py", 20), own.index("Label a"))
+        assert at == (own.index("sign_hash.py", 20), own.index("Hash a"))
 
 
 def test_plugins_as_json(ossicle: Commands) -> None:
@@ -167,7 +167,7 @@ def test_explain(ossicle: Commands) -> None:
     assert "  iterations: list of mapping; must be given\n" in schedule
     assert "      tokenizer: tokenizer (a part) or empty; default null\n" in schedule
     own = ossicle("explain", "tokenizer", "sign_hash", "--plugin", EXAMPLE).out
-    assert "Label a patch by the side" in own
+    assert "Hash a patch by the sides" in own
     assert "  bits: whole number; default 9\n      Random hyperplanes; the codebook has 2 ** bits codes.\n" in own
 
 

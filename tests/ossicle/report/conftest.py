@@ -124,7 +124,7 @@ class FakeRun:
     def tokens(self, subject: str, *, corpus: str = "gm_notes", labelled: bool = True) -> None:
         """Add the figures of a tokenizer's labels."""
         names = ("codebook_size", "used", "perplexity", "label_information", "label_chance")
-        names += ("place_information", "column_information", "band_information")
+        names += ("position_information", "column_information", "band_information")
         found = dict(zip(names, TOKENS[subject], strict=True)) | {"clips": 960}
         if not labelled:
             found |= {"label_information": None, "label_chance": None}

@@ -194,8 +194,8 @@ def test_tokens_of_a_corpus_without_classes(empty_run: Any) -> None:
     empty_run.tokens("iteration 1", labelled=False)
     section = write_report(empty_run.write()).read_text().partition('<section id="tokens">')[2]
     assert "nothing can be said of classes" in section
-    assert "What a token tells of the class" not in section
-    assert "What a token tells of its place" in section
+    assert "Information of a token about the class" not in section
+    assert "Information of a token about its position" in section
 
 
 def test_folds_are_shown_where_there_are(empty_run: Any) -> None:

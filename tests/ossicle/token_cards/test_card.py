@@ -254,7 +254,7 @@ def test_codes_are_chosen_by_use_and_by_what_they_tell(labels: MakeLabels) -> No
     assert [why for _, why in choose(labels(ids), classes, 3)] == [
         "Number 1 by use",
         "Number 2 by use",
-        "Among those that tell most of the class",
+        "Among those with the most information about the class",
     ]
     assert [code for code, _ in choose(labels(ids), None, 2)] == [0, 1]
     rare = [[7] * 20, [7] * 20, *([[0, 1]] * 10)]

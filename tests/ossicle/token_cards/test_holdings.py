@@ -25,9 +25,9 @@ def test_purity_counts_the_commonest_class_of_each_code() -> None:
     assert purity(np.array([0, 0, 1, 1, 1]), np.array([7, 7, 7, 2, 2])) == pytest.approx(4 / 5)
 
 
-def test_labels_of_the_place_vary_nowhere(labels: MakeLabels, drawn: MakeClips) -> None:
+def test_labels_of_the_position_vary_nowhere(labels: MakeLabels, drawn: MakeClips) -> None:
     found = holdings(labels([np.arange(PATCHES)] * 20), drawn([0, 1] * 10), seed=0).streams[0]
-    assert found.statistics.place_information == pytest.approx(1.0)
+    assert found.statistics.position_information == pytest.approx(1.0)
     assert found.column_entropy == pytest.approx([1.0] * (PATCHES // BANDS))  # two bands, two labels
     assert found.band_entropy == pytest.approx([np.log2(PATCHES // BANDS)] * BANDS)
     assert found.class_share is not None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ossicle.token_cards.agreement import agreement
 from ossicle.token_cards.labelling import Labels
 from ossicle.token_cards.perturbations import PERTURBATIONS
-from ossicle.token_cards.stability import agreement_by_chance, kept
+from ossicle.token_cards.stability import agreement_by_chance, compare
 
 MakeLabels = Callable[..., Labels]
 NOISE = PERTURBATIONS[0]
@@ -26,18 +26,18 @@ def tokens(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]]]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.composite(tokens)())
-def test_chance_at_a_place_is_how_often_other_clips_agree(both: tuple[list[list[int]], list[list[int]]]) -> None:
+def test_chance_at_a_position_is_how_often_other_clips_agree(both: tuple[list[list[int]], list[list[int]]]) -> None:
     before, after = both
-    places = np.concatenate([np.arange(len(clip)) for clip in before])
+    positions = np.concatenate([np.arange(len(clip)) for clip in before])
     shares, weights = [], []
-    for place in range(max(map(len, before))):
-        here = [clip for clip in range(len(before)) if len(before[clip]) > place]
+    for position in range(max(map(len, before))):
+        here = [clip for clip in range(len(before)) if len(before[clip]) > position]
         pairs = [(one, other) for one in here for other in here if one != other]
         if pairs:
-            shares.append(np.mean([before[one][place] == after[other][place] for one, other in pairs]))
+            shares.append(np.mean([before[one][position] == after[other][position] for one, other in pairs]))
             weights.append(len(here))
     expected = np.average(shares, weights=weights) if shares else 0.0
-    found = agreement_by_chance(np.concatenate(before), np.concatenate(after), places, others_only=True)
+    found = agreement_by_chance(np.concatenate(before), np.concatenate(after), positions, others_only=True)
     assert found == pytest.approx(expected)
 
 
@@ -49,17 +49,17 @@ def test_chance_from_frequencies_is_the_product_of_the_shares() -> None:
 
 def test_unchanged_labels_are_all_kept(labels: MakeLabels) -> None:
     ids = np.random.default_rng(0).integers(0, 50, (30, 12))
-    found = kept(labels(ids), labels(ids), NOISE, seed=0)
+    found = compare(labels(ids), labels(ids), NOISE, seed=0)
     assert (found.kept, found.low, found.high) == (1.0, 1.0, 1.0)
     assert found.by_band == [1.0, 1.0]
     assert found.kappa == pytest.approx(1.0)
     assert found.chance < 0.05
 
 
-def test_labels_that_are_the_place_withstand_everything_and_deserve_no_credit(labels: MakeLabels) -> None:
+def test_labels_that_are_the_position_withstand_everything_and_deserve_no_credit(labels: MakeLabels) -> None:
     ids = [np.arange(12)] * 30
-    found = kept(labels(ids), labels(ids), NOISE, seed=0)
-    assert found.kept == found.chance_at_place == 1.0
+    found = compare(labels(ids), labels(ids), NOISE, seed=0)
+    assert found.kept == found.chance_at_position == 1.0
     assert found.kappa is None
     assert found.chance == pytest.approx(1 / 12)
 
@@ -67,11 +67,11 @@ def test_labels_that_are_the_place_withstand_everything_and_deserve_no_credit(la
 def test_unrelated_labels_are_kept_as_often_as_by_chance(labels: MakeLabels) -> None:
     random = np.random.default_rng(0)
     before, after = random.integers(0, 4, (2, 200, 20))
-    found = kept(labels(before), labels(after), NOISE, seed=0)
+    found = compare(labels(before), labels(after), NOISE, seed=0)
     assert found.kept == pytest.approx(0.25, abs=0.02)
     assert found.low < 0.25 < found.high
     assert found.chance == pytest.approx(0.25, abs=0.01)
-    assert found.chance_at_place == pytest.approx(0.25, abs=0.01)
+    assert found.chance_at_position == pytest.approx(0.25, abs=0.01)
     assert found.kappa == pytest.approx(0.0, abs=0.03)
 
 
@@ -81,7 +81,7 @@ def test_a_stream_that_is_lost_halves_the_share_and_bands_are_told_apart(labels:
     after = before.copy()
     after[:, :, 1] += 1
     after[:, 1::2] += 1
-    found = kept(labels(before), labels(after), NOISE, seed=0)
+    found = compare(labels(before), labels(after), NOISE, seed=0)
     assert found.kept == pytest.approx(0.25)
     assert found.by_band == pytest.approx([0.5, 0.0])
 
@@ -93,4 +93,4 @@ def test_tokenizers_agree_with_themselves_under_other_names_and_not_with_others(
     assert found[0][1] == found[1][0] == pytest.approx(1.0)
     assert found[0][2] == pytest.approx(0.0, abs=0.01)
     assert found[0][3] is None
-    assert [found[place][place] for place in range(4)] == [1.0] * 4
+    assert [found[number][number] for number in range(4)] == [1.0] * 4

@@ -1,4 +1,4 @@
-"""What labels tell of class and place: known answers, and chance."""
+"""What labels say about class and position: known answers, and chance."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def figures(tokens: list[np.ndarray], classes: int = 3, size: int = 64, **option
     return token_statistics(tokens, manifest(classes, **options), bands=BANDS, codebook_size=size, seed=0)
 
 
-def test_labels_that_are_the_place_tell_all_of_it_and_nothing_of_the_class() -> None:
+def test_labels_that_are_the_position_have_all_its_information_and_none_about_the_class() -> None:
     found = figures([np.arange(COLUMNS * BANDS)] * CLIPS)
-    assert found.place_information == pytest.approx(1.0)
+    assert found.position_information == pytest.approx(1.0)
     assert found.label_information == pytest.approx(0.0, abs=1e-9)
     assert found.perplexity == pytest.approx(COLUMNS * BANDS)
     assert (found.used, found.codebook_size, found.clips) == (COLUMNS * BANDS, 64, CLIPS)
     assert 0 < found.band_information < found.column_information < 1
 
 
-def test_labels_that_are_the_class_tell_all_of_it_and_nothing_of_the_place() -> None:
+def test_labels_that_are_the_class_have_all_its_information_and_none_about_the_position() -> None:
     found = figures([np.full(COLUMNS * BANDS, number % 3) for number in range(CLIPS)])
     assert found.label_information == pytest.approx(1.0)
     assert found.label_chance is not None
     assert found.label_chance < 0.1
-    assert found.place_information == pytest.approx(0.0, abs=1e-9)
+    assert found.position_information == pytest.approx(0.0, abs=1e-9)
 
 
 def test_random_labels_tell_no_more_of_the_class_than_by_chance() -> None:
@@ -72,12 +72,12 @@ def test_several_labels_a_clip_give_no_figure() -> None:
 
 
 def test_several_streams_have_the_mean_of_their_figures() -> None:
-    place = figures([np.arange(COLUMNS * BANDS)] * CLIPS)
+    position = figures([np.arange(COLUMNS * BANDS)] * CLIPS)
     label = figures([np.full(COLUMNS * BANDS, number % 3) for number in range(CLIPS)])
-    both = mean_statistics([place, label])
+    both = mean_statistics([position, label])
     assert (both.streams, both.codebook_size, both.clips) == (2, 64, CLIPS)
     assert both.used == round((24 + 3) / 2)
-    assert both.place_information == pytest.approx(0.5)
+    assert both.position_information == pytest.approx(0.5)
     assert both.label_information == pytest.approx(0.5)
     assert both.perplexity == pytest.approx((24 + 3) / 2)
     assert mean_statistics([label]) == label
