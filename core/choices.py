@@ -159,32 +159,14 @@ PLACEHOLDER = "x-ossicle-part"
 
 
 CorpusChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("corpus")]
-
-
 FrontEndChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("front_end")]
-
-
 EncoderChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("encoder")]
-
-
 TokenizerChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("tokenizer")]
-
-
 HeadChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("head")]
-
-
 ObjectiveChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("objective")]
-
-
 MaskingChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("masking")]
-
-
 ScheduleChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("schedule")]
-
-
 TaskChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("task")]
-
-
 LauncherChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("launcher")]
 
 
