@@ -1,9 +1,12 @@
-"""Change training clips as spectrogram frames: roll, mixup, SpecAugment.
+"""Augment training clips as spectrogram frames: roll, mixup, SpecAugment.
 
-Notable choices: a clip's random numbers come from its draw alone, so that they are the same however clips are spread
-over processes; only mixup looks at the other clips of the batch. Nothing is ever written behind a clip's end. What is
-masked becomes the clip's mean over all its frames and mel bins, which is about zero once the front end has normalised
-(SpecAugment, section 2).
+Notable choices:
+
+- A clip's random numbers depend only on its draw, so they are the same however clips are spread over processes. Only
+  mixup reads other clips of the batch.
+- Frames after the end of a clip never change.
+- Masked values become the mean of the clip over all its frames and mel bins, which is about zero after normalisation by
+  the front end (SpecAugment, section 2).
 """
 
 from __future__ import annotations
@@ -18,19 +21,19 @@ from torch import Tensor
 from ..core.data import SpectrogramBatch
 
 _PURPOSE: Final = 1
-"""Keeps these numbers apart from others that are derived from the same draws."""
+"""Separates these random numbers from others that are derived from the same draws."""
 
 Generators = list[np.random.Generator]
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Which clips were mixed, and how much of each.
+    """Mixed clips, and the partner of each.
 
     Attributes:
-        frames: (B, T, F) the mixed frames
-        partner: (B,) int64, the clip that was mixed into each
-        share: (B,) float32 in [0, 1], how much of the mixed clip is its partner
+        frames: (B, T, F) mixed frames
+        partner: (B,) int64, index of the clip that was mixed into each
+        share: (B,) float32 in [0, 1], share of the partner in the mixed clip
     """
 
     frames: Tensor
@@ -39,7 +42,7 @@ class Mixture:
 
 
 def generators(batch: SpectrogramBatch) -> Generators:
-    """A random generator for each clip, from its draw; from torch's global generator where there are none."""
+    """Create a random generator for each clip from its draw, or from torch's global generator if there are no draws."""
     draws = batch.draws
     if draws is None:
         draws = torch.randint(2**63 - 1, (len(batch.frames),))
@@ -47,7 +50,7 @@ def generators(batch: SpectrogramBatch) -> Generators:
 
 
 def roll(frames: Tensor, lengths: Tensor, random: Generators) -> Tensor:
-    """Turn each clip by a random number of frames, drawn uniformly below its length.
+    """Roll each clip in time by a random number of frames, drawn uniformly below its length.
 
     Args:
         frames: (B, T, F)
@@ -56,20 +59,20 @@ def roll(frames: Tensor, lengths: Tensor, random: Generators) -> Tensor:
     shifts = [generator.integers(max(1, length)) for generator, length in zip(random, lengths.tolist(), strict=True)]
     shift = torch.tensor(np.array(shifts), device=frames.device)
     time = torch.arange(frames.shape[1], device=frames.device).expand(len(frames), -1)
-    turned = (time - shift[:, None]) % lengths.clamp(min=1)[:, None]
-    source = torch.where(_real(frames, lengths), turned, time)  # (B, T)
+    rolled = (time - shift[:, None]) % lengths.clamp(min=1)[:, None]
+    source = torch.where(_real(frames, lengths), rolled, time)  # (B, T)
     return frames.gather(1, source[..., None].expand_as(frames))
 
 
 def mix(frames: Tensor, lengths: Tensor, alpha: float, random: Generators) -> Mixture:
     """Mix each clip with the one that follows it in a random order of the batch (Zhang et al., 2018).
 
-    A clip keeps its length: where its partner is shorter, the rest stays as it is, and the partner's share is less.
+    A clip keeps its length. After the end of a shorter partner it stays unchanged, and the partner's share is lower.
 
     Args:
         frames: (B, T, F)
         lengths: (B,) int64, real frames of each clip
-        alpha: the partner's share where both sound is drawn from Beta(alpha, alpha)
+        alpha: the partner's share, in frames that both clips have, is drawn from Beta(alpha, alpha)
     """
     drawn = np.array([(generator.random(), generator.beta(alpha, alpha)) for generator in random])
     order = np.argsort(drawn[:, 0])
@@ -83,12 +86,12 @@ def mix(frames: Tensor, lengths: Tensor, alpha: float, random: Generators) -> Mi
 
 
 def mask_time(frames: Tensor, lengths: Tensor, count: int, longest: float, random: Generators) -> Tensor:
-    """Mask stretches of time, their length drawn uniformly from 0 to a share of the clip's (SpecAugment).
+    """Mask stretches of time whose lengths are drawn uniformly from 0 to a share of the clip (SpecAugment).
 
     Args:
         frames: (B, T, F)
         lengths: (B,) int64, real frames of each clip
-        count: stretches for each clip
+        count: number of stretches in each clip
         longest: the share, in [0, 1]
     """
     masked = _stretches(lengths.tolist(), frames.shape[1], count, longest, random).to(frames.device)  # (B, T)
@@ -96,19 +99,19 @@ def mask_time(frames: Tensor, lengths: Tensor, count: int, longest: float, rando
 
 
 def mask_frequency(frames: Tensor, lengths: Tensor, count: int, widest: float, random: Generators) -> Tensor:
-    """Mask ranges of mel bins, as `mask_time` does stretches of time."""
+    """Mask ranges of mel bins, as `mask_time` masks stretches of time."""
     bins = frames.shape[2]
     masked = _stretches([bins] * len(frames), bins, count, widest, random).to(frames.device)  # (B, F)
     return _masked(frames, lengths, masked[:, None])
 
 
 def _real(frames: Tensor, lengths: Tensor) -> Tensor:
-    """(B, T) bool, False behind a clip's end."""
+    """Compute which frames are real: (B, T) bool, False after the end of a clip."""
     return torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
 
 
 def _stretches(lengths: list[int], size: int, count: int, longest: float, random: Generators) -> Tensor:
-    """(B, size) bool, True in `count` stretches within each length."""
+    """Draw a mask: (B, size) bool, True in `count` random stretches within each length."""
     masked = np.zeros((len(lengths), size), dtype=np.bool_)
     for row, (length, generator) in enumerate(zip(lengths, random, strict=True)):
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""What a user may set about augmentation. Importable without torch."""
+"""Configuration of augmentation, importable without torch."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from ..core.config import Config
 
 
 class AugmentationConfig(Config):
-    """How training clips are changed each time they come; nothing is changed by default."""
+    """Random changes to training clips, drawn again for every use of a clip. Nothing is changed by default."""
 
     roll: bool = False
-    """Turn each clip in time by a random part of its length; what leaves at its end comes back at its start."""
+    """Roll each clip in time by a random part of its length. Frames that leave at the end return at the start."""
 
     mixup: float = Field(default=0.0, ge=0)
-    """Mix each clip, and its labels, with another clip of its batch in shares drawn from Beta(this, this)
-    (Zhang et al., 2018); 0 is off."""
+    """Mix each clip and its labels with another clip of its batch (Zhang et al., 2018). The shares are drawn from
+    Beta(this, this). 0 disables mixup."""
 
     time_masks: int = Field(default=0, ge=0)
-    """Stretches of time that are masked in each clip (SpecAugment, Park et al., 2019)."""
+    """Number of masked stretches of time in each clip (SpecAugment, Park et al., 2019)."""
 
     time_mask_share: float = Field(default=0.2, gt=0, le=1)
-    """Longest of these stretches, as a share of the clip."""
+    """Maximum length of these stretches, as a share of the clip."""
 
     frequency_masks: int = Field(default=0, ge=0)
-    """Ranges of frequency that are masked in each clip."""
+    """Number of masked frequency ranges in each clip."""
 
     frequency_mask_share: float = Field(default=0.2, gt=0, le=1)
-    """Widest of these ranges, as a share of the mel bins."""
+    """Maximum width of these ranges, as a share of the mel bins."""

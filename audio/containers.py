@@ -1,6 +1,7 @@
-"""What a RIFF (wav) or FORM (aiff) file says of its own size, against what is there.
+"""Find truncated RIFF (wav) and FORM (aiff) files by comparing the size in the header with the size of the file.
 
-libsndfile corrects a header that promises more samples than the file holds without telling; only the bytes tell.
+libsndfile corrects a header that states more samples than the file holds, and does not report it. Hence this module
+reads the chunk sizes from the bytes.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from typing import BinaryIO
 
 _BYTE_ORDERS = {b"RIFF": "<", b"RIFX": ">", b"FORM": ">"}
 _SOUND_CHUNKS = (b"data", b"SSND")
-# Programs that write into a pipe cannot go back to state the size, and put one near 2 or 4 GiB.
+# Programs that write into a pipe cannot go back to write the size, and state one near 2 or 4 GiB.
 _UNKNOWN_FROM = 0x7FFFF000
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes of sound the file's header promises beyond its end; 0 for other formats and streamed files."""
+    """Count the bytes of sound that the header states beyond the end of the file.
+
+    Returns 0 for other formats and for streamed files, which state no size.
+    """
     with path.open("rb") as file:
         order = _BYTE_ORDERS.get(file.read(4))
         if order is None:

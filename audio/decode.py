@@ -1,7 +1,10 @@
-"""From a file to a mono waveform at the rate asked for.
+"""Decode a file to a mono waveform at a given rate. Importable without torch.
 
-Notable choices: only the stretch asked for is read; channels are averaged before resampling, so that a stereo file
-costs one resampling; soxr's HQ quality, which leaves 20-bit precision. Importable without torch.
+Notable choices:
+
+- Only the requested stretch is read.
+- Channels are averaged before resampling, so a stereo file is resampled only once.
+- Resampling uses soxr's quality HQ, which has 20-bit precision.
 """
 
 from __future__ import annotations
@@ -25,12 +28,13 @@ from ..core.errors import CorpusError
 from .decoder_notes import DecoderNotes, collected_into
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 768_000
-"""Rates outside of this, in Hz, come from damaged headers; to resample from 1 Hz turns minutes into days."""
+"""Range of plausible rates, in Hz. Others come from damaged headers: resampling from 1 Hz turns minutes into days."""
 
-# What libsndfile says of a FLAC whose header states no length; it can then neither seek in it nor read to its end.
+# libsndfile reports at least this length for a FLAC whose header states none. It can then neither seek in the file nor
+# read to its end.
 _UNKNOWN_FRAMES = 2**62
 _QUALITY = "HQ"
-# Bits for a frame may lie in up to 511 bytes before it, which are less than 0.5 s at the lowest bit rates.
+# An MP3 frame may use bits from up to 511 bytes before it, which are less than 0.5 s at the lowest bit rates.
 _MP3_LEAD_SECONDS = 1.0
 _log = logging.getLogger("ossicle")
 
@@ -43,32 +47,32 @@ def decode(
     Args:
         sample_rate: rate of the result in Hz
         start_seconds: where to begin
-        seconds: how much to read; to the end if None. A recording that ends sooner gives what there is.
+        seconds: maximum length to read; to the end if None
 
     Returns:
-        (S,) waveform, full scale at ±1.
+        (S,) waveform, full scale at ±1. It is shorter than `seconds` if the recording ends before.
 
     Raises:
-        CorpusError: if the file is missing or cannot be decoded.
+        CorpusError: if the file is missing or cannot be decoded
     """
     samples, native_rate = read_native(path, start_seconds=start_seconds, seconds=seconds)
     return to_mono(samples, native_rate, sample_rate)
 
 
 STRETCH_SECONDS = 10.0
-"""How much of a long recording is decoded at once, in seconds."""
+"""Length of a stretch in `decode_stretches`, in seconds."""
 
 
 def decode_stretches(path: Path | str, sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
-    """Decode a recording to mono a stretch at a time; joined, the stretches are what `decode` gives, bit for bit.
+    """Decode a recording to mono stretch by stretch. Joined, the stretches equal the result of `decode` bit for bit.
 
-    A recording that the decoder complains about costs one warning in the log.
+    Logs one warning if the decoder reports damage.
 
     Args:
         sample_rate: rate of the result in Hz
 
     Raises:
-        CorpusError: if the file is missing or cannot be decoded.
+        CorpusError: if the file is missing or cannot be decoded
     """
     with open_sound(path) as file:
         at_once = round(STRETCH_SECONDS * file.samplerate)
@@ -81,14 +85,14 @@ def decode_stretches(path: Path | str, sample_rate: int) -> Iterator[npt.NDArray
 
 
 class Resampler:
-    """Resamples stretches of a recording that follow each other, without seams.
+    """Resampler of consecutive stretches of a recording, without seams.
 
     Args:
-        native_rate, sample_rate: from and to, in Hz
+        native_rate, sample_rate: source and target rate in Hz
     """
 
     def __init__(self, native_rate: int, sample_rate: int) -> None:
-        # Of equal rates it would make a copy that differs in its last bits.
+        # With equal rates soxr would change the last bits of the samples.
         self._stream = (
             None
             if native_rate == sample_rate
@@ -96,11 +100,11 @@ class Resampler:
         )
 
     def __call__(self, mono: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Take in (S,) samples and give those that are ready; the filter holds some back."""
+        """Add (S,) samples and return those that are ready. The filter holds some back."""
         return mono if self._stream is None else self._resampled(mono, last=False)
 
     def rest(self) -> npt.NDArray[np.float32]:
-        """Give what is left once all have been taken in."""
+        """Return the remaining samples after the last stretch."""
         nothing = np.empty(0, np.float32)
         return nothing if self._stream is None else self._resampled(nothing, last=True)
 
@@ -113,27 +117,26 @@ class Resampler:
 def read_native(
     path: Path | str, *, start_seconds: float = 0.0, seconds: float | None = None
 ) -> tuple[npt.NDArray[np.float32], int]:
-    """Read (S, channels) samples at the file's own rate, and that rate in Hz.
+    """Read (S, channels) samples at the file's native rate, and that rate in Hz.
 
     Raises:
-        CorpusError: if the file is missing or cannot be decoded.
+        CorpusError: if the file is missing or cannot be decoded
     """
     with open_sound(path) as file:
         if start_seconds:
             file.go_to(round(start_seconds * file.samplerate))
-        wanted = -1 if seconds is None else round(seconds * file.samplerate)
-        return file.read(wanted, dtype="float32", always_2d=True), int(file.samplerate)
+        frames = -1 if seconds is None else round(seconds * file.samplerate)
+        return file.read(frames, dtype="float32", always_2d=True), int(file.samplerate)
 
 
 @contextmanager
 def open_sound(path: Path | str) -> Iterator[Sound]:
-    """Open a recording for reading; errors of the decoder inside the block are reported in the same way.
+    """Open a recording for reading. Decoder errors inside the `with` block are raised as `CorpusError`, too.
 
     Raises:
-        CorpusError: if the file is missing, is not a regular file, cannot be decoded, or has a header that cannot be
-            true.
+        CorpusError: if the file is missing, is not a regular file, cannot be decoded, or has an implausible header
     """
-    # libsndfile would wait for a program that writes into a named pipe.
+    # libsndfile would block on a named pipe until a program writes into it.
     if kind := _kind_if_special(path):
         raise CorpusError(f"`{path}` is a {kind}, not a regular file; write the audio into a file.")
     notes = DecoderNotes()
@@ -147,7 +150,7 @@ def open_sound(path: Path | str) -> Iterator[Sound]:
 
 
 class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile comes without types
-    """A recording that is read from one sample to the next, and collects what its decoder prints, in `notes`."""
+    """A recording that is read sequentially. `notes` collects the messages that the decoder prints."""
 
     def __init__(self, path: Path | str, notes: DecoderNotes) -> None:
         self.notes = notes
@@ -156,10 +159,10 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile comes witho
             super().__init__(path)
 
     def seekable(self) -> bool:
-        """False, so that `read` does not seek to where it is already.
+        """Return False, so that `read` does not seek to the current position.
 
-        A seek makes mpg123 forget the bits that the next frames of an MP3 need from the frames before them. It decodes
-        those to noise.
+        A seek makes mpg123 discard bits that the next frames of an MP3 need from the frames before them. These frames
+        would be decoded to noise.
         """
         return False
 
@@ -172,7 +175,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile comes witho
         return samples
 
     def go_to(self, frame: int) -> None:
-        """Read from this frame on, or from the end if the recording is shorter."""
+        """Move to a frame, or to the end if the recording is shorter."""
         frame = min(frame, self.frames)
         lead = min(frame, round(_MP3_LEAD_SECONDS * self.samplerate)) if self.format == "MP3" else 0
         with collected_into(self.notes):
@@ -181,7 +184,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile comes witho
 
 
 def _kind_if_special(path: Path | str) -> str | None:
-    """What the path is, if it exists and is not a regular file."""
+    """Name the kind of a path that exists and is not a regular file."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -192,7 +195,7 @@ def _kind_if_special(path: Path | str) -> str | None:
 
 def _header_problem(file: soundfile.SoundFile) -> str | None:
     if file.frames >= _UNKNOWN_FRAMES:
-        return "states no length, as programs that write into a pipe do; convert it again, into a file."
+        return "states no length, as when a program writes into a pipe; convert it again, into a file."
     if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
         return (
             f"states a sample rate of {file.samplerate:,} Hz; allowed: {MIN_SAMPLE_RATE:,} to {MAX_SAMPLE_RATE:,} Hz. "
@@ -220,6 +223,6 @@ def _why(path: Path, error: Exception, notes: DecoderNotes) -> str:
     if path.is_file() and path.stat().st_size == 0:
         return f"`{path}` is an empty file."
     reason = str(error).removeprefix(f"Error opening {str(path)!r}: ")
-    if notes:  # of a format that can be read
+    if notes:  # the decoder printed something, hence the format can be read
         return f"`{path}` cannot be decoded: {reason} Before that, {notes}."
     return f"`{path}` cannot be decoded: {reason} Allowed: {', '.join(sorted(soundfile.available_formats()))}."

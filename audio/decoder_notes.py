@@ -1,14 +1,15 @@
-"""Lines that a decoder prints to C's `stderr`, collected instead of shown.
+"""Collect the messages that a decoder prints to C's `stderr`.
 
 libsndfile's MP3 decoder, mpg123, prints a line for each damaged frame. libsndfile has no option that silences it
 (https://github.com/libsndfile/libsndfile/issues/958).
 
 Notable choices:
+
 - The C variable `stderr` is replaced while a recording is read, not file descriptor 2. Python, C++ and child processes
-  write to the descriptor, so that progress bars, logs and tracebacks are not affected. The GNU C library documents that
-  the variable may be set; with any other C library the lines appear as before.
-- A decoder prints in the thread that calls it, so that each line is attributed to the recording which that thread
-  reads. Lines from all other threads are passed on to descriptor 2.
+  write to the descriptor, so progress bars, logs and tracebacks are not affected. The GNU C library documents that the
+  variable may be set. With any other C library the messages appear as before.
+- Each line belongs to the recording that the printing thread reads, because a decoder prints in the thread that calls
+  it. Lines from all other threads are passed on to descriptor 2.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ _SOURCE = re.compile(r"^\[[^\]]*\] ")
 
 @dataclass
 class DecoderNotes:
-    """What a decoder printed about one recording.
+    """Messages that a decoder printed about one recording.
 
     Attributes:
-        count: how many lines
-        first: the first one, without its place in the decoder's source and without a full stop
+        count: number of lines
+        first: the first line, without its position in the decoder's source and without a full stop
     """
 
     count: int = 0
     first: str = ""
 
     def add(self, text: str) -> None:
-        """Add the lines of a text."""
+        """Add the lines of a message."""
         for line in filter(None, map(str.strip, text.splitlines())):
             self.count += 1
             self.first = self.first or _SOURCE.sub("", line).rstrip(".")
@@ -54,7 +55,7 @@ class DecoderNotes:
 
 @contextmanager
 def collected_into(notes: DecoderNotes) -> Iterator[None]:
-    """Collect what C code prints to `stderr` in this thread, inside the block."""
+    """Collect what C code prints to `stderr` in this thread inside the `with` block."""
     outer = getattr(_thread, "notes", None)
     _thread.notes = notes
     if _stream is not None:
@@ -97,7 +98,7 @@ class _CookieFunctions(ctypes.Structure):
 
 
 class _Stream:
-    """A C stream that calls `_write`; it replaces C's `stderr` as long as any thread collects."""
+    """A C stream that calls `_write`. It replaces C's `stderr` while any thread collects messages."""
 
     def __init__(self, libc: ctypes.CDLL) -> None:
         libc.fopencookie.argtypes = [ctypes.c_void_p, ctypes.c_char_p, _CookieFunctions]
@@ -130,7 +131,7 @@ class _Stream:
 
 def _new_stream() -> _Stream | None:
     libc = ctypes.CDLL(None)
-    # Elsewhere, `stderr` may be a constant.
+    # With other C libraries, `stderr` may be a constant.
     return _Stream(libc) if hasattr(libc, "gnu_get_libc_version") else None
 
 

@@ -14,7 +14,7 @@ class FrameStatistics:
         self._squares: Tensor | None = None
 
     def add(self, frames: Tensor) -> None:
-        """Take in frames, (T, F); merges in float64 (Chan, Golub & LeVeque, 1979)."""
+        """Add frames, (T, F). Sums are merged in float64 (Chan, Golub & LeVeque, 1979)."""
         if not len(frames):
             return
         frames = frames.double()
@@ -31,12 +31,12 @@ class FrameStatistics:
 
     @property
     def mean(self) -> Tensor:
-        """(F,) float64."""
+        """Mean of each bin: (F,) float64."""
         assert self._mean is not None
         return self._mean
 
     @property
     def std(self) -> Tensor:
-        """(F,) float64, divided by the number of frames."""
+        """Standard deviation of each bin without Bessel's correction: (F,) float64."""
         assert self._squares is not None
         return (self._squares / self.count).sqrt()

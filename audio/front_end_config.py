@@ -1,6 +1,6 @@
-"""What a user may set about Kaldi filter banks.
+"""Configuration of Kaldi filter banks.
 
-Importable without torch, so that an experiment can be checked before anything heavy is loaded.
+Importable without torch, so that an experiment can be checked before large libraries are loaded.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ AUDIOSET_MEAN: Final = 15.41663
 """Mean of AudioSet's log mel energies (BEATs, released code)."""
 
 AUDIOSET_STD: Final = 6.55582
-"""Their standard deviation; the normalisation divides by twice that."""
+"""Standard deviation of AudioSet's log mel energies. The normalisation divides by twice this value."""
 
 EXTRACTION_ALONE: Final = (
-    "`padding: released` needs whole padded waveforms, and so serves extraction alone, no experiment: "
+    "`padding: released` needs whole padded waveforms, so it works only for feature extraction, not in experiments: "
     "set `padding: exact`"
 )
 
@@ -29,26 +29,27 @@ class KaldiFbankConfig(Config):
     """Kaldi log mel filter banks at 16 kHz, cut into patches (BEATs, section 4.2)."""
 
     mel_bins: int = Field(default=128, ge=1)
-    """Mel filters between 20 Hz and 8 kHz."""
+    """Number of mel filters between 20 Hz and 8 kHz."""
 
     patch_frames: int = Field(default=16, ge=1)
-    """Frames per patch; a frame is 10 ms."""
+    """Frames per patch. A frame is 10 ms."""
 
     patch_bins: int = Field(default=16, ge=1)
-    """Mel bins per patch; must divide `mel_bins`."""
+    """Mel bins per patch. Must divide `mel_bins`."""
 
     mean: float | None = None
-    """Subtracted from every value; measured on the corpus when absent. AudioSet's is 15.41663."""
+    """Mean that is subtracted from every value. Measured on the corpus by default. AudioSet's is 15.41663."""
 
     std: float | None = Field(default=None, gt=0)
-    """Every value is divided by twice this; measured on the corpus when absent. AudioSet's is 6.55582."""
+    """Standard deviation. Every value is divided by twice this. Measured on the corpus by default. AudioSet's is
+    6.55582."""
 
     per_bin: bool = False
-    """Measure mean and standard deviation of every mel bin, instead of one pair over all of them."""
+    """Whether to measure mean and standard deviation of every mel bin, instead of one pair over all bins."""
 
     padding: Literal["exact", "released"] = "exact"
-    """Which patches count as real: `exact` gives a clip the same patches alone and in a batch; `released` repeats
-    the released code, whose masks let some padding through. They agree on clips of equal length."""
+    """Rule for which patches are real. `exact` gives a clip the same patches alone and in a batch. `released` follows
+    the released code, whose masks include some padding. The rules agree on clips of equal length."""
 
     @property
     def sample_rate(self) -> int:
@@ -81,7 +82,7 @@ class KaldiFbankConfig(Config):
             )
         if self.padding == "released" and self.bands > self.patch_frames:
             raise ValueError(
-                f"`padding: released` needs at most `patch_frames` ({self.patch_frames}) bands, but there are "
+                f"`padding: released` allows at most `patch_frames` ({self.patch_frames}) bands, but there are "
                 f"{self.bands}: set `padding: exact`"
             )
         return self

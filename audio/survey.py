@@ -1,15 +1,16 @@
-"""A corpus checks itself: one pass over the audio that finds every recording which cannot be used.
+"""Survey a corpus: one pass over the audio that finds every recording which cannot be used.
 
 Notable choices:
-- Recordings are read in stretches of a minute, and a few are read ahead on threads, so that memory grows neither with
-  the corpus nor with the length of a recording.
-- The caller may take the waveforms in the same pass, for the statistics of a front end. Only recordings of several
-  stretches are decoded a second time for it.
-- The first reason found is the one reported.
-- libsndfile decodes a truncated wav without an error and corrects its frame count, so the chunk sizes that the file
-  states are compared with what is there (`containers`).
-- A recording that its decoder reads with complaints is listed as damaged and stays in use: MP3 decoders skip what they
-  cannot read, and complain about harmless faults too, such as a wrong length in the header.
+
+- Recordings are read in stretches of a minute, and threads read a few recordings ahead, so memory use grows neither
+  with the corpus nor with the length of a recording.
+- The caller may receive the waveforms in the same pass, to compute the statistics of a front end. Only recordings of
+  several stretches are decoded a second time for this.
+- Only the first fault of a recording is reported.
+- The chunk sizes in the header are compared with the size of the file (`containers`), because libsndfile decodes a
+  truncated wav without an error and corrects its frame count.
+- A recording whose decoder prints messages is listed as damaged and stays in use. MP3 decoders skip frames that they
+  cannot read, and also report harmless faults, such as a wrong length in the header.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ STRETCH_SECONDS = 60.0
 REASONS = ("missing", "unreadable", "empty", "non_finite", "truncated", "too_short", "silent", "clipped")
 
 DAMAGED = "damaged"
-"""The reason for which a recording is listed although it is used."""
+"""Reason of recordings that are listed although they are used."""
 
 _THREADS = 2
 _AHEAD = 4
 _EXAMPLES = 3
 _FULL_SCALE = 0.999
-# Samples of one value at full scale that make a flat run; shorter ones occur in peaks that are not clipped.
+# Minimum number of equal samples at full scale in a flat run. Shorter runs occur in peaks that are not clipped.
 _FLAT_RUN = 3
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """A recording with a fault: its path in the manifest, the reason, and the numbers.
+    """A recording with a fault: its path in the manifest, the reason, and details with numbers.
 
     The reason is one of `REASONS` if the recording cannot be used, else `DAMAGED`.
     """
@@ -64,14 +65,14 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the pass found.
+    """The result of a survey.
 
     Attributes:
-        clips: how many recordings were looked at
-        good: (clips - bad,) int64, the manifest's rows that can be used, in order
-        bad: the others
-        hours: decoded length of the good ones, by split
-        damaged: the good ones that the decoder complained about
+        clips: number of recordings in the corpus
+        good: (clips - bad,) int64, the manifest rows that can be used, ascending
+        bad: the recordings that cannot be used
+        hours: decoded length of the good recordings by split
+        damaged: the good recordings whose decoder printed messages
     """
 
     clips: int
@@ -82,19 +83,22 @@ class Survey:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many recordings are bad for each reason, the most frequent first."""
+        """Number of bad recordings by reason, the most frequent reason first."""
         return dict(Counter(file.reason for file in self.bad).most_common())
 
     def write_bad_files(self, path: Path) -> None:
-        """Write one JSON object a line with path, reason and detail: the bad recordings, then the damaged ones."""
+        """Write one JSON object per line with path, reason and detail: the bad recordings, then the damaged ones."""
         lines = [json.dumps(asdict(file)) + "\n" for file in [*self.bad, *self.damaged]]
         path.write_text("".join(lines), encoding="utf-8")
 
     def raise_if_too_many(self, max_bad_share: float) -> None:
-        """Refuse a corpus with more than a share of bad recordings in [0, 1], or with no good one.
+        """Refuse a corpus with a larger share of bad recordings than allowed, or without a good one.
+
+        Args:
+            max_bad_share: the allowed share, in [0, 1]
 
         Raises:
-            CorpusError: with each reason, its count, its first examples and the remedy.
+            CorpusError: with each reason, its count, its first examples and the remedy
         """
         share = len(self.bad) / max(self.clips, 1)
         if share <= max_bad_share and self.good.size:
@@ -106,7 +110,7 @@ class Survey:
                     f"{len(self.bad)} of {self.clips} recordings ({share:.1%}) cannot be used; "
                     f"allowed: {max_bad_share:.1%} (`max_bad_share`) and at least one good recording.",
                     *reasons,
-                    "Fix the recordings, take them out of the corpus, or relax the survey's rules.",
+                    "Fix the recordings, remove them from the corpus, or relax the survey's rules.",
                 ]
             )
         )
@@ -119,7 +123,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class _Finding:
-    """What is known of one recording; `waveform` only of a good one that is a single stretch."""
+    """The result for one recording. `waveform` is set only for a good recording of a single stretch."""
 
     fault: BadFile | None
     seconds: float = 0.0
@@ -136,16 +140,17 @@ def survey(
     progress: Callable[[int, int], None] | None = None,
     declared_seconds: npt.NDArray[np.float64] | None = None,
 ) -> Survey:
-    """Read every recording and sort the good from the bad.
+    """Read every recording and find the bad ones.
 
     Args:
         manifest: the recordings
-        rules: when a recording counts as bad
-        sample_rate: of the waveforms given to `on_clip`, in Hz
-        on_clip: called with the row and the mono (S,) float32 waveform of each good recording, in the manifest's order;
-            of a recording longer than `STRETCH_SECONDS`, once for each stretch, which is resampled by itself
-        progress: called with how many recordings are done and how many there are
-        declared_seconds: (clips,) how long each recording should be; NaN where that is unknown
+        rules: limits beyond which a recording counts as bad
+        sample_rate: rate of the waveforms given to `on_clip`, in Hz
+        on_clip: called with the row and the mono (S,) float32 waveform of each good recording, in the manifest's order.
+            For a recording longer than `STRETCH_SECONDS` it is called once per stretch. Stretches are resampled
+            separately.
+        progress: called with the number of finished recordings and the number of all recordings
+        declared_seconds: (clips,) expected length of each recording; NaN where it is unknown
     """
     declared = np.full(len(manifest), np.nan) if declared_seconds is None else declared_seconds
     good = np.zeros(len(manifest), dtype=np.bool_)
@@ -175,7 +180,7 @@ def survey(
 
 
 def _in_order(examine: Callable[[int], _Finding], rows: int) -> Iterator[_Finding]:
-    """Examine the rows on threads, a few ahead of the one that is given out."""
+    """Examine the rows on threads, a few rows ahead of the yielded one."""
     ahead: deque[Future[_Finding]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
         for row in range(rows):
@@ -212,7 +217,7 @@ def _examine(manifest: Manifest, row: int, rules: SurveyRules, sample_rate: int,
 
 
 def _stretches(file: soundfile.SoundFile) -> Iterator[npt.NDArray[np.float32]]:
-    """Consecutive stretches of a recording, (S, channels) each, at its own rate."""
+    """Read consecutive stretches of a recording, (S, channels) each, at its native rate."""
     while len(samples := file.read(max(1, round(STRETCH_SECONDS * file.samplerate)), dtype="float32", always_2d=True)):
         yield samples
 
@@ -224,7 +229,7 @@ def _waveforms(path: Path, sample_rate: int) -> Iterator[npt.NDArray[np.float32]
 
 
 class _Heard:
-    """Level and clipping of a recording, taken in stretch by stretch as if it were whole."""
+    """Level and clipping of a recording, accumulated over its stretches. The result is that of the whole recording."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -236,7 +241,7 @@ class _Heard:
         self._tail: npt.NDArray[np.float32] | None = None
 
     def add(self, samples: npt.NDArray[np.float32]) -> None:
-        """Take in the next (S, channels) samples."""
+        """Add the next (S, channels) samples."""
         with np.errstate(invalid="ignore"):  # the mean of +inf and -inf
             mono = to_mono(samples, 1, 1)
         self.frames += len(samples)
@@ -252,14 +257,14 @@ class _Heard:
 
     @property
     def clipped_share(self) -> float:
-        """Share in [0, 1] of all samples that lie in runs of one value at full scale."""
+        """Share in [0, 1] of all samples that are in flat runs at full scale."""
         return self._flat / (self.frames * self._channels)
 
     def _add_flat_runs(self, samples: npt.NDArray[np.float32]) -> None:
-        """Count samples in flat runs, of which some may have begun before or at the end of the last stretch."""
+        """Count samples in flat runs, including runs that cross the border between two stretches."""
         tail = samples[:0] if self._tail is None else self._tail
         joined = np.concatenate([tail, samples])
-        # A run that began before the tail and goes on after it fills the tail, and so was counted there as well.
+        # A run that covers the whole tail was counted with the stretch before, hence the subtraction.
         self._flat += int(_in_flat_runs(joined).sum()) - int(_in_flat_runs(tail).sum())
         self._tail = joined[-_FLAT_RUN:].copy()
 
@@ -268,7 +273,7 @@ def _fault_of_length(path: Path, seconds: float, stated: float, rules: SurveyRul
     if seconds == 0:
         return "empty", "no samples"
     if missing := missing_bytes(path):
-        return "truncated", f"the file ends {missing} bytes before its header says"
+        return "truncated", f"the file ends {missing} bytes before the end that its header states"
     if stated - seconds > rules.truncated_seconds:
         return "truncated", f"{seconds:.3f} s of the {stated:.3f} s stated"
     if seconds < rules.min_seconds:
@@ -291,16 +296,16 @@ def _clipping(heard: _Heard, rules: SurveyRules) -> tuple[str, str] | None:
     share = heard.clipped_share
     if share <= rules.max_clipped_share:
         return None
-    return "clipped", f"{share:.1%} of the samples lie flat at full scale, more than {rules.max_clipped_share:.1%}"
+    return "clipped", f"{share:.1%} of the samples are flat at full scale, more than {rules.max_clipped_share:.1%}"
 
 
 def clipped_share(samples: npt.NDArray[np.float32]) -> float:
-    """Share in [0, 1] of (S, channels) samples that lie in runs of one value at full scale."""
+    """Compute the share in [0, 1] of (S, channels) samples that are in flat runs at full scale."""
     return float(_in_flat_runs(samples).mean()) if samples.size else 0.0
 
 
 def _in_flat_runs(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """(S, channels) bool: which samples lie in runs of one value at full scale."""
+    """Find the samples in runs of equal values at full scale: (S, channels) bool."""
     full = np.abs(samples) >= _FULL_SCALE
     in_run = np.zeros_like(full)
     windows = len(samples) - _FLAT_RUN + 1
@@ -319,6 +324,6 @@ def _dbfs(amplitude: float) -> float:
 
 
 def good_rows(survey: Artifact, manifest: Manifest, splits: Sequence[str]) -> npt.NDArray[np.int64]:
-    """The rows of some splits that the survey found nothing wrong with, ascending."""
+    """Load the good rows of some splits from the artifact of a survey, ascending."""
     good: npt.NDArray[np.int64] = np.load(survey.file(GOOD_ROWS), allow_pickle=False)
     return good[np.isin(manifest.splits[good], list(splits))]

@@ -1,9 +1,12 @@
-"""Cut a recording of any length into overlapping windows, none of which needs the whole of it.
+"""Cut a recording of any length into overlapping windows without loading all of it.
 
-Notable choices: windows begin on the front end's grid of time columns, so that each column is cut from the same samples
-as in the whole recording; of what two windows share each keeps its inner half, so that every column but the first and
-last ones is seen with context on both sides; the last window reaches back to its full size. The end is found by reading
-on, since the length that a file states may be wrong.
+Notable choices:
+
+- Windows start on the front end's grid of time columns, so each column uses the same samples as in the whole recording.
+- Two neighbouring windows each keep the half of their overlap that is nearer to their centre. Hence every column except
+  the first and last ones has context on both sides.
+- The last window has the full size, too: it starts earlier instead of being shorter.
+- The end is found by reading up to it, because the length in the header may be wrong.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ from ..core.errors import OssicleError
 from ..core.interfaces import FrontEnd
 
 WINDOW_SECONDS: Final = 30.0
-"""A recording up to this length is taken whole, in seconds."""
+"""Length of a window in seconds. A recording up to this length is a single window."""
 
 OVERLAP_SECONDS: Final = 4.0
-"""What neighbouring windows of a longer one share, in seconds."""
+"""Overlap of neighbouring windows, in seconds."""
 
 Waveform = npt.NDArray[np.float32]
 
@@ -34,8 +37,9 @@ class Window:
 
     Attributes:
         waveform: (S,) at the front end's rate
-        first: which of the recording's time columns it begins with
-        kept: the window's own columns, counted from its first, that no other window keeps
+        first: index of the window's first time column in the recording
+        kept: columns to keep of this window, counted from its first. Each column of the recording is kept by exactly
+            one window.
     """
 
     waveform: Waveform
@@ -44,10 +48,10 @@ class Window:
 
 
 class ColumnGrid:
-    """Where a front end's time columns lie in a waveform.
+    """The positions of a front end's time columns in a waveform.
 
     Attributes:
-        step_seconds: from one column to the next
+        step_seconds: distance from one column to the next
     """
 
     def __init__(self, front_end: FrontEnd) -> None:
@@ -57,15 +61,15 @@ class ColumnGrid:
         self._rate = front_end.sample_rate
 
     def start(self, column: int) -> int:
-        """The first sample of a column."""
+        """Compute the first sample of a column."""
         return round(column * self.step_seconds * self._rate)
 
     def end(self, columns: int) -> int:
-        """How many samples so many columns take."""
+        """Compute the number of samples of that many consecutive columns."""
         return round(((columns - 1) * self.step_seconds + self._column_seconds) * self._rate)
 
     def columns_in(self, samples: int) -> int:
-        """How many whole columns so many samples give; the front end pads what is shorter to one."""
+        """Compute the number of whole columns in that many samples, at least 1 because the front end pads."""
         steps = (samples / self._rate - self._column_seconds) / self.step_seconds
         return max(1, math.floor(steps + 1e-6) + 1)
 
@@ -73,15 +77,15 @@ class ColumnGrid:
 def windows(
     stretches: Iterable[Waveform], front_end: FrontEnd, *, window_seconds: float, overlap_seconds: float
 ) -> Iterator[Window]:
-    """Cut what consecutive stretches of a recording make into windows, as they come.
+    """Cut a recording, given as consecutive stretches, into windows. Stretches are read as windows need them.
 
     Args:
         stretches: (S,) each, at the front end's rate
         window_seconds: a recording up to this length is one window
-        overlap_seconds: what two windows share, rounded up to an even number of columns
+        overlap_seconds: overlap of two windows, rounded up to an even number of columns
 
     Raises:
-        OssicleError: if the overlap is negative or no smaller than the window
+        OssicleError: if the overlap is negative or not smaller than the window
     """
     grid = ColumnGrid(front_end)
     size, overlap = _sizes(grid, window_seconds, overlap_seconds)
@@ -95,7 +99,7 @@ def windows(
         kept_to = first + size - overlap // 2
         waveform = held.between(grid.start(first), grid.start(first) + grid.end(size))
         yield Window(waveform, first, slice(kept_from - first, kept_to - first))
-        # The last window may reach back to just behind the start of this one.
+        # The last window may start as early as one column after this one.
         held.drop_before(grid.start(first))
         kept_from, first = kept_to, first + size - overlap
     last = 0 if size is None else max(0, columns - size)
@@ -103,7 +107,7 @@ def windows(
 
 
 def _sizes(grid: ColumnGrid, window_seconds: float, overlap_seconds: float) -> tuple[int | None, int]:
-    """Columns of a window, None where it has no end, and of the overlap."""
+    """Compute the number of columns in a window (None for an infinite window) and in the overlap."""
     if not 0 <= overlap_seconds < window_seconds:
         raise OssicleError(
             f"`overlap_seconds` must be at least 0 and below `window_seconds`, but they are {overlap_seconds:g} and "
@@ -122,16 +126,16 @@ def _sizes(grid: ColumnGrid, window_seconds: float, overlap_seconds: float) -> t
 
 
 class _Held:
-    """The part of a recording that is in memory, by the numbers of its samples."""
+    """The part of a recording that is in memory, addressed by sample numbers of the whole recording."""
 
     def __init__(self, stretches: Iterable[Waveform]) -> None:
-        self._coming = iter(stretches)
+        self._unread = iter(stretches)
         self._stretches: list[Waveform] = []
         self._start = 0
         self.end = 0
 
     def read_until(self, sample: float) -> None:
-        while self.end < sample and (stretch := next(self._coming, None)) is not None:
+        while self.end < sample and (stretch := next(self._unread, None)) is not None:
             self._stretches.append(stretch)
             self.end += len(stretch)
 

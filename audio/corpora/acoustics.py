@@ -1,4 +1,4 @@
-"""What happens to a sound on its way to a microphone: a room, a level, noise; and the step to 16-bit samples.
+"""Acoustic effects for rendered corpora: reverberation, level, noise, and conversion to 16-bit samples.
 
 Every function is a pure function of its random generator and its arguments.
 """
@@ -14,7 +14,7 @@ _CEILING = 0.98
 
 
 def coloured_noise(rng: np.random.Generator, samples: int, exponent: float) -> Waveform:
-    """(S,) noise of unit root mean square whose power falls as 1 / frequency ** `exponent` (0 is white, 1 is pink)."""
+    """Draw (S,) noise of unit root mean square and power 1 / frequency ** `exponent` (0 is white, 1 is pink)."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     frequency = np.maximum(np.arange(spectrum.size), 1)
     noise = np.fft.irfft(spectrum * frequency ** (-exponent / 2), samples)
@@ -24,11 +24,11 @@ def coloured_noise(rng: np.random.Generator, samples: int, exponent: float) -> W
 def in_room(
     rng: np.random.Generator, dry: Waveform, sample_rate: int, *, reverberation_seconds: float, wet_db: float
 ) -> Waveform:
-    """Add the reverberation of a room to (S,) `dry`; what rings on after the end is cut off.
+    """Add the reverberation of a room to (S,) `dry`. The tail after the end is cut off.
 
     Args:
         sample_rate: in Hz
-        reverberation_seconds: until the reverberation has fallen by 60 dB
+        reverberation_seconds: time until the reverberation has fallen by 60 dB
         wet_db: energy of the reverberation relative to the direct sound
     """
     taps = round(reverberation_seconds * sample_rate)
@@ -39,19 +39,19 @@ def in_room(
 
 
 def at_level(sound: Waveform, peak_dbfs: float) -> Waveform:
-    """Scale (S,) `sound` so that its peak lies at `peak_dbfs`, decibels below full scale."""
+    """Scale (S,) `sound` so that its peak is `peak_dbfs`, in decibels relative to full scale."""
     peak = np.abs(sound).max(initial=0.0)
     return sound if peak == 0 else np.asarray(sound * 10 ** (peak_dbfs / 20) / peak)
 
 
 def with_noise(rng: np.random.Generator, sound: Waveform, *, snr_db: float, exponent: float) -> Waveform:
-    """Add coloured noise to (S,) `sound`, `snr_db` decibels below it in root mean square over the clip."""
+    """Add coloured noise to (S,) `sound`. Its root mean square over the clip is `snr_db` decibels below the sound's."""
     noise = coloured_noise(rng, sound.size, exponent)
     return np.asarray(sound + noise * _rms(sound) * 10 ** (-snr_db / 20))
 
 
 def to_pcm16(sound: Waveform) -> npt.NDArray[np.int16]:
-    """Round (S,) `sound` to 16 bits; one that would clip is made softer as a whole."""
+    """Round (S,) `sound` to 16 bits. A sound that would clip is scaled down as a whole."""
     peak = np.abs(sound).max(initial=0.0)
     rounded: npt.NDArray[np.int16] = np.rint(sound * 32767 * min(1.0, _CEILING / max(peak, 1e-12))).astype(np.int16)
     return rounded

@@ -1,11 +1,12 @@
-"""The audio files below a folder.
+"""Find the audio files below a folder.
 
 Notable choices:
-- Symbolic links are followed, but every folder and every file is listed once, under its real path if that lies below
-  the root. Links may form loops, which would list a file once for each level that the operating system allows.
-- Named pipes, sockets and devices are left out, because opening one may block forever. A link to nothing is listed, so
-  that the survey reports the file as missing.
-- Names that begin with a dot are left out (macOS leaves `._x.wav` next to `x.wav`).
+
+- Symbolic links are followed, but every folder and every file is listed once, under its real path if that is below the
+  root. Links may form loops, which would list a file once for each level that the operating system allows.
+- Named pipes, sockets and devices are left out, because opening one may block forever. A broken link is listed, so the
+  survey reports the file as missing.
+- Names that begin with a dot are left out, because macOS leaves `._x.wav` next to `x.wav`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ SUFFIXES = frozenset(
 
 
 def audio_below(root: Path) -> Iterator[str]:
-    """Give the path of each audio file relative to `root`, in an order that does not depend on the file system.
+    """Yield the path of each audio file relative to `root`, in an order that does not depend on the file system.
 
-    The files of a folder come before those of its subfolders, and what is reached through links comes last.
+    The files of a folder come before those of its subfolders. Files that are reached through links come last.
     """
     walk = _Walk()
     folders = [("", os.path.realpath(root))]
@@ -38,7 +39,7 @@ def audio_below(root: Path) -> Iterator[str]:
 
 
 class _Walk:
-    """Remembers which folders were visited, and the links that are followed later: path and target of each."""
+    """The visited folders, and the links that are followed later, each with its path and target."""
 
     def __init__(self) -> None:
         self._visited: set[str] = set()
@@ -46,10 +47,10 @@ class _Walk:
         self._linked_files: list[tuple[str, str]] = []
 
     def files(self, below: str, folder: str) -> Iterator[str]:
-        """The real files in and below a folder, not the links, except in folders that were visited before.
+        """Yield the files in and below a folder that was not visited before. Links are collected for later.
 
         Args:
-            below: what the paths begin with
+            below: prefix of the yielded paths
             folder: a real path
         """
         if folder in self._visited:
@@ -69,23 +70,23 @@ class _Walk:
             yield from self.files(f"{below}{name}/", os.path.join(folder, name))
 
     def take_linked_folders(self) -> list[tuple[str, str]]:
-        """The links to folders that were found since the last call, with `/` at the end of each path."""
+        """Return the links to folders that were found since the last call, with `/` at the end of each path."""
         found, self._linked_folders = sorted(self._linked_folders), []
         return found
 
     def linked_files(self) -> Iterator[str]:
-        """The links to files that are not listed yet, the first link of each file."""
+        """Yield the first link to each file that is not listed yet."""
         listed: set[str] = set()
         for path, target in sorted(self._linked_files):
             if target not in listed and not self._has_listed(target):
                 listed.add(target)
                 yield path
 
-    def _add_link(self, path: str, place: str) -> None:
-        if os.path.isdir(place):
-            self._linked_folders.append((f"{path}/", os.path.realpath(place)))
-        elif _is_audio(path) and (os.path.isfile(place) or not os.path.exists(place)):
-            self._linked_files.append((path, os.path.realpath(place)))
+    def _add_link(self, path: str, link: str) -> None:
+        if os.path.isdir(link):
+            self._linked_folders.append((f"{path}/", os.path.realpath(link)))
+        elif _is_audio(path) and (os.path.isfile(link) or not os.path.exists(link)):
+            self._linked_files.append((path, os.path.realpath(link)))
 
     def _has_listed(self, target: str) -> bool:
         folder, name = os.path.split(target)

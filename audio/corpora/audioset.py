@@ -1,18 +1,20 @@
-"""AudioSet: clips of ten seconds from YouTube in 527 classes, several a clip (Gemmeke et al., 2017,
+"""AudioSet: clips of ten seconds from YouTube in 527 classes, several per clip (Gemmeke et al., 2017,
 doi 10.1109/ICASSP.2017.7952261).
 
-AudioSet-20K trains on the balanced segments, AudioSet-2M on the balanced and the unbalanced ones; both are tested on
+AudioSet-20K trains on the balanced segments, AudioSet-2M on the balanced and the unbalanced ones. Both are tested on
 the evaluation segments. Lists and classes are read as distributed: `balanced_train_segments.csv`,
 `unbalanced_train_segments.csv`, `eval_segments.csv` and `class_labels_indices.csv`, directly in the folder.
 
 Notable choices:
-- recordings are found at any depth by the video's identifier in their name, with or without the `Y` that some tools put
-  before it and the times that others put after it (`ID.wav`, `YID.flac`, `ID_30.000_40.000.wav`, `ID_30000_40000.mp3`);
-  the names are indexed in one pass, and of several recordings of one video the first in the order of folders is used;
-- videos vanish, so that gaps are no error: the card says how many clips of how many are there, and two people's figures
-  may be on different clips. The official numbers are those of the lists; the download page states a few more;
-- AudioSet has no validation split: a share of the training clips is drawn by a hash of the video's identifier, so that
-  it does not depend on which clips are there.
+
+- Recordings are found at any depth by the video's identifier in their name. Some tools write a `Y` before it, others
+  write the times after it (`ID.wav`, `YID.flac`, `ID_30.000_40.000.wav`, `ID_30000_40000.mp3`). The names are indexed
+  in one pass. If a video has several recordings, the first in the order of folders is used.
+- Missing clips are not an error, because videos are removed from YouTube over time. The card states how many clips are
+  present, because results on different copies may be on different clips. The official numbers are those of the lists.
+  The download page states slightly larger numbers.
+- A share of the training clips is drawn for validation, because AudioSet has no validation split. A hash of the video's
+  identifier decides, so the draw does not depend on which clips are present.
 """
 
 from __future__ import annotations
@@ -41,18 +43,18 @@ _STATED = re.compile(r"num_segs=(\d+)")
 
 
 class AudioSetCorpus(PublishedCorpus):
-    """Base of both sizes."""
+    """Base class of both sizes."""
 
     source = "https://research.google.com/audioset/download.html"
     license = "labels: CC BY 4.0; recordings: their uploaders'"
     remedy = (
-        "Get the lists of segments and `class_labels_indices.csv` from "
-        "https://research.google.com/audioset/download.html, put them in a folder with the recordings below it, which "
-        "have to be fetched from YouTube, and set `path` to that folder."
+        "Download the lists of segments and `class_labels_indices.csv` from "
+        "https://research.google.com/audioset/download.html into a folder, fetch the recordings from YouTube into "
+        "folders below it, and set `path` to that folder."
     )
     multi_label = True
     lists: ClassVar[Mapping[str, str]]
-    """Name of each list in use to its split."""
+    """Maps the name of each list in use to its split."""
 
     def __init__(self, config: AudioSetConfig) -> None:
         super().__init__(config.path, partial=True)
@@ -64,10 +66,10 @@ class AudioSetCorpus(PublishedCorpus):
         listing = Listing(label_names=tuple(names.values()))
         ids = {mid: number for number, mid in enumerate(names)}
         recordings = recordings_below(self.path)
-        places: dict[str, str] = {}
+        first_lines: dict[str, str] = {}
         for name, split in self.lists.items():
             table = listed_file(self.path / f"{name}_segments.csv", self.remedy)
-            for identifier, labels in _segments(table, ids, places, listing.problems):
+            for identifier, labels in _segments(table, ids, first_lines, listing.problems):
                 path = recordings.get(identifier)
                 if path is None:
                     listing.missing.append(identifier)
@@ -76,9 +78,9 @@ class AudioSetCorpus(PublishedCorpus):
         return listing
 
     def nothing_there(self) -> str:
-        """Say which names it looked for."""
+        """Describe that no recording was found, with the names that were searched for."""
         return (
-            f"{self.title}: none of the {len(self.listing.missing)} listed clips lies below `{self.path}` as `ID.wav`, "
+            f"{self.title}: none of the {len(self.listing.missing)} listed clips is below `{self.path}` as `ID.wav`, "
             f"`YID.wav` or `ID_START_END.wav` (or .flac, .mp3, …). {self.remedy}"
         )
 
@@ -111,10 +113,10 @@ class AudioSet2mCorpus(AudioSetCorpus):
 
 
 def read_classes(table: Path) -> dict[str, str]:
-    """The name of each class by its `mid`, in the order of their indices.
+    """Read the name of each class by its `mid`, in the order of the indices.
 
     Raises:
-        CorpusError: if the table is not AudioSet's 527 classes in order
+        CorpusError: if the table does not list AudioSet's 527 classes in order
     """
     rows = table_rows(table)
     where, header = next(rows, (f"{table}:1", []))
@@ -125,7 +127,7 @@ def read_classes(table: Path) -> dict[str, str]:
         if len(row) != len(_HEADER) or row[0] != str(number):
             raise CorpusError(f"{where}: expected `{number},MID,NAME`, but found `{','.join(row)}`.")
         if row[1] in names:
-            raise CorpusError(f"{where}: the class `{row[1]}` is listed a second time.")
+            raise CorpusError(f"{where}: the class `{row[1]}` is listed twice.")
         names[row[1]] = row[2]
     if len(names) != CLASSES:
         raise CorpusError(f"`{table}` lists {len(names)} classes, but AudioSet has {CLASSES}; download it again.")
@@ -133,9 +135,9 @@ def read_classes(table: Path) -> dict[str, str]:
 
 
 def _segments(
-    table: Path, ids: Mapping[str, int], places: dict[str, str], problems: list[str]
+    table: Path, ids: Mapping[str, int], first_lines: dict[str, str], problems: list[str]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Identifier and labels of every segment; `places` collects where each identifier was listed."""
+    """Yield identifier and labels of every segment. `first_lines` collects the line that lists each identifier."""
     stated, count = None, 0
     for where, row in table_rows(table, skip_spaces=True):
         if row[0].startswith("#"):
@@ -145,25 +147,25 @@ def _segments(
         identifier = row[0]
         if problem := _segment_problem(row, ids):
             problems.append(f"{where}: {problem}")
-        elif (first := places.setdefault(identifier, where)) != where:
-            problems.append(f"{where}: `{identifier}` is listed already at {first}; keep one of them.")
+        elif (first := first_lines.setdefault(identifier, where)) != where:
+            problems.append(f"{where}: `{identifier}` is already listed at {first}; keep one of them.")
         else:
             yield identifier, tuple(dict.fromkeys(ids[mid] for mid in row[3].split(",")))
     if stated is not None and stated != count:
-        problems.append(f"`{table}` says that it has {stated} segments, but has {count}; download it again.")
+        problems.append(f"`{table}` states that it has {stated} segments, but has {count}; download it again.")
 
 
 def _segment_problem(row: list[str], ids: Mapping[str, int]) -> str | None:
     if len(row) != 4:
         return f"{len(row)} cells, but a segment has 4: {_CELLS}."
     if not _IDENTIFIER.fullmatch(row[0]):
-        return f"`{row[0]}` is no identifier of a video; expected 11 letters, digits, `-` and `_`."
+        return f"`{row[0]}` is not a video identifier; expected 11 letters, digits, `-` or `_`."
     unknown = [mid for mid in row[3].split(",") if mid not in ids]
     return f"the labels `{', '.join(unknown)}` are not in class_labels_indices.csv." if unknown else None
 
 
 def recordings_below(root: Path) -> dict[str, str]:
-    """The path of each recording below `root` by the identifier in its name; the first if there are several."""
+    """Find the path of each recording below `root` by the identifier in its name; the first if there are several."""
     found: dict[str, str] = {}
     for path in audio_below(root):
         if recording := _RECORDING.fullmatch(os.path.splitext(os.path.basename(path))[0]):

@@ -1,4 +1,4 @@
-"""The folder for what is made once and used by every experiment on this machine."""
+"""The cache folder that all experiments on a machine share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """`$OSSICLE_CACHE`, else `~/.cache/ossicle`."""
+    """Return `$OSSICLE_CACHE` if it is set, else `~/.cache/ossicle`."""
     stated = os.environ.get("OSSICLE_CACHE")
     return Path(stated).expanduser() if stated else Path.home() / ".cache" / "ossicle"

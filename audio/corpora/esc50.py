@@ -1,9 +1,11 @@
 """ESC-50: 2,000 environmental sounds of five seconds, 50 classes, five folds (Piczak, 2015,
 doi 10.1145/2733373.2806390).
 
-Notable choices: ESC-50 has no validation split, so that every clip is in `train` with its official fold, for
-cross-validation; label ids are the table's `target`. Clips from one source recording lie in one fold, which is why
-folds must not be drawn anew.
+Notable choices:
+
+- Every clip is in `train` with its official fold, for cross-validation, because ESC-50 has no validation split.
+- The official folds must be used, because they keep all clips of a source recording in one fold.
+- Label ids are the table's `target`.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ class Esc50Corpus(PublishedCorpus):
     source = "https://github.com/karolpiczak/ESC-50"
     license = "CC BY-NC 3.0 (the clips of ESC-10: CC BY 3.0)"
     remedy = (
-        "Get it from https://github.com/karolpiczak/ESC-50 (one archive of 600 MB), unpack it, and set `path` to the "
-        "folder that holds `meta` and `audio`."
+        "Download it from https://github.com/karolpiczak/ESC-50 (one archive of 600 MB), unpack it, and set `path` to "
+        "the folder that contains `meta` and `audio`."
     )
     expected: ClassVar[Mapping[str, int]] = {
         "clips": 2000,
@@ -86,13 +88,13 @@ def _row_problem(row: list[str]) -> str | None:
         return f"target {target} is `{category}`, but in ESC-50 it is `{CLASSES[int(target)]}`."
     parts = Path(name).stem.split("-")
     if (parts[0], parts[-1]) != (fold, target):
-        return f"`{name}` is no clip of fold {fold} and target {target}; names are FOLD-SOURCE-TAKE-TARGET.wav."
+        return f"`{name}` does not match fold {fold} and target {target}; expected FOLD-SOURCE-TAKE-TARGET.wav."
     return None
 
 
 def _repetition(name: str, where: str, first_lines: dict[str, str]) -> str | None:
     first = first_lines.setdefault(name, where)
-    return f"`{name}` is listed already at {first}; keep one of them." if first != where else None
+    return f"`{name}` is already listed at {first}; keep one of them." if first != where else None
 
 
 def _row(cells: list[str]) -> str:

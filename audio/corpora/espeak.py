@@ -1,8 +1,10 @@
-"""Speak with the eSpeak NG library inside the `espeakng-loader` wheel, through ctypes.
+"""Speech synthesis with the eSpeak NG library of the `espeakng-loader` wheel, through ctypes.
 
-Notable choices: variants with a `breath` line are left out, because the library draws their noise anew each time; the
-library keeps hidden state from one utterance to the next, so that only a fresh process that speaks the same things in
-the same order gives the same samples.
+Notable choices:
+
+- Variants with a `breath` line are left out, because the library draws different noise for them each time.
+- Callers must speak the same texts in the same order in a new process to get the same samples, because the library
+  keeps hidden state from one utterance to the next.
 """
 
 from __future__ import annotations
@@ -27,16 +29,16 @@ PACKAGE = "espeakng_loader"
 
 
 def voice_variants() -> list[str]:
-    """The names of the voice variants whose sound can be reproduced, sorted."""
+    """List the names of the voice variants whose sound can be reproduced, sorted."""
     folder = package_folder(PACKAGE) / "espeak-ng-data" / "voices" / "!v"
     return sorted(file.name for file in folder.iterdir() if not _has_breath(file))
 
 
 class Speaker:
-    """The library, started; at most one in a process.
+    """An initialised eSpeak NG library. Create at most one per process.
 
     Attributes:
-        sample_rate: of what it speaks, in Hz
+        sample_rate: rate of the waveforms in Hz
     """
 
     def __init__(self) -> None:
@@ -48,23 +50,23 @@ class Speaker:
         if self.sample_rate <= 0:
             raise CorpusError(f"eSpeak NG did not start with its data in `{data.decode()}`; reinstall `{PACKAGE}`.")
         self._pieces: list[npt.NDArray[np.int16]] = []
-        # The library keeps only the address: the object must live as long as it.
+        # The library stores only the address, so this object must live as long as the library.
         self._callback = _Callback(self._receive)
         self._library.espeak_SetSynthCallback(self._callback)
 
     def choose(self, accent: str, variant: str, *, words_per_minute: int) -> None:
-        """Speak with an accent (a language's name, `en-us`) and a voice variant (`m3`) from now on.
+        """Set the accent (the name of a language, `en-us`), the voice variant (`m3`) and the rate.
 
         Raises:
-            CorpusError: if the library knows no such voice.
+            CorpusError: if the library has no such voice
         """
         voice = f"{accent}+{variant}"
         if self._library.espeak_SetVoiceByName(voice.encode()):
-            raise CorpusError(f"eSpeak NG knows no voice `{voice}`; allowed variants: {', '.join(voice_variants())}.")
+            raise CorpusError(f"eSpeak NG has no voice `{voice}`; allowed variants: {', '.join(voice_variants())}.")
         self._library.espeak_SetParameter(_RATE_PARAMETER, words_per_minute, 0)
 
     def say(self, text: str) -> npt.NDArray[np.float64]:
-        """(S,) waveform at `sample_rate`, full scale at ±1."""
+        """Speak a text: (S,) waveform at `sample_rate`, full scale at ±1."""
         self._pieces.clear()
         data = text.encode()
         self._library.espeak_Synth(data, len(data) + 1, 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)

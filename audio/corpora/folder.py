@@ -1,8 +1,8 @@
-"""Any tree of audio files as a corpus.
+"""A corpus from any tree of audio files.
 
 Notable choices:
-- A label is the *first* folder below the root (or below the split's folder), so that a class may sort its recordings
-  into sub-folders.
+
+- A label is the *first* folder below the root or below the split's folder, so a class may have sub-folders.
 - Splits are either folders or drawn by a hash of the path, never a mixture.
 """
 
@@ -31,7 +31,7 @@ class FolderCorpus(Corpus):
         """List the recordings in the order of their paths.
 
         Raises:
-            CorpusError: if the folder is missing or holds no audio, or if folders and configuration disagree.
+            CorpusError: if the folder is missing or has no audio files, or if folders and configuration disagree
         """
         if problems := self.problems():
             raise CorpusError("\n".join(problems))
@@ -51,20 +51,20 @@ class FolderCorpus(Corpus):
         )
 
     def problems(self) -> list[str]:
-        """What the names of folders and files tell to be wrong; opens no recording."""
+        """List the problems that the names of folders and files show, without opening recordings."""
         folder, config = self.config.path, self.config
         if not folder.is_dir():
             kind = "is a file, not a folder" if folder.exists() else "does not exist"
             return [f"the folder `{folder}` {kind} (looked for `{folder.absolute()}`). {PATH_REMEDY}"]
         if not self._paths:
             allowed = ", ".join(sorted(SUFFIXES))
-            return [f"no audio below `{folder.absolute()}`; looked for {allowed} at any depth. Check `path`."]
+            return [f"no audio files below `{folder.absolute()}`; searched for {allowed} at any depth. Check `path`."]
         return [
             problem for problem in (_share_problem(config), self._split_problem(), self._label_problem()) if problem
         ]
 
     def card(self) -> dict[str, Any]:
-        """Name the folder; its licence is unknown to us."""
+        """Name the folder as the source. The licence is not known."""
         return {"source": str(self.config.path), "license": "as its owner states"}
 
     @cached_property
@@ -110,8 +110,8 @@ class FolderCorpus(Corpus):
         if is_mixture and others:
             return (
                 f"in `{config.path}` {_listed(named) or 'no folder'} is named as a split, but {_listed(others)} is "
-                "not; allowed: train, valid, test, unlabelled. Move those, or set `splits: shares` if the names are "
-                "no splits."
+                "not; allowed: train, valid, test, unlabelled. Move those, or set `splits: shares` if the names do "
+                "not mean splits."
             )
         return None
 
@@ -124,8 +124,8 @@ class FolderCorpus(Corpus):
             return None
         return (
             f"`labels: folders` needs every recording in a folder that names its class, but {len(loose)} "
-            f"{'lies' if len(loose) == 1 else 'lie'} directly in `{self.config.path}` or a split's folder "
-            f"(first: `{loose[0]}`)."
+            f"{'is' if len(loose) == 1 else 'are'} directly in `{self.config.path}` or a split's folder "
+            f"(first: `{loose[0]}`). Move such recordings into a folder, or set `labels: none`."
         )
 
 

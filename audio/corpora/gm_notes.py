@@ -1,10 +1,12 @@
-"""`gm_notes`: which of 16 General MIDI instruments plays the one or two notes in a noisy room?
+"""`gm_notes`: classify which of 16 General MIDI instruments plays the one or two notes in a noisy room.
 
 Two-second clips at 16 kHz, played from `TimGM6mb.sf2` inside the `pretty_midi` wheel.
 
-Notable choices: test and validation clips use pitch classes of their own, so that timbre must be told apart from
-pitch; the unlabelled clips keep to the *training* pitch classes, so that pre-training hears no note of the test; each
-clip has its own random seed, so that a smaller configuration is a subset of a larger one.
+Notable choices:
+
+- Training, validation and test clips have disjoint pitch classes, so a classifier must separate timbre from pitch.
+- The unlabelled clips use only the *training* pitch classes, so pre-training never sees notes of the test clips.
+- Each clip has its own random seed, so a smaller configuration is a subset of a larger one.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ TRAIN_PITCH_CLASSES = (0, 2, 5, 7, 8, 10)  # C D F G G♯ A♯
 KEYS = range(52, 76)
 SECONDS = 2.0
 
-# Twice the clips' rate: what linear interpolation folds back lies above them, and goes when resampled.
+# Twice the rate of the clips. Aliases of linear interpolation are then above their band, and resampling removes them.
 _PLAYER_RATE = 32_000
 _PROGRAMS = 128
 _PITCH_CLASSES = {
@@ -79,18 +81,18 @@ class GmNotesCorpus(RenderedCorpus):
         return tuple(INSTRUMENTS.values())
 
     def jobs(self) -> tuple[str, Sequence[dict[str, Any]]]:
-        """One share of the clips for each processor."""
+        """Return one job per processor, each with a share of the clips."""
         shares = processors()
         return f"{__name__}:render", [
             {"config": self.config.model_dump(mode="json"), "share": share, "shares": shares} for share in range(shares)
         ]
 
     def card(self) -> dict[str, Any]:
-        """Name the soundfont and its licence."""
+        """Describe the soundfont and its licence."""
         return {
             "source": "rendered from TimGM6mb.sf2 (Tim Brechbill) in the wheel of pretty_midi",
             "license": "soundfont: GPL-2.0 as its distributors (Debian: timgm6mb-soundfont) state, the wheel itself "
-            "states a licence for its code only (MIT); neither soundfont nor clips are distributed with Ossicle",
+            "states a licence only for its code (MIT); neither soundfont nor clips are distributed with Ossicle",
             "version": self.version,
         }
 
@@ -114,7 +116,7 @@ def render(folder: Path, job: dict[str, Any]) -> list[RenderedClip]:
     """Render one share of the clips into `folder`.
 
     Raises:
-        CorpusError: if the wheel holds another soundfont than the one that defines this corpus.
+        CorpusError: if the wheel contains a different soundfont from the one that defines this corpus
     """
     font = _load_soundfont()
     plans = list(_plans(GmNotesConfig(**job["config"])))
@@ -126,7 +128,7 @@ def _load_soundfont() -> SoundFont:
     path = package_folder(package) / file
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != _SOUNDFONT_SHA256:
         raise CorpusError(
-            f"`{path}` is missing or not the soundfont that defines `gm_notes` (SHA-256 {_SOUNDFONT_SHA256}); "
+            f"`{path}` is missing or is not the soundfont that defines `gm_notes` (SHA-256 {_SOUNDFONT_SHA256}); "
             "run `pip install --force-reinstall pretty_midi==0.2.11`."
         )
     return SoundFont(path)
@@ -162,7 +164,7 @@ def _render_clip(folder: Path, font: SoundFont, plan: _Plan) -> RenderedClip:
 
 
 def _play(rng: np.random.Generator, font: SoundFont, plan: _Plan) -> tuple[list[int], Waveform]:
-    """Choose and play one or two notes: their keys, and (S,) at 16 kHz."""
+    """Choose and play one or two notes. Returns their keys and the (S,) waveform at 16 kHz."""
     import soxr
 
     allowed = [key for key in KEYS if key % 12 in _PITCH_CLASSES[plan.split]]

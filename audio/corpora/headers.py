@@ -1,11 +1,12 @@
-"""Lengths and rates of many recordings from their headers, and a digest that differs between versions of a recording.
+"""Read lengths and rates of many recordings from their headers, and a digest that identifies each file's version.
 
 Notable choices:
-- A small thread pool, because opening files waits on the disk.
-- A file that cannot be read gets 0 frames at 0 Hz instead of an error, since the survey reports all bad files together.
+
+- A small thread pool opens the files, because opening waits for the disk.
+- A file that cannot be read has 0 frames at 0 Hz instead of raising an error, because the survey reports all bad files
+  together.
 - The digest covers a file's size and its first, middle and last blocks, because reading a large corpus takes hours.
-- Headers of a large corpus are kept in the cache under a hash of each file's state, so that a second run only looks at
-  the states.
+- Headers of a large corpus are cached under a hash of each file's state, so a second run reads only the states.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ PATH_REMEDY = (
 )
 
 KEPT_FROM = 2000
-"""Recordings from which on headers are kept."""
+"""Number of recordings from which on headers are cached."""
 
 _THREADS = 8
-_AT_ONCE = 64
+_BATCH = 64
 _UNKNOWN = 0
 _BLOCK = 4096
 
@@ -46,7 +47,7 @@ _log = logging.getLogger("ossicle")
 
 
 class Headers(NamedTuple):
-    """What many files say of themselves; all 0 where one is missing.
+    """Headers of many files. All values of a missing file are 0.
 
     Attributes:
         frames: (files,) int64, samples per channel; 0 where a file cannot be read
@@ -60,55 +61,54 @@ class Headers(NamedTuple):
 
     @classmethod
     def of(cls, table: _Table) -> Headers:
-        """The columns of a table of `_COLUMNS`."""
+        """Create headers from a structured array with `_COLUMNS`."""
         return cls(*(np.ascontiguousarray(table[name]) for name in cls._fields))
 
 
 def read_headers(root: Path, paths: Sequence[str]) -> Headers:
-    """Read what is known of the files at `paths`, each below `root` or absolute, without decoding them."""
+    """Read the headers of the files at `paths`, each relative to `root` or absolute, without decoding them."""
     root = root.absolute()
-    places = [os.path.join(root, path) for path in paths]
-    if len(places) < KEPT_FROM:
-        return Headers.of(_read_all(places))
-    states = np.array(_each(_state, places), dtype=np.uint64)
-    kept = _KeptHeaders.read(cache_folder() / "headers" / f"{_hash(str(root)):016x}.npz")
-    headers, found = kept.look_up(states)
+    files = [os.path.join(root, path) for path in paths]
+    if len(files) < KEPT_FROM:
+        return Headers.of(_read_all(files))
+    states = np.array(_map(_state, files), dtype=np.uint64)
+    cached = _CachedHeaders.read(cache_folder() / "headers" / f"{_hash(str(root)):016x}.npz")
+    headers, found = cached.look_up(states)
     missing = np.flatnonzero(~found)
-    headers[missing] = _read_all([places[place] for place in missing])
+    headers[missing] = _read_all([files[number] for number in missing])
     if missing.size:
-        kept.replace(states, headers)
+        cached.replace(states, headers)
     return Headers.of(headers)
 
 
-def _read_all(places: Sequence[str]) -> _Table:
-    return np.array(_each(_header, places), dtype=_COLUMNS)
+def _read_all(files: Sequence[str]) -> _Table:
+    return np.array(_map(_header, files), dtype=_COLUMNS)
 
 
-def _each(ask: Callable[[str], T], places: Sequence[str]) -> list[T]:
-    """Ask of every place, several at once."""
-    if len(places) < _AT_ONCE:
-        return [ask(place) for place in places]
-    batches = [places[start : start + _AT_ONCE] for start in range(0, len(places), _AT_ONCE)]
+def _map(function: Callable[[str], T], files: Sequence[str]) -> list[T]:
+    """Call the function on every file, on several threads if there are many files."""
+    if len(files) < _BATCH:
+        return [function(file) for file in files]
+    batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return [
-            answer for answers in pool.map(lambda batch: [ask(place) for place in batch], batches) for answer in answers
-        ]
+        results = pool.map(lambda batch: [function(file) for file in batch], batches)
+        return [result for of_batch in results for result in of_batch]
 
 
-def _header(place: str) -> tuple[int, int, int]:
+def _header(path: str) -> tuple[int, int, int]:
     content = 0
     try:
-        content = _content(place)
-        with open_sound(place) as file:
+        content = _content(path)
+        with open_sound(path) as file:
             return int(file.frames), int(file.samplerate), content
     except (OSError, CorpusError):
         return 0, 0, content
 
 
-def _content(place: str) -> int:
-    if not os.path.isfile(place):  # a named pipe would block
+def _content(path: str) -> int:
+    if not os.path.isfile(path):  # a named pipe would block
         return _UNKNOWN
-    with open(place, "rb") as file:
+    with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.blake2b(str(size).encode(), digest_size=8)
         for start in sorted({0, max(0, size // 2 - _BLOCK // 2), max(0, size - _BLOCK)}):
@@ -117,8 +117,8 @@ def _content(place: str) -> int:
     return _number(digest.digest())
 
 
-def _state(place: str) -> int:
-    state = state_of(place)
+def _state(path: str) -> int:
+    state = state_of(path)
     return _UNKNOWN if state is None else _hash(repr(state))
 
 
@@ -127,38 +127,38 @@ def _hash(text: str) -> int:
 
 
 def _number(digest: bytes) -> int:
-    """Not 0, which stands for what is not known."""
+    """Convert a digest to a number other than 0, because 0 means unknown."""
     return int.from_bytes(digest) or 1
 
 
-class _KeptHeaders:
-    """What headers say by the state of their files, the states ascending."""
+class _CachedHeaders:
+    """A table from file states, ascending, to headers."""
 
     def __init__(self, file: Path, states: npt.NDArray[np.uint64], headers: _Table) -> None:
         self._file = file
         self._states, self._headers = states, headers
 
     @classmethod
-    def read(cls, file: Path) -> _KeptHeaders:
-        """What an earlier run has kept in `file`; nothing where that is missing or damaged."""
+    def read(cls, file: Path) -> _CachedHeaders:
+        """Load the table that an earlier run saved in `file`. It is empty if the file is missing or damaged."""
         try:
-            with np.load(file, allow_pickle=False) as kept:
-                return cls(file, kept["states"], kept["headers"].astype(_COLUMNS))
+            with np.load(file, allow_pickle=False) as saved:
+                return cls(file, saved["states"], saved["headers"].astype(_COLUMNS))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return cls(file, np.empty(0, np.uint64), np.empty(0, _COLUMNS))
 
     def look_up(self, states: npt.NDArray[np.uint64]) -> tuple[_Table, npt.NDArray[np.bool_]]:
-        """What the files of these states say, 0 where that is not known, and (files,) whether it is."""
+        """Return the headers of these states, 0 where unknown, and (files,) bool whether each is known."""
         headers = np.zeros(len(states), _COLUMNS)
         if not len(self._states):
             return headers, np.zeros(len(states), np.bool_)
-        places = np.searchsorted(self._states, states).clip(max=len(self._states) - 1)
-        found = self._states[places] == states
-        headers[found] = self._headers[places[found]]
+        rows = np.searchsorted(self._states, states).clip(max=len(self._states) - 1)
+        found = self._states[rows] == states
+        headers[found] = self._headers[rows[found]]
         return headers, found
 
     def replace(self, states: npt.NDArray[np.uint64], headers: _Table) -> None:
-        """Keep these for later runs, and no others; those of files that were changed just now are left out."""
+        """Save only these headers for later runs. Headers of files that were changed just now are left out."""
         order = np.argsort(states)
         order = order[states[order] != _UNKNOWN]
         unfinished = self._file.with_suffix(f".{os.getpid()}.npz")
@@ -167,4 +167,4 @@ class _KeptHeaders:
             np.savez(unfinished, states=states[order], headers=headers[order])
             unfinished.replace(self._file)
         except OSError as error:
-            _log.warning("what the headers of the recordings say is not kept for later runs: %s", error)
+            _log.warning("could not cache the headers of the recordings for later runs: %s", error)

@@ -1,9 +1,12 @@
 """IEMOCAP in four emotions: 5,531 utterances of acted dialogues in five sessions (Busso et al., 2008,
 doi 10.1007/s10579-008-9076-6).
 
-Notable choices: the four classes of SUPERB's emotion recognition in its order (arXiv 2105.01051), excitement counted
-as happiness, every other label left out; IEMOCAP has no splits, so that every clip is in `train` with its session as
-the fold: the two speakers of a session are heard in no other.
+Notable choices:
+
+- Classes and their order are those of SUPERB's emotion recognition (arXiv 2105.01051): excitement counts as happiness,
+  and clips with other labels are left out.
+- Every clip is in `train` with its session as the fold, because IEMOCAP has no splits. The two speakers of a session
+  occur in no other session.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ CLASS_CLIPS = {"neutral": 1708, "happy": 1636, "angry": 1103, "sad": 1084}
 CLASSES = tuple(CLASS_CLIPS)
 EMOTIONS = {"neu": "neutral", "hap": "happy", "exc": "happy", "ang": "angry", "sad": "sad"}
 OTHER_EMOTIONS = frozenset({"fru", "sur", "fea", "dis", "oth", "xxx"})
-"""Frustration, surprise, fear, disgust, other, and no agreement of the annotators."""
+"""Frustration, surprise, fear, disgust, other, and no agreement among annotators."""
 SESSION_CLIPS = {1: 1085, 2: 1023, 3: 1151, 4: 1031, 5: 1241}
 
 _TURN = re.compile(r"\[\d+\.?\d* - \d+\.?\d*\]\t(?P<name>\w+)\t(?P<emotion>\w+)\t\[[^\]]*\]\s*")
@@ -33,8 +36,8 @@ class IemocapCorpus(PublishedCorpus):
     source = "https://sail.usc.edu/iemocap/"
     license = "IEMOCAP's release form: for research, on request, not to be passed on"
     remedy = (
-        "Ask its owners for it with the release form on https://sail.usc.edu/iemocap/, unpack it, and set `path` to "
-        "the folder that holds `Session1` to `Session5` (`IEMOCAP_full_release`)."
+        "Request it from its owners with the release form on https://sail.usc.edu/iemocap/, unpack it, and set `path` "
+        "to the folder that contains `Session1` to `Session5` (`IEMOCAP_full_release`)."
     )
     expected: ClassVar[Mapping[str, int]] = {
         "clips": 5531,
@@ -49,29 +52,29 @@ class IemocapCorpus(PublishedCorpus):
     def read(self) -> Listing:
         """Read the evaluation of every dialogue."""
         listing = Listing(label_names=CLASSES)
-        places: dict[str, str] = {}
+        first_lines: dict[str, str] = {}
         for session in SESSION_CLIPS:
             folder = self.path / f"Session{session}"
             for table in names_in(folder / "dialog" / "EmoEvaluation", ".txt"):
                 dialogue = Path(table).stem
                 recordings = set(names_in(folder / "sentences" / "wav" / dialogue, ".wav"))
                 for where, name, emotion in _turns(folder / "dialog" / "EmoEvaluation" / table, listing.problems):
-                    if (first := places.setdefault(name, where)) != where:
-                        listing.problems.append(f"{where}: `{name}` is judged already at {first}; keep one of them.")
+                    if (first := first_lines.setdefault(name, where)) != where:
+                        listing.problems.append(f"{where}: `{name}` is already rated at {first}; keep one of them.")
                     elif emotion in EMOTIONS:
                         path = f"Session{session}/sentences/wav/{dialogue}/{name}.wav"
                         _add(listing, path, EMOTIONS[emotion], session, is_there=f"{name}.wav" in recordings)
         return listing
 
     def nothing_there(self) -> str:
-        """Say where it looked."""
+        """Describe that no clip was found, with the paths that were searched."""
         if self.listing.missing:
             return super().nothing_there()
         return f"IEMOCAP: no `Session*/dialog/EmoEvaluation/*.txt` below `{self.path}`. {self.remedy}"
 
 
 def _turns(table: Path, problems: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Place, name and emotion of every turn; the other lines are single annotators' votes and comments."""
+    """Yield `file:line`, name and emotion of every turn. Other lines are votes of single annotators and comments."""
     with table.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             if not line.startswith("["):
@@ -79,7 +82,7 @@ def _turns(table: Path, problems: list[str]) -> Iterator[tuple[str, str, str]]:
             where, turn = f"{table}:{number}", _TURN.fullmatch(line)
             if turn is None:
                 problems.append(
-                    f"{where}: `{line.strip()}` is no turn; expected `[START - END]`, name, emotion and `[V, A, D]` "
+                    f"{where}: `{line.strip()}` is not a turn; expected `[START - END]`, name, emotion and `[V, A, D]` "
                     "with tabs between them."
                 )
             elif turn["emotion"] not in EMOTIONS and turn["emotion"] not in OTHER_EMOTIONS:

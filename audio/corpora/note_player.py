@@ -1,8 +1,11 @@
 """Play single notes from a soundfont.
 
-Notable choices: samples are read by linear interpolation; the low-pass filter stands still at the corner that the
-soundfont states, and is applied in the frequency domain with the response of the analogue two-pole filter, so that
-numpy is all that is needed.
+Notable choices:
+
+- Samples are read by linear interpolation.
+- The low-pass filter has a fixed cutoff, the one that the soundfont states.
+- The filter is applied in the frequency domain with the response of the analogue two-pole filter, so only numpy is
+  needed.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from .soundfont import SoundFont, Voice
 Waveform = npt.NDArray[np.float64]
 
 _FULL_FALL_DB = 100.0
-# Samples after the sound that keep the filter's ringing from coming round to the beginning.
+# Padding in samples, which keeps the ringing of the filter from wrapping around to the beginning.
 _FILTER_TAIL = 1500
 _NEPERS_PER_DB = math.log(10) / 20
 
@@ -32,18 +35,18 @@ def play_note(
     seconds: float,
     sample_rate: int,
 ) -> Waveform:
-    """Play one note and what sounds after its release.
+    """Play one note, including the sound after its release.
 
     Args:
         program: General MIDI program, counted from 0
         key: MIDI key, 60 is middle C
         velocity: MIDI velocity, 1 to 127
-        held_seconds: from the stroke to the release
+        held_seconds: time from the start of the note to its release
         seconds: length of the result
-        sample_rate: of the result in Hz
+        sample_rate: rate of the result in Hz
 
     Returns:
-        (S,) waveform; several samples may add up to beyond ±1.
+        (S,) waveform. The sum of several voices may exceed ±1.
     """
     total = np.zeros(round(seconds * sample_rate))
     for voice in font.voices(program, key, velocity):
@@ -55,16 +58,16 @@ def play_note(
     return total * (velocity / 127) ** 2  # the specification's default curve from velocity to attenuation (8.4.1)
 
 
-def _read(voice: Voice, places: Waveform) -> Waveform:
-    """Read the voice's samples at fractional `places`, going round in the loop; silence before and after."""
+def _read(voice: Voice, positions: Waveform) -> Waveform:
+    """Read the voice's samples at fractional positions, repeating the loop. Outside of the samples there is silence."""
     if voice.loop is not None:
         first, after = voice.loop
-        places = np.where(places < after, places, first + (places - first) % (after - first))
-    return np.interp(places, np.arange(voice.samples.size), voice.samples, left=0.0, right=0.0)
+        positions = np.where(positions < after, positions, first + (positions - first) % (after - first))
+    return np.interp(positions, np.arange(voice.samples.size), voice.samples, left=0.0, right=0.0)
 
 
 def _envelope(voice: Voice, times: Waveform, held_seconds: float) -> Waveform:
-    """The volume envelope at `times`, in seconds after its start: a straight attack, then falls linear in decibels."""
+    """Compute the volume envelope at `times`, in seconds from its start: linear attack, then linear decay in dB."""
     rise = np.clip(times / voice.attack, 0.0, 1.0)
     fall_db = np.clip((times - voice.attack - voice.hold) * (_FULL_FALL_DB / voice.decay), 0.0, voice.sustain_db)
     release_db = np.maximum(times - held_seconds, 0.0) * (_FULL_FALL_DB / voice.release)

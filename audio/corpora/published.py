@@ -1,8 +1,11 @@
-"""Corpora as their owners distribute them: what should be there, what is, and what is missing.
+"""Base class of corpora in the form in which their owners distribute them.
 
-Notable choices: a corpus states how many clips each of its groups (a split, a fold, a class) officially has, and is
-refused with the numbers when they differ, because a figure on part of a test set is not the figure that papers report;
-whoever has only a part says so. A corpus is read from its own lists; nothing is ever downloaded.
+Notable choices:
+
+- Each reader states the official number of clips of every group (a split, a fold, a class). A corpus with other numbers
+  is refused, because a result on part of a test set cannot be compared with those in papers. `partial: true` allows an
+  incomplete corpus.
+- A corpus is read from its own lists. Nothing is ever downloaded.
 """
 
 from __future__ import annotations
@@ -23,13 +26,13 @@ from ...core.corpus import TRAIN, Corpus, Labels, Manifest, text_column
 from ...core.errors import CorpusError
 from .headers import read_headers
 
-_TOLD = 5
+_REPORTED = 5
 _NAMED = 10
 
 
 @dataclass(frozen=True)
 class Count:
-    """How many clips of a group are there, and how many there officially are."""
+    """Number of clips of a group that are present, and their official number."""
 
     present: int
     expected: int
@@ -37,14 +40,14 @@ class Count:
 
 @dataclass
 class Listing:
-    """The clips of a corpus that its lists name and that are there, as columns.
+    """The listed clips of a corpus that are present, as columns.
 
     Attributes:
         label_names: the name of each label id
         paths, splits, labels, folds: as in a manifest
-        groups: how many clips of each group are there
-        missing: the clips that the lists name and that are not there
-        problems: what is wrong with the lists themselves
+        groups: number of present clips by group
+        missing: listed clips that are not present
+        problems: problems of the lists themselves
     """
 
     label_names: tuple[str, ...] = ()
@@ -65,7 +68,7 @@ class Listing:
         fold: int = -1,
         groups: Sequence[str] = (),
     ) -> None:
-        """Append a clip that is there."""
+        """Append a clip that is present."""
         self.paths.append(path)
         self.splits.append(split)
         self.labels.append(labels)
@@ -74,21 +77,21 @@ class Listing:
 
 
 class PublishedCorpus(Corpus):
-    """Base of the readers of published corpora.
+    """Base class of the readers of published corpora.
 
     Args:
-        path: folder of the corpus, unpacked
-        partial: whether to be content with what is there
+        path: folder of the unpacked corpus
+        partial: whether to accept an incomplete corpus
     """
 
     title: ClassVar[str]
     source: ClassVar[str]
-    """The owners' page."""
+    """The owners' web page."""
     license: ClassVar[str]
     remedy: ClassVar[str]
-    """One sentence that says how to get the data."""
+    """One sentence that describes how to get the data."""
     expected: ClassVar[Mapping[str, int]]
-    """Group to its official number of clips."""
+    """Maps each group to its official number of clips."""
     multi_label: ClassVar[bool] = False
 
     def __init__(self, path: Path, *, partial: bool) -> None:
@@ -97,46 +100,48 @@ class PublishedCorpus(Corpus):
 
     @abstractmethod
     def read(self) -> Listing:
-        """Read the corpus's lists and look which clips are there.
+        """Read the lists of the corpus and find out which clips are present.
+
+        Problems inside a list are added to `Listing.problems`.
 
         Raises:
-            CorpusError: if a list is missing or unreadable; what is wrong inside it goes into the listing's problems.
+            CorpusError: if a list is missing or unreadable
         """
 
     def official(self) -> Mapping[str, int]:
-        """Group to the number of clips that it should have as configured."""
+        """Return the official number of clips of each group that the configuration uses."""
         return self.expected
 
     def manifest(self) -> Manifest:
-        """List the clips that are there.
+        """List the clips that are present.
 
         Raises:
-            CorpusError: if the corpus is missing, malformed or not whole; the message gives numbers and remedy.
+            CorpusError: if the corpus is missing, malformed or incomplete; the message has the numbers and the remedy
         """
         self.check()
         return self.manifest_of(self.listing, self.path)
 
     def problems(self) -> list[str]:
-        """What is wrong with the corpus's lists and counts; opens no recording."""
+        """List the problems of the corpus's lists and counts, without opening recordings."""
         if fault := self.folder_problem(self.path):
             return [fault]
         if self.listing.problems:
-            rest = len(self.listing.problems) - _TOLD
-            return self.listing.problems[:_TOLD] + ([f"… and {rest} more."] if rest > 0 else [])
+            rest = len(self.listing.problems) - _REPORTED
+            return self.listing.problems[:_REPORTED] + ([f"… and {rest} more."] if rest > 0 else [])
         if not self.listing.paths:
             return [self.nothing_there()]
-        return [self._not_whole()] if not self.partial and self._differing() else []
+        return [self._incomplete()] if not self.partial and self._differing() else []
 
     def counts(self) -> dict[str, Count]:
-        """How many clips of each group are there, and how many there officially are."""
+        """Count the present clips of each group, next to the official numbers."""
         return {group: Count(self.listing.groups[group], number) for group, number in self.official().items()}
 
     def missing(self) -> list[str]:
-        """Every clip that the corpus's lists name and that is not there."""
+        """List every clip that the corpus's lists name and that is not present."""
         return list(self.listing.missing)
 
     def card(self) -> dict[str, Any]:
-        """Name source and licence; if the folder is there, also the counts and the first missing clips."""
+        """Describe source and licence. If the folder exists, add the counts and the first missing clips."""
         card: dict[str, Any] = {"source": self.source, "license": self.license}
         if self.path.is_dir():
             counts = self.counts().items()
@@ -149,7 +154,7 @@ class PublishedCorpus(Corpus):
 
     @cached_property
     def listing(self) -> Listing:
-        """What `read` found, or the error it raised as its problem."""
+        """The result of `read`, or a listing with the raised error as its problem."""
         try:
             return self.read()
         except CorpusError as error:
@@ -165,7 +170,7 @@ class PublishedCorpus(Corpus):
             raise CorpusError("\n".join(problems))
 
     def manifest_of(self, listing: Listing, root: Path) -> Manifest:
-        """The manifest of a listing whose paths are relative to `root`."""
+        """Create the manifest of a listing whose paths are relative to `root`."""
         headers = read_headers(root, listing.paths)
         return Manifest(
             root=root,
@@ -181,44 +186,44 @@ class PublishedCorpus(Corpus):
         )
 
     def folder_problem(self, folder: Path) -> str | None:
-        """What is wrong with a folder that the user named, if anything."""
+        """Describe the problem of a folder that the user named, if there is one."""
         if folder.is_dir():
             return None
         kind = "is a file, not a folder" if folder.exists() else "does not exist"
         return f"{self.title}: the folder `{folder}` {kind} (looked for `{folder.absolute()}`). {self.remedy}"
 
     def nothing_there(self) -> str:
-        """Say that the lists are there and the clips are not."""
+        """Describe that the lists exist and the clips do not."""
         first = f" (first: `{self.listing.missing[0]}`)" if self.listing.missing else ""
-        return f"{self.title}: no clip is there below `{self.path}`{first}. {self.remedy}"
+        return f"{self.title}: none of the listed clips is below `{self.path}`{first}. {self.remedy}"
 
     def _differing(self) -> dict[str, Count]:
         return {group: count for group, count in self.counts().items() if count.present != count.expected}
 
-    def _not_whole(self) -> str:
+    def _incomplete(self) -> str:
         differing = [f"{group} {count.present} of {count.expected}" for group, count in self._differing().items()]
-        told = ", ".join(differing[:_TOLD]) + (", …" if len(differing) > _TOLD else "")
+        reported = ", ".join(differing[:_REPORTED]) + (", …" if len(differing) > _REPORTED else "")
         missing = self.listing.missing
         named = f"; listed but missing: {len(missing)}, the first `{missing[0]}`" if missing else ""
         return (
-            f"{self.title} below `{self.path}` does not have the official number of clips: {told}{named}. "
-            f"Set `partial: true` to use it all the same. {self.remedy}"
+            f"{self.title} below `{self.path}` does not have the official number of clips: {reported}{named}. "
+            f"Set `partial: true` to use it anyway. {self.remedy}"
         )
 
 
 def listed_file(path: Path, remedy: str) -> Path:
-    """A file that belongs to the corpus.
+    """Return the path of a file that belongs to the corpus.
 
     Raises:
         CorpusError: if it is missing
     """
     if not path.is_file():
-        raise CorpusError(f"`{path}` does not exist, so `path` is not the corpus as it is distributed. {remedy}")
+        raise CorpusError(f"`{path}` does not exist, so `path` is not the corpus as distributed. {remedy}")
     return path
 
 
 def table_rows(path: Path, *, skip_spaces: bool = False) -> Iterator[tuple[str, list[str]]]:
-    """The rows of a UTF-8 table, each with its place as `file:line`; empty lines are left out.
+    """Yield the rows of a UTF-8 table, each with its `file:line`. Empty lines are left out.
 
     Raises:
         CorpusError: if the table cannot be read
@@ -234,9 +239,9 @@ def table_rows(path: Path, *, skip_spaces: bool = False) -> Iterator[tuple[str, 
 
 
 def names_in(folder: Path, suffix: str = "") -> list[str]:
-    """The sorted names of files and folders inside a folder that end in `suffix`; none if there is no such folder.
+    """List the names of files and folders in a folder that end in `suffix`, sorted.
 
-    Hidden ones, named pipes and devices are left out.
+    Hidden files, named pipes and devices are left out. The list is empty if the folder does not exist.
     """
     if not folder.is_dir():
         return []

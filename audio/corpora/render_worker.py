@@ -1,4 +1,4 @@
-"""Render one job in a process of its own: the job comes as JSON on the standard input, the clips go out likewise."""
+"""Render one job in a separate process. It reads the job as JSON from standard input and prints the clips as JSON."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the function that the order names on its folder and job."""
-    order = json.load(sys.stdin)
-    module, function = order["function"].split(":")
-    clips = getattr(import_module(module), function)(Path(order["folder"]), order["job"])
+    """Call the function that the request names with its folder and job."""
+    request = json.load(sys.stdin)
+    module, function = request["function"].split(":")
+    clips = getattr(import_module(module), function)(Path(request["folder"]), request["job"])
     print(json.dumps(list(clips)))
 
 

@@ -1,11 +1,12 @@
 """Corpora that are rendered on first use and kept in a cache.
 
 Notable choices:
-- the cache is `$OSSICLE_CACHE`, else `~/.cache/ossicle`; a set's folder is named by its version and the hash of its
-  configuration, and appears under that name only when it is complete, so that two processes may race;
-- a clip's file name ends with the digest of its samples: the manifest's fingerprint follows the audio itself;
-- rendering runs in fresh Python processes: nothing of the caller's (torch's threads, a device) is forked, the caller
-  needs no `if __name__ == "__main__"`, and libraries with hidden state start from nothing.
+
+- The cache is `$OSSICLE_CACHE`, else `~/.cache/ossicle`. The folder of a rendered set is named by its version and the
+  hash of its configuration. It gets that name only when it is complete, so two processes may render at the same time.
+- A clip's file name ends with the digest of its samples, so the manifest's fingerprint depends on the audio.
+- Rendering runs in new Python processes. Nothing of the caller is forked (torch's threads, a device), the caller does
+  not need `if __name__ == "__main__"`, and libraries with hidden state start from their initial state.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _TABLE = "manifest.csv"
 
 
 class RenderedClip(NamedTuple):
-    """One rendered clip: its path inside the set, split, label (empty if it has none), length, and what it is."""
+    """One rendered clip: its path inside the set, split, label (empty if it has none), length, and content."""
 
     path: str
     split: str
@@ -52,13 +53,13 @@ class RenderedClip(NamedTuple):
 
 
 class RenderedCorpus(Corpus):
-    """Base of the corpora that are made here, at 16 kHz mono."""
+    """Base class of rendered corpora, 16 kHz mono."""
 
     name: ClassVar[str]
     version: ClassVar[int]
-    """Goes up with every change that alters the audio."""
+    """Increased with every change that alters the audio."""
     package: ClassVar[str]
-    """The wheel that the sounds come from."""
+    """The package that contains the sounds."""
 
     def __init__(self, config: Config) -> None:
         self._settings = config
@@ -70,14 +71,14 @@ class RenderedCorpus(Corpus):
 
     @abstractmethod
     def jobs(self) -> tuple[str, Sequence[dict[str, Any]]]:
-        """`package.module:function` that renders one job, and the jobs; each runs in a process of its own.
+        """Return the `package.module:function` that renders one job, and the jobs. Each runs in a separate process.
 
-        The function gets the folder to write to and the job, and gives the clips it wrote.
+        The function gets the folder to write to and the job, and returns the clips that it wrote.
         """
 
     @property
     def folder(self) -> Path:
-        """Where the rendered set lies."""
+        """The folder of the rendered set."""
         settings = hashlib.sha256(self._settings.model_dump_json().encode()).hexdigest()[:12]
         return cache_folder() / self.name / f"v{self.version}-{settings}"
 
@@ -86,10 +87,10 @@ class RenderedCorpus(Corpus):
         return (self.folder / _TABLE).is_file()
 
     def prepare(self) -> None:
-        """Render the clips unless they are there.
+        """Render the clips unless they exist.
 
         Raises:
-            CorpusError: if the wheel that the sounds come from is missing, or rendering fails.
+            CorpusError: if the package that contains the sounds is missing, or rendering fails
         """
         if self.is_ready:
             return
@@ -106,7 +107,7 @@ class RenderedCorpus(Corpus):
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def manifest(self) -> Manifest:
-        """List the clips, rendering them first if need be."""
+        """List the clips, after rendering them if necessary."""
         self.prepare()
         clips = _read_table(self.folder / _TABLE)
         ids = {name: number for number, name in enumerate(self.label_names)}
@@ -121,25 +122,25 @@ class RenderedCorpus(Corpus):
         )
 
     def contents(self) -> list[str]:
-        """What each clip of the manifest is: its notes, or its voice."""
+        """Return the content of each clip of the manifest: its notes, or its voice."""
         self.prepare()
         return [clip.content for clip in _read_table(self.folder / _TABLE)]
 
     def problems(self) -> list[str]:
-        """Whether the wheel that the sounds come from is missing; one that is rendered already needs none."""
+        """Report a missing package, unless the clips are already rendered."""
         if self.is_ready or importlib.util.find_spec(self.package) is not None:
             return []
         return [
-            f"`{self.name}` is rendered from what the package `{self.package}` contains, which is not installed; "
+            f"`{self.name}` is rendered with data from the package `{self.package}`, which is not installed; "
             "run `pip install 'ossicle[corpora]'`."
         ]
 
 
 def package_folder(package: str) -> Path:
-    """Where an installed package lies, without importing it.
+    """Find the folder of an installed package without importing it.
 
     Raises:
-        CorpusError: if it is not installed.
+        CorpusError: if it is not installed
     """
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -148,7 +149,7 @@ def package_folder(package: str) -> Path:
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -160,7 +161,7 @@ def write_clip(
     digest = hashlib.sha256(data).hexdigest()[:8]
     path = Path(split, label, f"{name}-{digest}.wav")
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    # Not by soundfile, which waits for the disk after each file.
+    # soundfile would wait for the disk after each file.
     with wave.open(str(folder / path), "wb") as file:
         file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
         file.writeframes(data)
@@ -177,12 +178,12 @@ def _render(function: str, jobs: Sequence[dict[str, Any]], folder: Path) -> Iter
 
 def _in_fresh_process(function: str, job: dict[str, Any], folder: Path) -> list[RenderedClip]:
     paths = os.pathsep.join(path for path in sys.path if path)
-    # One thread each: there are as many processes as processors.
+    # One thread per process, because there are as many processes as processors.
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    order = json.dumps({"function": function, "folder": str(folder), "job": job})
+    request = json.dumps({"function": function, "folder": str(folder), "job": job})
     done = subprocess.run(
         [sys.executable, "-m", f"{__package__}.render_worker"],
-        input=order,
+        input=request,
         env=environment,
         capture_output=True,
         text=True,
@@ -202,7 +203,7 @@ def _write_table(path: Path, clips: Iterable[RenderedClip]) -> None:
 
 def _read_table(path: Path) -> list[RenderedClip]:
     with path.open(newline="", encoding="utf-8") as file:
-        # Not by `csv.DictReader`, which takes most of what `ossicle check` spends on a corpus.
+        # `csv.DictReader` would take most of the time that `ossicle check` spends on a corpus.
         rows = csv.reader(file)
         next(rows, None)  # the names of the columns, in the order of the fields
         return [RenderedClip(path, split, label, int(frames), content) for path, split, label, frames, content in rows]
@@ -212,6 +213,6 @@ def _publish(unfinished: Path, folder: Path) -> None:
     try:
         unfinished.rename(folder)
     except OSError:
-        # Another process was first; its clips are the same.
+        # Another process finished first. Its clips are the same.
         if not (folder / _TABLE).is_file():
             raise

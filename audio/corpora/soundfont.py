@@ -1,8 +1,12 @@
-"""Read a SoundFont 2 file and say which of its samples sound for a key.
+"""Read a SoundFont 2 file and find the samples that sound for a key.
 
-Notable choices: our own reader, because the `sf2utils` package needs `audioop`, which Python 3.13 removed; generators
-only (tuning, range, loop, volume envelope, filter): modulators, LFOs and the modulation envelope are left out. Numbers
-in comments are sections of the SoundFont Technical Specification 2.04.
+Numbers in comments are sections of the SoundFont Technical Specification 2.04.
+
+Notable choices:
+
+- This is a custom reader, because the `sf2utils` package needs `audioop`, which Python 3.13 removed.
+- Only generators are read (tuning, range, loop, volume envelope, filter). Modulators, LFOs and the modulation envelope
+  are left out.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ _RECORDS: Final = {
     ],
 }
 
-# 8.1.2: the generators' numbers.
+# 8.1.2: numbers of the generators.
 _START, _END, _LOOP_START, _LOOP_END = (0, 4), (1, 12), (2, 45), (3, 50)
 _CUTOFF, _RESONANCE = 8, 9
 _DELAY, _ATTACK, _HOLD, _DECAY, _SUSTAIN, _RELEASE = 33, 34, 35, 36, 37, 38
@@ -50,17 +54,17 @@ _OPEN_CUTOFF: Final = 13500
 
 @dataclass(frozen=True)
 class Voice:
-    """One sample as it sounds for one key.
+    """One recorded sample with its parameters for one key.
 
     Attributes:
         samples: (S,) float32 in [-1, 1)
-        step: samples to go on for each second of sound, which carries the pitch
-        loop: first sample of the loop and the first after it; None for a sound that ends by itself
-        delay, attack, hold, decay, release: of the volume envelope, in seconds
-        sustain_db: how far below its peak the envelope comes to rest
+        step: samples to advance per second of sound, which determines the pitch
+        loop: first sample of the loop and the first one after it; None for a sound without a loop
+        delay, attack, hold, decay, release: times of the volume envelope, in seconds
+        sustain_db: decibels of the sustain level below the peak of the envelope
         gain: linear
-        cutoff_hz: corner of the low-pass filter; None if it is open
-        resonance_db: height of the filter's peak at the corner
+        cutoff_hz: cutoff of the low-pass filter; None if there is no filter
+        resonance_db: height of the filter's peak at the cutoff
     """
 
     samples: npt.NDArray[np.float32]
@@ -78,7 +82,7 @@ class Voice:
 
 
 class SoundFont:
-    """The presets of one SoundFont 2 file; its samples stay in the file until they are asked for."""
+    """The presets of one SoundFont 2 file. Samples are read from the file on demand."""
 
     def __init__(self, path: Path) -> None:
         self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
@@ -89,10 +93,10 @@ class SoundFont:
         }
 
     def voices(self, program: int, key: int, velocity: int, *, bank: int = 0) -> list[Voice]:
-        """The samples that sound together when MIDI `key` of a program is struck with `velocity`.
+        """Find the samples that sound together for MIDI `key` of a program at `velocity`.
 
         Raises:
-            KeyError: if the bank has no such program.
+            KeyError: if the bank has no such program
         """
         presets = self._tables[b"phdr"]
         found = np.flatnonzero((presets["preset"] == program) & (presets["bank"] == bank))
@@ -105,14 +109,14 @@ class SoundFont:
         ]
 
     def _zones(self, level: bytes, header: int, target: int, key: int, velocity: int) -> Iterator[Generators]:
-        """The zones of a preset (`p`) or an instrument (`i`) that answer to the key, with the global zone's values."""
+        """Yield the zones of a preset (`p`) or instrument (`i`) for the key, with the values of the global zone."""
         headers = self._tables[b"phdr" if level == b"p" else b"inst"]["bag"]
         bags, generators = self._tables[level + b"bag"]["gen"], self._tables[level + b"gen"]
         common: Generators = {}
         for bag in range(int(headers[header]), int(headers[header + 1])):
             own: Generators = dict(generators[bags[bag] : bags[bag + 1]].tolist())
             if target not in own:
-                common = own  # 7.3 and 7.7: a zone without target is the global one
+                common = own  # 7.3 and 7.7: a zone without a target is the global zone
                 continue
             zone = common | own
             if _within(zone, _KEY_RANGE, key) and _within(zone, _VELOCITY_RANGE, velocity):
@@ -120,7 +124,7 @@ class SoundFont:
 
     def _voice(self, instrument: Generators, preset: Generators, key: int) -> Voice:
         def value(number: int) -> int:
-            return instrument.get(number, _DEFAULTS.get(number, 0)) + preset.get(number, 0)  # 9.4: presets add
+            return instrument.get(number, _DEFAULTS.get(number, 0)) + preset.get(number, 0)  # 9.4: preset values add
 
         def offset(numbers: tuple[int, int]) -> int:
             fine, coarse = numbers
@@ -156,16 +160,16 @@ class SoundFont:
 
 
 def _chunks(data: npt.NDArray[np.uint8]) -> Iterator[tuple[bytes, npt.NDArray[np.uint8]]]:
-    """Every leaf chunk of a RIFF file: its name and its bytes."""
-    place = 0
-    while place + 8 <= len(data):
-        name, size = struct.unpack("<4sI", data[place : place + 8].tobytes())
-        place += 8
+    """Yield name and bytes of every leaf chunk of a RIFF file."""
+    position = 0
+    while position + 8 <= len(data):
+        name, size = struct.unpack("<4sI", data[position : position + 8].tobytes())
+        position += 8
         if name in (b"RIFF", b"LIST"):
-            place += 4
+            position += 4
             continue
-        yield name, data[place : place + size]
-        place += size + size % 2
+        yield name, data[position : position + size]
+        position += size + size % 2
 
 
 def _within(zone: Generators, number: int, value: int) -> bool:

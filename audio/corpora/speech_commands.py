@@ -1,18 +1,20 @@
 """Speech Commands: single spoken words of at most a second (Warden, 2018, arXiv 1804.03209).
 
-v0.02 has a class for each of its 35 words ("KS2"); v0.01 is read in the 12 classes of keyword spotting ("KS1"): ten
-words, all others as `_unknown_`, and background noise as `_silence_`. Both take the splits from the archive's own
+v0.02 has a class for each of its 35 words ("KS2"). v0.01 is read in the 12 classes of keyword spotting ("KS1"): ten
+words, all others as `_unknown_`, and background noise as `_silence_`. The splits of both are those of the archive's
 `validation_list.txt` and `testing_list.txt`.
 
-Notable choices for KS1, beside what SUPERB does (arXiv 2105.01051, its toolkit s3prl):
-- order and names of the classes are SUPERB's; its hash of the speaker gives the same splits as the two lists;
-- papers report on the separate test archive, whose silence comes as clips, and leave the clips of `testing_list.txt`
-  unused: give its folder as `test_path`;
-- SUPERB cuts each of the six noise recordings into successive seconds, all of which both train and validate; here the
-  first 80 % of a recording's seconds train, the next 10 % validate, and the last 10 % test if there is no `test_path`
-  and are unused if there is. A clip is a file of its own, hence they are cut once into the cache, which also holds
-  links to the archives, so that all clips lie below one folder;
-- SUPERB draws training clips so that classes are balanced, and lowers the level by 3 dB: neither is the reader's part.
+Notable choices for KS1, compared with SUPERB (arXiv 2105.01051, its toolkit s3prl):
+
+- Order and names of the classes are those of SUPERB. Its hash of the speaker gives the same splits as the two lists.
+- Papers report on the separate test archive, which has clips of silence, and do not use the clips of
+  `testing_list.txt`. Set `test_path` to the folder of that archive to do the same.
+- SUPERB cuts each of the six noise recordings into successive seconds and uses all of them for both training and
+  validation. Here the first 80 % of a recording's seconds are for training and the next 10 % for validation. The last
+  10 % are for testing if there is no `test_path`, else they are unused.
+- Each second of noise is written to a file in the cache, because every clip needs a file. The cache also has links to
+  the archives, so all clips are below one folder.
+- SUPERB draws training clips so that classes are balanced, and lowers the level by 3 dB. This reader does neither.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ _ARCHIVE, _TEST_ARCHIVE = "archive", "test_archive"
 
 
 class SpeechCommandsCorpus(PublishedCorpus):
-    """Base of both versions: a folder for each word, and the two lists."""
+    """Base class of both versions: a folder for each word, and the two lists."""
 
     source = "https://arxiv.org/abs/1804.03209"
     license = "CC BY 4.0"
@@ -66,30 +68,33 @@ class SpeechCommandsCorpus(PublishedCorpus):
 
     @abstractmethod
     def add(self, listing: Listing, path: str, word: str, split: str) -> None:
-        """Put one clip of the archive into the listing."""
+        """Add one clip of the archive to the listing."""
 
     def read(self) -> Listing:
         """Read both lists and the names in the folders of the words."""
         listing = Listing(label_names=self.label_names)
-        strangers = {name for name in names_in(self.path) if (self.path / name).is_dir()} - {*self.words, NOISE}
-        if strangers:
-            told = ", ".join(f"`{name}`" for name in sorted(strangers))
-            listing.problems.append(f"`{self.path}` holds folders that {self.title} does not have: {told}.")
+        unknown = {name for name in names_in(self.path) if (self.path / name).is_dir()} - {*self.words, NOISE}
+        if unknown:
+            names = ", ".join(f"`{name}`" for name in sorted(unknown))
+            listing.problems.append(
+                f"`{self.path}` contains folders that {self.title} does not have: {names}. Remove them, or choose the "
+                "other version of the corpus."
+            )
         listed = self._listed(listing.problems)
         there = [f"{word}/{name}" for word in self.words for name in names_in(self.path / word, ".wav")]
         for path in there:
             if _CLIP.fullmatch(path):
                 self.add(listing, path, path.split("/")[0], listed.get(path, TRAIN))
             else:
-                message = f"`{self.path / path}` is not named SPEAKER_nohash_NUMBER.wav; move it out of the corpus."
+                message = f"`{self.path / path}` is not named SPEAKER_nohash_NUMBER.wav; remove it from the corpus."
                 listing.problems.append(message)
         listing.missing += sorted(listed.keys() - set(there))
         return listing
 
     def _listed(self, problems: list[str]) -> dict[str, str]:
-        """The split of every clip that one of the lists names."""
+        """Read the split of every clip that one of the lists names."""
         splits: dict[str, str] = {}
-        places: dict[str, str] = {}
+        first_lines: dict[str, str] = {}
         for split, name in _LISTS.items():
             path = listed_file(self.path / name, self.remedy)
             for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
@@ -97,21 +102,21 @@ class SpeechCommandsCorpus(PublishedCorpus):
                 if not clip:
                     continue
                 if not _CLIP.fullmatch(clip):
-                    problems.append(f"{where}: `{clip}` is no clip; expected WORD/SPEAKER_nohash_NUMBER.wav.")
-                elif (first := places.setdefault(clip, where)) != where:
-                    problems.append(f"{where}: `{clip}` is listed already at {first}; keep one of them.")
+                    problems.append(f"{where}: `{clip}` is not a clip; expected WORD/SPEAKER_nohash_NUMBER.wav.")
+                elif (first := first_lines.setdefault(clip, where)) != where:
+                    problems.append(f"{where}: `{clip}` is already listed at {first}; keep one of them.")
                 else:
                     splits[clip] = split
         return splits
 
 
 class SpeechCommandsV2Corpus(SpeechCommandsCorpus):
-    """Speech Commands v0.02: 35 words in alphabetical order, the splits of the archive's lists."""
+    """Speech Commands v0.02: 35 words in alphabetical order, with the splits of the archive's lists."""
 
     title = "Speech Commands v0.02"
     remedy = (
-        "Get it from http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz (2.4 GB), unpack it into a "
-        "folder of its own, and set `path` to that."
+        "Download http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz (2.4 GB), unpack it into an empty "
+        "folder, and set `path` to that folder."
     )
     words = V2_WORDS
     label_names = V2_WORDS
@@ -131,9 +136,9 @@ class SpeechCommandsV1Corpus(SpeechCommandsCorpus):
 
     title = "Speech Commands v0.01"
     remedy = (
-        "Get http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz (1.5 GB) for `path` and "
+        "Download http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz (1.5 GB) for `path` and "
         "http://download.tensorflow.org/data/speech_commands_test_set_v0.01.tar.gz for `test_path`, and unpack "
-        "each into a folder of its own."
+        "each into an empty folder."
     )
     words = V1_WORDS
     label_names = KS1_CLASSES
@@ -150,26 +155,26 @@ class SpeechCommandsV1Corpus(SpeechCommandsCorpus):
         self.config = config
 
     def official(self) -> Mapping[str, int]:
-        """The numbers of what is in use."""
+        """Return the official number of clips of each group in use."""
         unused = {"test archive"} if self.config.test_path is None else set()
         return {group: number for group, number in self.expected.items() if group not in unused}
 
     def problems(self) -> list[str]:
-        """What is wrong with either archive; opens no recording."""
+        """List the problems of both archives, without opening recordings."""
         test_path = self.config.test_path
         if test_path is not None and self.path.is_dir() and (fault := self.folder_problem(test_path)):
             return [fault]
         return super().problems()
 
     def add(self, listing: Listing, path: str, word: str, split: str) -> None:
-        """Label a clip by its word; those of `testing_list.txt` test only without a test archive."""
+        """Label a clip by its word. Clips of `testing_list.txt` are used only without a test archive."""
         listing.groups[_LISTS[TEST] if split == TEST else split] += 1
         if split != TEST or self.config.test_path is None:
             label = KS1_CLASSES.index(word if word in KEYWORDS else UNKNOWN)
             listing.add(f"{_ARCHIVE}/{path}", (label,), split=split)
 
     def read(self) -> Listing:
-        """Read the archive, then what there is of noise recordings and test archive."""
+        """Read the archive, then the noise recordings and the test archive if there is one."""
         listing = super().read()
         noises = [f"{name}.wav" for name in NOISES]
         there = set(names_in(self.path / NOISE))
@@ -184,10 +189,10 @@ class SpeechCommandsV1Corpus(SpeechCommandsCorpus):
         return self._silence.is_ready
 
     def prepare(self) -> None:
-        """Cut the noise recordings unless that is done.
+        """Cut the noise recordings unless they are already cut.
 
         Raises:
-            CorpusError: if the corpus is missing, malformed or not whole
+            CorpusError: if the corpus is missing, malformed or incomplete
         """
         self.check()
         self._silence.prepare()
@@ -196,7 +201,7 @@ class SpeechCommandsV1Corpus(SpeechCommandsCorpus):
         """List the spoken clips, then the silence, all below a folder of the cache.
 
         Raises:
-            CorpusError: if the corpus is missing, malformed or not whole; the message gives numbers and remedy.
+            CorpusError: if the corpus is missing, malformed or incomplete; the message has the numbers and the remedy
         """
         self.prepare()
         silence, listing = self._silence.manifest(), self.listing
@@ -224,28 +229,28 @@ class SpeechCommandsV1Corpus(SpeechCommandsCorpus):
 
 
 def _read_test_archive(folder: Path, listing: Listing) -> None:
-    strangers = [name for name in names_in(folder) if (folder / name).is_dir() and name not in KS1_CLASSES]
-    if strangers:
-        told, allowed = ", ".join(f"`{name}`" for name in strangers), ", ".join(KS1_CLASSES)
-        listing.problems.append(f"the test archive `{folder}` holds the folders {told}; allowed: {allowed}.")
+    unknown = [name for name in names_in(folder) if (folder / name).is_dir() and name not in KS1_CLASSES]
+    if unknown:
+        names, allowed = ", ".join(f"`{name}`" for name in unknown), ", ".join(KS1_CLASSES)
+        listing.problems.append(f"the test archive `{folder}` contains the folders {names}; allowed: {allowed}.")
     for label, name in enumerate(KS1_CLASSES):
         for clip in names_in(folder / name, ".wav"):
             listing.add(f"{_TEST_ARCHIVE}/{name}/{clip}", (label,), split=TEST, groups=("test archive",))
 
 
 class _SilenceConfig(Config):
-    """What decides the cut clips and the links beside them."""
+    """Settings that determine the cut clips and the links."""
 
     archive: str
-    """The unpacked archive."""
+    """Folder of the unpacked archive."""
     test_archive: str | None
-    """The unpacked test archive, which has silence of its own."""
+    """Folder of the unpacked test archive, which has clips of silence."""
     noises: dict[str, str]
-    """The noise recordings that are there, with their SHA-256."""
+    """SHA-256 of each noise recording that is present."""
 
 
 class _Silence(RenderedCorpus):
-    """Seconds of the noise recordings, and links to the archives beside them."""
+    """Clips of one second cut from the noise recordings, and links to the archives."""
 
     name = "speech_commands_v1"
     version = 1
@@ -256,11 +261,11 @@ class _Silence(RenderedCorpus):
         self._config = config
 
     def jobs(self) -> tuple[str, Sequence[dict[str, Any]]]:
-        """A single job; it takes a second."""
+        """Return a single job, because cutting takes only a second."""
         return f"{__name__}:cut_silence", [self._config.model_dump(mode="json")]
 
     def problems(self) -> list[str]:
-        """None: no wheel is needed, and the archive is checked before."""
+        """Return no problems: no package is needed, and the archive is checked before."""
         return []
 
 
@@ -284,7 +289,7 @@ def _seconds_of(name: str, folder: Path, config: _SilenceConfig) -> Iterator[Ren
     except (OSError, RuntimeError) as error:
         raise CorpusError(f"`{path}` cannot be read: {error}; unpack the archive again.") from error
     if samples.ndim != 1 or sample_rate != SAMPLE_RATE:
-        raise CorpusError(f"`{path}` is not mono at {SAMPLE_RATE} Hz as in the archive; unpack it again.")
+        raise CorpusError(f"`{path}` is not mono at {SAMPLE_RATE} Hz as in the archive; unpack the archive again.")
     count = len(samples) // SAMPLE_RATE
     for second in range(count):
         split = TRAIN if second < 0.8 * count else VALID if second < 0.9 * count else TEST

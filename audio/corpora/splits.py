@@ -1,4 +1,4 @@
-"""The names by which splits go in the wild, and a draw of splits that adding files does not disturb."""
+"""Common names of splits, and a draw of splits that does not change when files are added."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SPLIT_NAMES = {
 
 
 def split_named(name: str) -> str | None:
-    """The split that a folder or a table means by `name`, in any case of letters; None if it means none."""
+    """Return the split that `name` means in a folder or a table, ignoring case; None if it does not name a split."""
     return SPLIT_NAMES.get(name.strip().lower())
 
 
 def drawn_split(path: str, *, valid_share: float, test_share: float, seed: int) -> str:
-    """Draw a clip's split from its path alone, so that it stays where it is when others come or go."""
+    """Draw a clip's split by a hash of its path and the seed, so it does not depend on which other clips exist."""
     digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    if place < test_share:
+    uniform = int.from_bytes(digest[:8], "big") / 2**64
+    if uniform < test_share:
         return TEST
-    return VALID if place < test_share + valid_share else TRAIN
+    return VALID if uniform < test_share + valid_share else TRAIN

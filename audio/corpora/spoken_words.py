@@ -1,10 +1,13 @@
-"""`spoken_words`: which of 20 words does an unknown voice say in the noise?
+"""`spoken_words`: classify which of 20 words an unknown voice says in noise.
 
 One-second clips at 16 kHz, spoken by the eSpeak NG inside the `espeakng-loader` wheel: every word by each of 92 voices.
 
-Notable choices: a voice is one of eSpeak's variants with one of six English accents, dealt in turn, and lies in one
-split only, so that test voices are new; every split has every accent. One process speaks everything in a fixed order
-(see `espeak`), hence a smaller configuration has other samples than the same clips of a larger one.
+Notable choices:
+
+- A voice is one of eSpeak's variants with one of six English accents, which are assigned in turn.
+- A voice is in only one split, so test voices are unknown to the classifier. Every split has every accent.
+- One process speaks everything in a fixed order (see `espeak`), so the samples of a clip depend on the size of the
+  configuration.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ _EDGE_DB = -40.0
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice variant with its accent, and the split that it speaks in."""
+    """A voice variant with its accent, and the split of its clips."""
 
     variant: str
     accent: str
@@ -44,7 +47,7 @@ class Voice:
 
 
 class SpokenWordsCorpus(RenderedCorpus):
-    """Words by synthetic voices in noise."""
+    """Words spoken by synthetic voices in noise."""
 
     name = "spoken_words"
     version = 1
@@ -60,11 +63,11 @@ class SpokenWordsCorpus(RenderedCorpus):
         return WORDS[: self.config.words]
 
     def jobs(self) -> tuple[str, Sequence[dict[str, Any]]]:
-        """One job: eSpeak's state makes the order matter."""
+        """Return a single job, because the samples depend on eSpeak's state and so on the order of words."""
         return f"{__name__}:render", [self.config.model_dump(mode="json")]
 
     def card(self) -> dict[str, Any]:
-        """Name the synthesizer and its licence."""
+        """Describe the synthesizer and its licence."""
         return {
             "source": "spoken by eSpeak NG (the library in the wheel of espeakng-loader)",
             "license": "eSpeak NG: GPL-3.0-or-later; neither library nor clips are distributed with Ossicle",
@@ -73,7 +76,7 @@ class SpokenWordsCorpus(RenderedCorpus):
 
 
 def choose_voices(variants: Sequence[str], count: int) -> list[Voice]:
-    """Draw `count` voices, deal them the accents in turn, and split them so that each split has its share of each."""
+    """Draw `count` voices, and assign accents in turn and splits, so that each split has a similar mix of accents."""
     drawn = np.random.Generator(np.random.PCG64(SpokenWordsCorpus.version)).permutation(np.array(sorted(variants)))
     tests, valids = round(count * _TEST_SHARE), round(count * _VALID_SHARE)
     splits = [TEST] * tests + [VALID] * valids + [TRAIN] * (count - tests - valids)
@@ -84,10 +87,10 @@ def choose_voices(variants: Sequence[str], count: int) -> list[Voice]:
 
 
 def render(folder: Path, job: dict[str, Any]) -> list[RenderedClip]:
-    """Speak every word by every voice into `folder`.
+    """Write every word spoken by every voice to `folder`.
 
     Raises:
-        CorpusError: if eSpeak NG does not start or lacks a voice.
+        CorpusError: if eSpeak NG does not start or lacks a voice
     """
     return list(_render_clips(folder, SpokenWordsConfig(**job)))
 
@@ -109,7 +112,7 @@ def _render_clips(folder: Path, config: SpokenWordsConfig) -> Iterator[RenderedC
 
 
 def _clip(rng: np.random.Generator, speech: Waveform, sample_rate: int) -> Waveform:
-    """Place (S,) speech somewhere in a clip of one second at 16 kHz, at some level, with some noise."""
+    """Place (S,) speech at a random position, level and noise level in a clip of one second at 16 kHz."""
     import soxr
 
     word = _without_edges(soxr.resample(speech, sample_rate, SAMPLE_RATE, quality="HQ"))
@@ -122,6 +125,6 @@ def _clip(rng: np.random.Generator, speech: Waveform, sample_rate: int) -> Wavef
 
 
 def _without_edges(speech: Waveform) -> Waveform:
-    """Cut the near-silence before and after (S,) speech."""
+    """Remove the near-silence before and after (S,) speech."""
     loud = np.flatnonzero(np.abs(speech) > np.abs(speech).max(initial=0.0) * 10 ** (_EDGE_DB / 20))
     return speech[loud[0] : loud[-1] + 1] if loud.size else speech

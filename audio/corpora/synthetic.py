@@ -1,6 +1,6 @@
-"""`synthetic`: seeded tones in noise, to try out what needs a corpus of a given length, labels and size.
+"""`synthetic`: seeded tones in noise, for trials that need a corpus of a given length, labels and size.
 
-Each class is a pitch, so that there is something to learn, yet nothing that tells one encoder from another.
+Each class is a pitch, so training can learn something. The task is too easy to compare encoders.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LOWEST_HZ, _OCTAVES = 150.0, 5.0
 
 
 class SyntheticCorpus(RenderedCorpus):
-    """Tones in noise, as many clips of each class in every split."""
+    """Tones in noise, with the same number of clips of each class in every labelled split."""
 
     name = "synthetic"
     version = 1
@@ -33,21 +33,21 @@ class SyntheticCorpus(RenderedCorpus):
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """`tone 0` is the lowest."""
+        """`tone 0` to the last one, in ascending pitch."""
         return tuple(f"tone {number}" for number in range(self.config.classes))
 
     @property
     def folder(self) -> Path:
-        """Below the configured path, else in the cache."""
+        """The folder of the rendered set, below the configured path if there is one, else in the cache."""
         cached = super().folder
         return self.config.path / cached.name if self.config.path else cached
 
     def jobs(self) -> tuple[str, Sequence[dict[str, Any]]]:
-        """One job."""
+        """Return a single job."""
         return f"{__name__}:render", [self.config.model_dump(mode="json")]
 
     def manifest(self) -> Manifest:
-        """List the clips, rendering them first if need be."""
+        """List the clips, after rendering them if necessary."""
         listed = super().manifest()
         if not self.config.multi_label:
             return listed
@@ -55,7 +55,7 @@ class SyntheticCorpus(RenderedCorpus):
         return replace(listed, labels=Labels.of(labels), multi_label=True)
 
     def card(self) -> dict[str, Any]:
-        """Say that nobody recorded it."""
+        """Describe that the clips are synthetic."""
         return {"source": "drawn from a seed", "license": "nobody's", "version": self.version}
 
 
@@ -65,15 +65,15 @@ def render(folder: Path, job: dict[str, Any]) -> list[RenderedClip]:
 
 
 def _render_clips(folder: Path, config: SyntheticConfig) -> Iterator[RenderedClip]:
-    for place, split in enumerate(SPLITS):
+    for split_number, split in enumerate(SPLITS):
         for number in range(config.classes * config.clips_per_class):
-            rng = np.random.Generator(np.random.PCG64([SyntheticCorpus.version, config.seed, place, number]))
+            rng = np.random.Generator(np.random.PCG64([SyntheticCorpus.version, config.seed, split_number, number]))
             classes = _classes(rng, number, config)
             yield write_clip(
                 folder,
                 to_pcm16(_clip(rng, classes, config)),
                 split=split,
-                # A clip of several labels finds them in its content.
+                # The labels of a multi-label clip are in its content.
                 label="" if split == UNLABELLED or config.multi_label else f"tone {classes[0]}",
                 name=f"{number:04d}",
                 content="" if split == UNLABELLED else " ".join(map(str, classes)),
@@ -81,7 +81,7 @@ def _render_clips(folder: Path, config: SyntheticConfig) -> Iterator[RenderedCli
 
 
 def _classes(rng: np.random.Generator, number: int, config: SyntheticConfig) -> list[int]:
-    """The tones of a clip, ascending: its own, and with several labels every other clip has a second one."""
+    """Choose the tones of a clip, ascending: one, or in every other clip of a multi-label corpus two."""
     own = number % config.classes
     if not config.multi_label or number // config.classes % 2 or config.classes == 1:
         return [own]
@@ -89,7 +89,7 @@ def _classes(rng: np.random.Generator, number: int, config: SyntheticConfig) -> 
 
 
 def _clip(rng: np.random.Generator, classes: Sequence[int], config: SyntheticConfig) -> Waveform:
-    """(S,) one tone a class, each slightly out of tune and swelling at its own pace, in noise."""
+    """Synthesize a clip: (S,), one tone per class with random detuning and amplitude modulation, in noise."""
     time = np.arange(round(config.seconds * SAMPLE_RATE)) / SAMPLE_RATE
     total = np.zeros(time.size)
     for number in classes:

@@ -1,8 +1,11 @@
-"""A corpus stated by a table: one row a clip, with its labels, split and fold.
+"""A corpus from a table with one row per clip, with its labels, split and fold.
 
-Notable choices: every problem of the table is told with its line, the first few in full; a path that is listed twice
-is an error, because one recording in two splits spoils a test; recordings that are missing are left to the survey,
-unless the first ones are all missing, which means a wrong `root`.
+Notable choices:
+
+- Problems of the table are reported with their lines. Only the first few are listed, with the number of the others.
+- A path that is listed twice is an error, because one recording in two splits invalidates the test.
+- Missing recordings are reported by the survey. If the first ones are all missing, `root` is probably wrong, which is
+  reported at once.
 """
 
 from __future__ import annotations
@@ -23,14 +26,14 @@ from ..corpus_config import CsvConfig
 from .headers import PATH_REMEDY, read_headers
 from .splits import drawn_split, split_named
 
-_TOLD = 5
+_REPORTED = 5
 _PROBED = 20
 Number = TypeVar("Number", int, float)
 
 
 @dataclass
 class _Table:
-    """The columns that matter, as the table states them, and what is wrong with them."""
+    """The columns that are used, with the values of the table, and their problems."""
 
     paths: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
@@ -51,7 +54,7 @@ class CsvCorpus(Corpus):
         """List the clips in the order of the table.
 
         Raises:
-            CorpusError: if the table is missing or malformed; the message names the file and the lines.
+            CorpusError: if the table is missing or malformed; the message names the file and the lines
         """
         if problems := self.problems():
             raise CorpusError("\n".join(problems))
@@ -73,7 +76,7 @@ class CsvCorpus(Corpus):
         )
 
     def problems(self) -> list[str]:
-        """What is wrong with the table itself; opens no recording."""
+        """List the problems of the table, without opening recordings."""
         if not self.config.path.is_file():
             return [f"the table `{self.config.path}` does not exist. {PATH_REMEDY}"]
         if self._table.problems:
@@ -81,13 +84,13 @@ class CsvCorpus(Corpus):
         return self._missing_recordings()
 
     def declared_seconds(self) -> npt.NDArray[np.float64] | None:
-        """(clips,) durations that the table states, NaN where it states none; None without a `duration_column`."""
+        """Return the durations of the table, (clips,), NaN where one is missing; None without a `duration_column`."""
         if self.config.duration_column is None:
             return None
         return np.array(self._table.durations, dtype=np.float64)
 
     def card(self) -> dict[str, Any]:
-        """Name the table; its licence is unknown to us."""
+        """Name the table as the source. The licence is not known."""
         return {"source": str(self.config.path), "license": "as its owner states"}
 
     @cached_property
@@ -105,7 +108,7 @@ class CsvCorpus(Corpus):
             return []
         return [
             f"none of the first {len(probed)} recordings of `{self.config.path}` exists below `{self.root}` (first: "
-            f"`{probed[0]}`); set `root` to the folder that its paths are relative to."
+            f"`{probed[0]}`); set `root` to the folder that the paths are relative to."
         ]
 
 
@@ -127,10 +130,10 @@ def _read(config: CsvConfig) -> _Table:
 
 def _draw_validation(config: CsvConfig, table: _Table) -> None:
     if VALID in table.splits:
-        table.problems.append(f"`valid_share` is set, but `{config.path}` has validation clips of its own; remove it.")
-    for place, (path, split) in enumerate(zip(table.paths, table.splits, strict=True)):
+        table.problems.append(f"`valid_share` is set, but `{config.path}` already has validation clips; remove it.")
+    for row, (path, split) in enumerate(zip(table.paths, table.splits, strict=True)):
         if split == TRAIN:
-            table.splits[place] = drawn_split(
+            table.splits[row] = drawn_split(
                 path, valid_share=config.valid_share, test_share=0.0, seed=config.split_seed
             )
 
@@ -144,21 +147,21 @@ def _numbered(rows: Any) -> Iterator[tuple[int, list[str]]]:
 def _header_problems(config: CsvConfig, header: Sequence[str]) -> list[str]:
     if config.label_column and config.labels_column:
         return [
-            "`label_column` and `labels_column` are both given; keep the first for one label a clip, else the second."
+            "`label_column` and `labels_column` are both given; keep the first for one label per clip, else the second."
         ]
-    wanted = {
+    required = {
         "path_column": config.path_column,
         "label_column": config.label_column,
         "labels_column": config.labels_column,
         "duration_column": config.duration_column,
     }
-    # These two have defaults, so that only a name which the user wrote must exist.
+    # These two have defaults, so they are required only if the user set them.
     for key in {"split_column", "fold_column"} & config.model_fields_set:
-        wanted[key] = getattr(config, key)
+        required[key] = getattr(config, key)
     return [
         f"{config.path}:1: there is no column `{name}` (`{key}`).{_did_you_mean(name, header)} "
         f"The columns are: {', '.join(header) or 'none'}."
-        for key, name in wanted.items()
+        for key, name in required.items()
         if name is not None and name not in header
     ]
 
@@ -175,11 +178,11 @@ def _read_rows(config: CsvConfig, header: Sequence[str], rows: Iterator[tuple[in
         if not path:
             table.problems.append(f"{where}: the path is empty.")
         elif path in first_lines:
-            table.problems.append(f"{where}: `{path}` is listed already on line {first_lines[path]}; keep one of them.")
+            table.problems.append(f"{where}: `{path}` is already listed on line {first_lines[path]}; keep one of them.")
         first_lines.setdefault(path, line)
         _append(config, row, where, path, table)
     if not table.paths and not table.problems:
-        table.problems.append(f"{config.path}: the table lists no recordings.")
+        table.problems.append(f"{config.path}: the table lists no recordings; add at least one.")
 
 
 def _append(config: CsvConfig, row: dict[str, str], where: str, path: str, table: _Table) -> None:
@@ -214,7 +217,7 @@ def _labels(config: CsvConfig, row: dict[str, str], where: str, split: str, prob
         return ()
     names = [cell] if config.label_column else [name.strip() for name in cell.split(config.separator)]
     if not all(names):
-        problems.append(f"{where}: empty label in `{column}`; give one, or put the clip into the split `unlabelled`.")
+        problems.append(f"{where}: empty label in `{column}`; add one, or move the clip to the split `unlabelled`.")
         return ()
     for name in names:
         if config.label_names is not None and name not in config.label_names:
@@ -223,11 +226,11 @@ def _labels(config: CsvConfig, row: dict[str, str], where: str, split: str, prob
     return tuple(dict.fromkeys(names)) if split != UNLABELLED else ()
 
 
-def _number(kind: type[Number], text: str, what: str, wanted: str, problems: list[str]) -> Number:
+def _number(kind: type[Number], text: str, cell: str, expected: str, problems: list[str]) -> Number:
     try:
         return kind(text)
     except ValueError:
-        problems.append(f"{what} is `{text}`, but must be {wanted}.")
+        problems.append(f"{cell} is `{text}`, but must be {expected}.")
         return kind(0)
 
 
@@ -237,5 +240,5 @@ def _did_you_mean(name: str, allowed: Sequence[str]) -> str:
 
 
 def _first(problems: list[str]) -> list[str]:
-    rest = len(problems) - _TOLD
-    return problems[:_TOLD] + ([f"… and {rest} more."] if rest > 0 else [])
+    rest = len(problems) - _REPORTED
+    return problems[:_REPORTED] + ([f"… and {rest} more."] if rest > 0 else [])

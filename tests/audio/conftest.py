@@ -14,7 +14,7 @@ import soundfile
 
 @pytest.fixture(scope="session")
 def write_damaged_mp3() -> Callable[[Path, int], None]:
-    """Writes 10 s of noise with so many zeros in its middle. The decoder skips 1,000 of them, and gives up on 4,000."""
+    """Write 10 s of noise with a run of zeros in the middle. The decoder skips 1,000 zeros, and gives up on 4,000."""
 
     def write(path: Path, zeros: int) -> None:
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, 160_000)
@@ -47,4 +47,4 @@ def pipe(tmp_path: Path) -> Iterator[Path]:
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     writer.join()
     os.close(reader)
-    assert not was_opened.is_set(), "the named pipe was opened, which blocks outside of this test"
+    assert not was_opened.is_set(), "the named pipe was opened, which would block outside of this test"

@@ -1,4 +1,4 @@
-"""Finding audio files: links, loops of links, and what is not a regular file."""
+"""Finding audio files: links, loops of links, and files that are not regular files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def touch(root: Path, *paths: str) -> None:
         (root / path).touch()
 
 
-def link(place: Path, target: Path | str) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.symlink_to(target)
+def link(path: Path, target: Path | str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
 
 
 def test_files_of_a_folder_come_before_those_of_its_subfolders(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_loops_of_links_list_each_file_once(tmp_path: Path) -> None:
     assert FolderCorpus(FolderConfig(path=tmp_path)).manifest().paths.tolist() == ["a/1.wav", "a/b/2.wav"]
 
 
-def test_folders_elsewhere_are_followed_once(tmp_path: Path) -> None:
+def test_links_to_outside_folders_are_followed_once(tmp_path: Path) -> None:
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     touch(root, "z.wav")
     touch(elsewhere, "1.wav", "deep/2.wav")
@@ -72,7 +72,7 @@ def test_linked_files_are_listed_once_under_the_first_name(tmp_path: Path) -> No
     assert list(audio_below(root)) == ["real.wav", "b.wav", "d.wav"]
 
 
-def test_links_to_nothing_are_listed_so_that_the_survey_reports_them(tmp_path: Path) -> None:
+def test_broken_links_are_listed_so_that_the_survey_reports_them(tmp_path: Path) -> None:
     link(tmp_path / "gone.wav", "nowhere.wav")
 
     assert list(audio_below(tmp_path)) == ["gone.wav"]
@@ -95,7 +95,7 @@ def test_audioset_finds_recordings_behind_links_and_no_pipes(tmp_path: Path) -> 
     assert recordings_below(tmp_path) == {"--PJHxphWEs": "z/--PJHxphWEs.wav"}
 
 
-def test_a_folder_that_cannot_be_read_costs_a_warning(
+def test_an_unreadable_folder_gives_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     touch(tmp_path, "a.wav", "secret/b.wav")

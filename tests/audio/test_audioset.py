@@ -1,4 +1,4 @@
-"""AudioSet in its real layout: how recordings are found, the drawn validation clips, gaps, and what the errors tell."""
+"""AudioSet in its real layout: finding recordings, the draw of validation clips, missing clips, and error messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_classes(folder: Path, mids: list[str] = MIDS) -> None:
 
 
 def audioset(folder: Path, *recordings: str) -> Path:
-    """The lists as distributed, and `recordings`."""
+    """Write the lists as distributed, and `recordings`."""
     write_classes(folder)
     for name, rows in (("balanced_train", BALANCED), ("unbalanced_train", UNBALANCED), ("eval", EVALUATION)):
         write_list(folder, name, rows)
@@ -84,14 +84,14 @@ def test_finds_recordings_by_identifier_in_every_usual_name(tmp_path: Path) -> N
     assert set(manifest.sample_rates) == {32000}
 
 
-def test_the_small_set_leaves_out_the_unbalanced_list_which_need_not_be_there(tmp_path: Path) -> None:
+def test_the_small_set_does_not_need_the_unbalanced_list(tmp_path: Path) -> None:
     audioset(tmp_path, *ALL)
     (tmp_path / "unbalanced_train_segments.csv").unlink()
 
     assert small(tmp_path).manifest().paths.tolist() == [*ALL[:3], *ALL[5:]]
 
 
-def test_names_that_only_resemble_a_recording_are_passed_by(tmp_path: Path) -> None:
+def test_ignores_names_that_only_resemble_a_recording(tmp_path: Path) -> None:
     audioset(tmp_path, "a/XX--PJHxphWEs.wav", "a/._Y--PJHxphWEs.wav", "a/--PJHxphWEs_first.wav", "b/YtxQ-hQ1kfY.wav")
     (tmp_path / "a" / "--PJHxphWEs.txt").touch()
     (tmp_path / ".trash").mkdir()
@@ -100,7 +100,7 @@ def test_names_that_only_resemble_a_recording_are_passed_by(tmp_path: Path) -> N
     assert small(tmp_path).manifest().paths.tolist() == ["b/YtxQ-hQ1kfY.wav"]
 
 
-def test_gaps_are_no_error_but_are_counted_and_listed(tmp_path: Path) -> None:
+def test_missing_clips_are_counted_and_listed_but_are_not_an_error(tmp_path: Path) -> None:
     corpus = small(audioset(tmp_path, ALL[1], ALL[5]))
 
     assert corpus.problems() == []
@@ -113,12 +113,12 @@ def test_gaps_are_no_error_but_are_counted_and_listed(tmp_path: Path) -> None:
     assert card["first_missing"] == corpus.missing()
 
 
-def test_nothing_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"AudioSet-20K: none of the 5 listed clips lies below .*`YID\.wav`.*YouTube"):
+def test_a_corpus_without_recordings_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"AudioSet-20K: none of the 5 listed clips is below .*`YID\.wav`.*YouTube"):
         small(audioset(tmp_path)).manifest()
 
 
-def test_validation_clips_are_drawn_by_identifier_whatever_else_is_there(tmp_path: Path) -> None:
+def test_validation_clips_are_drawn_by_identifier_independently_of_other_clips(tmp_path: Path) -> None:
     rows = [f'{number:011d}, 0.000, 10.000, "/m/09x0r"' for number in range(300)]
     audioset(tmp_path)
     write_list(tmp_path, "balanced_train", rows)
@@ -136,39 +136,39 @@ def test_validation_clips_are_drawn_by_identifier_whatever_else_is_there(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
-        ('tooshort, 0.000, 10.000, "/m/09x0r"', r":7: `tooshort` is no identifier of a video"),
+        ('tooshort, 0.000, 10.000, "/m/09x0r"', r":7: `tooshort` is not a video identifier"),
         ('abcdefghijk, 0.000, 10.000, "/m/nope,/m/09x0r"', r":7: the labels `/m/nope` are not in class_labels"),
         ("abcdefghijk, 0.000, 10.000, /m/05zppz,/m/09x0r", r":7: 5 cells, but a segment has 4"),
-        ('--PJHxphWEs, 30.000, 40.000, "/m/09x0r"', r":7: `--PJHxphWEs` is listed already at .*balanced_train.*:4"),
+        ('--PJHxphWEs, 30.000, 40.000, "/m/09x0r"', r":7: `--PJHxphWEs` is already listed at .*balanced_train.*:4"),
     ],
 )
-def test_a_wrong_line_is_told_with_its_place(tmp_path: Path, row: str, told: str) -> None:
+def test_reports_the_place_of_a_wrong_line(tmp_path: Path, row: str, message: str) -> None:
     audioset(tmp_path, *ALL)
     write_list(tmp_path, "balanced_train", [*BALANCED, row])
 
-    with pytest.raises(CorpusError, match=r"balanced_train_segments\.csv" + told):
+    with pytest.raises(CorpusError, match=r"balanced_train_segments\.csv" + message):
         small(tmp_path).manifest()
 
 
-def test_a_video_in_two_lists_is_told(tmp_path: Path) -> None:
+def test_reports_a_video_in_two_lists(tmp_path: Path) -> None:
     audioset(tmp_path, *ALL)
     write_list(tmp_path, "eval", [*EVALUATION, BALANCED[0]])
 
-    with pytest.raises(CorpusError, match=r"eval_segments\.csv:6: `--PJHxphWEs` is listed already at .*balanced"):
+    with pytest.raises(CorpusError, match=r"eval_segments\.csv:6: `--PJHxphWEs` is already listed at .*balanced"):
         small(tmp_path).manifest()
 
 
-def test_a_list_that_is_cut_short_is_told(tmp_path: Path) -> None:
+def test_reports_a_truncated_list(tmp_path: Path) -> None:
     audioset(tmp_path, *ALL)
     write_list(tmp_path, "balanced_train", BALANCED, stated=22_160)
 
-    with pytest.raises(CorpusError, match=r"says that it has 22160 segments, but has 3; download it again"):
+    with pytest.raises(CorpusError, match=r"states that it has 22160 segments, but has 3; download it again"):
         small(tmp_path).manifest()
 
 
-def test_classes_in_another_order_or_number_are_told(tmp_path: Path) -> None:
+def test_reports_classes_in_the_wrong_order_or_number(tmp_path: Path) -> None:
     audioset(tmp_path, *ALL)
     table = tmp_path / "class_labels_indices.csv"
     lines = table.read_text().splitlines()
@@ -185,7 +185,7 @@ def test_classes_in_another_order_or_number_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["class_labels_indices.csv", "balanced_train_segments.csv", "eval_segments.csv"])
-def test_a_missing_list_is_told_with_the_way_to_get_it(tmp_path: Path, name: str) -> None:
+def test_reports_how_to_get_a_missing_list(tmp_path: Path, name: str) -> None:
     audioset(tmp_path, *ALL)
     (tmp_path / name).unlink()
 
@@ -193,7 +193,7 @@ def test_a_missing_list_is_told_with_the_way_to_get_it(tmp_path: Path, name: str
         small(tmp_path).manifest()
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_reports_a_missing_folder(tmp_path: Path) -> None:
     corpus: AudioSetCorpus = small(tmp_path / "gone")
 
     with pytest.raises(CorpusError, match=r"AudioSet-20K: the folder `.*gone` does not exist"):

@@ -1,4 +1,4 @@
-"""Augmentation: what changes, what may not, and that a clip's draw alone decides."""
+"""Augmentation: which values change, which may not, and that only a clip's draw decides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ counts = st.integers(1, 3)
 
 @st.composite
 def batches(draw: Any) -> SpectrogramBatch:
-    """Clips of several lengths; what follows their ends is random too, so that leaks show."""
+    """Draw clips of several lengths. The padding is random, too, so that its use would be noticed."""
     lengths = draw(st.lists(st.integers(1, 14), min_size=1, max_size=5))
     bins = draw(st.integers(1, 6))
     seed = draw(st.integers(0, 2**31))
@@ -38,7 +38,7 @@ def changed(batch: SpectrogramBatch, how: str, *given: Any) -> Tensor:
     return {"time": mask_time, "frequency": mask_frequency}[how](batch.frames, batch.lengths, *given, random)
 
 
-def alone(batch: SpectrogramBatch, clip: int) -> SpectrogramBatch:
+def single(batch: SpectrogramBatch, clip: int) -> SpectrogramBatch:
     length = int(batch.lengths[clip])
     one = slice(clip, clip + 1)
     assert batch.draws is not None
@@ -50,7 +50,7 @@ WAYS = st.sampled_from([("roll",), ("time", 2, 0.5), ("frequency", 2, 0.5), ("mi
 
 @quick
 @given(batches(), WAYS)
-def test_nothing_behind_a_clips_end_changes_or_is_heard(batch: SpectrogramBatch, way: tuple[Any, ...]) -> None:
+def test_padding_never_changes_and_is_never_used(batch: SpectrogramBatch, way: tuple[Any, ...]) -> None:
     found = changed(batch, *way)
     padding = torch.arange(batch.frames.shape[1]) >= batch.lengths[:, None]
     assert torch.equal(found[padding], batch.frames[padding])
@@ -62,7 +62,9 @@ def test_nothing_behind_a_clips_end_changes_or_is_heard(batch: SpectrogramBatch,
 
 @quick
 @given(batches(), WAYS)
-def test_the_draws_decide_and_the_global_generator_is_left_alone(batch: SpectrogramBatch, way: tuple[Any, ...]) -> None:
+def test_only_the_draws_decide_and_the_global_generator_is_not_used(
+    batch: SpectrogramBatch, way: tuple[Any, ...]
+) -> None:
     before = torch.get_rng_state()
     first = changed(batch, *way)
     assert torch.equal(torch.get_rng_state(), before)
@@ -72,24 +74,24 @@ def test_the_draws_decide_and_the_global_generator_is_left_alone(batch: Spectrog
 
 @quick
 @given(batches(), st.sampled_from([("roll",), ("time", 2, 0.5), ("frequency", 2, 0.5)]), st.data())
-def test_a_clip_changes_alike_alone_and_in_any_batch(
+def test_a_clip_changes_in_the_same_way_in_any_batch(
     batch: SpectrogramBatch, way: tuple[Any, ...], data: st.DataObject
 ) -> None:
     clip = data.draw(st.integers(0, len(batch.lengths) - 1))
     found = changed(batch, *way)[clip, : batch.lengths[clip]]
-    assert torch.allclose(changed(alone(batch, clip), *way)[0], found, atol=1e-6)
+    assert torch.allclose(changed(single(batch, clip), *way)[0], found, atol=1e-6)
 
 
 @quick
 @given(batches())
-def test_rolling_turns_a_clip_as_a_whole(batch: SpectrogramBatch) -> None:
+def test_rolling_keeps_all_frames_in_cyclic_order(batch: SpectrogramBatch) -> None:
     for clip, found in zip(range(len(batch.lengths)), changed(batch, "roll"), strict=True):
         length = int(batch.lengths[clip])
         real = batch.frames[clip, :length]
         assert any(torch.equal(found[:length], real.roll(shift, 0)) for shift in range(length))
 
 
-def test_every_turn_is_as_likely_as_any_other() -> None:
+def test_all_shifts_of_a_roll_are_equally_likely() -> None:
     frames = torch.arange(5.0).repeat(2000, 1)[..., None]
     batch = SpectrogramBatch(frames, torch.full((2000,), 5), torch.full((2000,), 800), draws=torch.arange(2000))
     firsts = torch.bincount(changed(batch, "roll")[:, 0, 0].long())
@@ -99,7 +101,7 @@ def test_every_turn_is_as_likely_as_any_other() -> None:
 
 @quick
 @given(batches(), counts, shares)
-def test_masked_stretches_are_no_longer_than_their_share_and_hold_the_clips_mean(
+def test_masked_stretches_do_not_exceed_their_share_and_have_the_clips_mean(
     batch: SpectrogramBatch, count: int, share: float
 ) -> None:
     for way, axis in (("time", 1), ("frequency", 0)):
@@ -113,7 +115,7 @@ def test_masked_stretches_are_no_longer_than_their_share_and_hold_the_clips_mean
             assert int(lines.sum()) <= count * int(share * len(lines))
 
 
-def test_masks_do_come_in_every_width_up_to_the_longest() -> None:
+def test_masks_have_every_width_up_to_the_longest() -> None:
     frames = torch.randn(500, 20, 3, generator=torch.Generator().manual_seed(0))
     batch = SpectrogramBatch(frames, torch.full((500,), 20), torch.full((500,), 3200), draws=torch.arange(500))
     widths = (changed(batch, "time", 1, 0.2) != frames).any(2).sum(1)
@@ -123,7 +125,7 @@ def test_masks_do_come_in_every_width_up_to_the_longest() -> None:
 
 @quick
 @given(batches(), st.floats(0.1, 5.0))
-def test_mixing_equals_a_slow_second_writing(batch: SpectrogramBatch, alpha: float) -> None:
+def test_mixing_equals_a_slow_second_implementation(batch: SpectrogramBatch, alpha: float) -> None:
     found = mix(batch.frames, batch.lengths, alpha, generators(batch))
     partners, lengths = found.partner.tolist(), batch.lengths.tolist()
     assert sorted(partners) == list(range(len(lengths)))
@@ -141,7 +143,7 @@ def test_mixing_equals_a_slow_second_writing(batch: SpectrogramBatch, alpha: flo
         assert np.isclose(found.share[clip], share * both / lengths[clip], atol=1e-6)
 
 
-def test_without_draws_torchs_generator_decides() -> None:
+def test_without_draws_torchs_generator_is_used() -> None:
     batch = SpectrogramBatch(torch.randn(4, 9, 2), torch.full((4,), 9), torch.full((4,), 1440))
     torch.manual_seed(5)
     first = changed(batch, "roll")

@@ -1,4 +1,4 @@
-"""Decoding: the right stretch, one channel, the rate asked for, and errors that name the file."""
+"""Decoding: the requested stretch and rate, one channel, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sine(frequency: float, seconds: float, sample_rate: int) -> np.ndarray:
     return 0.5 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * sample_rate)) / sample_rate)
 
 
-def test_reads_samples_as_they_are_at_the_native_rate(tmp_path: Path) -> None:
+def test_does_not_change_samples_at_the_native_rate(tmp_path: Path) -> None:
     expected = sine(440, 0.5, 16000).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", expected, 16000, subtype="FLOAT")
 
@@ -46,9 +46,9 @@ def test_averages_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 @pytest.mark.parametrize("sound", ["noise", "tone"])
-def test_reads_only_the_stretch_asked_for(tmp_path: Path, suffix: str, sound: str) -> None:
+def test_reads_only_the_requested_stretch(tmp_path: Path, suffix: str, sound: str) -> None:
     path = tmp_path / f"a.{suffix}"
-    # An MP3 of a tone takes few bits for a frame, many of them from the frames before.
+    # A frame of a tone has few bits in an MP3, many of which are stored in the frames before.
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 64000)
     soundfile.write(path, noise if sound == "noise" else sine(440, 4.0, 16000), 16000)
     whole = decode(path, 16000)
@@ -62,7 +62,7 @@ def test_reads_only_the_stretch_asked_for(tmp_path: Path, suffix: str, sound: st
 
 def test_errors_name_the_file_and_the_fault(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
-    (tmp_path / "text.wav").write_text("this is no sound at all")
+    (tmp_path / "text.wav").write_text("this is text")
 
     with pytest.raises(CorpusError, match=r"gone\.wav` does not exist"):
         decode(tmp_path / "gone.wav", 16000)
@@ -72,7 +72,7 @@ def test_errors_name_the_file_and_the_fault(tmp_path: Path) -> None:
         decode(tmp_path / "text.wav", 16000)
 
 
-def test_what_is_not_a_regular_file_is_refused_unopened(pipe: Path, tmp_path: Path) -> None:
+def test_refuses_to_open_files_that_are_not_regular(pipe: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"pipe\.wav` is a named pipe, not a regular file"):
         decode(pipe, 16000)
     with pytest.raises(CorpusError, match=r"null` is a device, not a regular file"):
@@ -82,7 +82,7 @@ def test_what_is_not_a_regular_file_is_refused_unopened(pipe: Path, tmp_path: Pa
 
 
 def write_with_rate(path: Path, rate: int) -> None:
-    """A wav of 1,600 samples whose header states any rate."""
+    """Write a wav of 1,600 samples whose header states `rate`."""
     soundfile.write(path, sine(0.02, 1600, 1), 16000)
     data = bytearray(path.read_bytes())
     data[24:28] = rate.to_bytes(4, "little")
@@ -108,7 +108,7 @@ def test_unusual_sample_rates_are_read(tmp_path: Path, rate: int) -> None:
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (16000, 2), (44100, 2), (8000, 1)])
-def test_stretches_join_to_the_whole(tmp_path: Path, rate: int, channels: int) -> None:
+def test_joined_stretches_equal_the_whole_recording(tmp_path: Path, rate: int, channels: int) -> None:
     path = tmp_path / "long.flac"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (23 * rate + 17, channels)), rate)
     stretches = list(decode_stretches(path, 16000))
@@ -116,14 +116,14 @@ def test_stretches_join_to_the_whole(tmp_path: Path, rate: int, channels: int) -
     np.testing.assert_array_equal(np.concatenate(stretches), decode(path, 16000))
 
 
-def test_stretches_of_an_mp3_join_without_noise(tmp_path: Path) -> None:
+def test_joined_stretches_of_an_mp3_have_no_noise(tmp_path: Path) -> None:
     path = tmp_path / "long.mp3"
     soundfile.write(path, sine(440, 25.0, 16000), 16000)
 
     np.testing.assert_allclose(np.concatenate([*decode_stretches(path, 16000)]), decode(path, 16000), atol=1e-6)
 
 
-def test_stretches_of_nothing(tmp_path: Path) -> None:
+def test_stretches_of_an_empty_recording(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "empty.wav", np.empty(0), 44100)
     assert sum(map(len, decode_stretches(tmp_path / "empty.wav", 16000))) == 0
     with pytest.raises(CorpusError, match="does not exist"):

@@ -1,4 +1,4 @@
-"""What a decoder prints is collected by recording, and nothing else is."""
+"""Messages of a decoder are collected by recording, and other messages are not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def print_in_c(text: str) -> None:
     LIBC.fputs(text.encode(), ctypes.c_void_p.in_dll(LIBC, "stderr"))
 
 
-def test_lines_are_counted_and_the_first_is_shown_without_its_place_in_the_source() -> None:
+def test_lines_are_counted_and_the_first_is_shown_without_its_source_position() -> None:
     notes = DecoderNotes()
     assert not notes
     notes.add("\n[src/libmpg123/layer3.c:do_layer3():1804] error: dequantization failed!\n")
@@ -37,7 +37,7 @@ def test_lines_are_counted_and_the_first_is_shown_without_its_place_in_the_sourc
     assert str(notes) == "the decoder printed 1,201 lines, the first: error: dequantization failed!"
 
 
-def test_a_damaged_mp3_prints_nothing_however_it_is_read(
+def test_a_damaged_mp3_never_prints_anything(
     tmp_path: Path, write_damaged_mp3: Damage, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "a.mp3"
@@ -61,7 +61,7 @@ def test_a_damaged_mp3_is_read_up_to_the_damage_and_beyond(tmp_path: Path, write
     assert len(good) - 5_000 < len(damaged) <= len(good)
 
 
-def test_a_stream_of_a_damaged_mp3_costs_one_warning(
+def test_a_stream_of_a_damaged_mp3_gives_one_warning(
     tmp_path: Path, write_damaged_mp3: Damage, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_damaged_mp3(tmp_path / "good.mp3", 0)
@@ -75,7 +75,7 @@ def test_a_stream_of_a_damaged_mp3_costs_one_warning(
     assert "damaged.mp3` is damaged, but was read: the decoder printed" in record.getMessage()
 
 
-def test_notes_go_to_the_recording_that_they_are_about(
+def test_notes_belong_to_the_recording_that_caused_them(
     tmp_path: Path, write_damaged_mp3: Damage, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sizes = [0, 300, 0, 600, 0, 900, 0, 0]

@@ -1,4 +1,4 @@
-"""ESC-50 in its real layout: folds, label order, counts, and what the errors tell."""
+"""ESC-50 in its real layout: folds, label order, counts, and error messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS = [
 
 
 def esc50(folder: Path, rows: list[str] = ROWS, *, header: str = HEADER) -> Path:
-    """A tree of the real shape whose table holds `rows`; every recording is there."""
+    """Write a corpus in the real layout. Its table has `rows`, and every recording exists."""
     (folder / "meta").mkdir(parents=True)
     (folder / "audio").mkdir()
     (folder / "meta" / "esc50.csv").write_text("\n".join([header, *rows]) + "\n")
@@ -59,23 +59,23 @@ def test_labels_are_targets_and_folds_are_official(tmp_path: Path) -> None:
     assert not manifest.multi_label
 
 
-def test_the_fingerprint_does_not_depend_on_the_place(tmp_path: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_folder(tmp_path: Path) -> None:
     here, there = partial(esc50(tmp_path / "here")), partial(esc50(tmp_path / "there"))
 
     assert here.manifest().fingerprint() == there.manifest().fingerprint()
 
 
-def test_a_part_is_refused_with_the_numbers_unless_that_is_wanted(tmp_path: Path) -> None:
+def test_an_incomplete_corpus_is_refused_with_the_numbers(tmp_path: Path) -> None:
     esc50(tmp_path)
 
-    told = (
+    message = (
         r"clips 5 of 2000, fold 1 2 of 400, fold 2 1 of 400, fold 3 1 of 400, fold 4 0 of 400, …\. Set `partial: true`"
     )
-    with pytest.raises(CorpusError, match=told):
+    with pytest.raises(CorpusError, match=message):
         Esc50Corpus(Esc50Config(path=tmp_path)).manifest()
 
 
-def test_a_whole_corpus_passes_and_lacks_one_clip_without_it(tmp_path: Path) -> None:
+def test_a_complete_corpus_passes_and_a_single_missing_clip_is_reported(tmp_path: Path) -> None:
     rows = [
         f"{fold}-{source}-A-{target}.wav,{fold},{target},{name},False,{source},A"
         for target, name in enumerate(CLASSES)
@@ -97,7 +97,7 @@ def test_a_whole_corpus_passes_and_lacks_one_clip_without_it(tmp_path: Path) -> 
     assert "listed but missing: 1, the first `audio/4-2-A-7.wav`" in problem
 
 
-def test_the_card_lists_what_is_missing(tmp_path: Path) -> None:
+def test_the_card_lists_the_missing_clips(tmp_path: Path) -> None:
     esc50(tmp_path)
     (tmp_path / "audio" / "2-104877-A-49.wav").unlink()
     corpus = partial(tmp_path)
@@ -114,18 +114,18 @@ def test_the_card_lists_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ("1-9-A-3.wav,1,3,cat,False,9,A", r":7: target 3 is `cat`, but in ESC-50 it is `cow`"),
         ("1-9-A-50.wav,1,50,cow,False,9,A", r":7: `target` is `50`; allowed: 0 to 49"),
         ("6-9-A-3.wav,6,3,cow,False,9,A", r":7: `fold` is `6`; allowed: 1 to 5"),
-        ("5-9032-A-0.wav,5,0,dog,True,9032,A", r":7: `5-9032-A-0\.wav` is listed already at .*esc50\.csv:6"),
-        ("1-9032-A-0.wav,2,0,dog,True,9032,A", r":7: `1-9032-A-0\.wav` is no clip of fold 2 and target 0"),
+        ("5-9032-A-0.wav,5,0,dog,True,9032,A", r":7: `5-9032-A-0\.wav` is already listed at .*esc50\.csv:6"),
+        ("1-9032-A-0.wav,2,0,dog,True,9032,A", r":7: `1-9032-A-0\.wav` does not match fold 2 and target 0"),
         ("1-9-A-3.wav,1,3,cow", r":7: 4 cells, but the header names 7 columns"),
     ],
 )
-def test_a_wrong_row_is_told_with_its_line(tmp_path: Path, row: str, told: str) -> None:
-    with pytest.raises(CorpusError, match=r"esc50\.csv" + told):
+def test_reports_the_line_of_a_wrong_row(tmp_path: Path, row: str, message: str) -> None:
+    with pytest.raises(CorpusError, match=r"esc50\.csv" + message):
         partial(esc50(tmp_path, [*ROWS, row])).manifest()
 
 
@@ -134,17 +134,21 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
         partial(esc50(tmp_path, header=HEADER.replace("fold,target", "target,fold"))).manifest()
 
 
-def test_a_missing_folder_or_table_is_told_with_the_way_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"ESC-50: the folder `.*gone` does not exist .*Get it from https://github"):
+def test_reports_how_to_get_a_missing_folder_or_table(tmp_path: Path) -> None:
+    with pytest.raises(
+        CorpusError, match=r"ESC-50: the folder `.*gone` does not exist .*Download it from https://github"
+    ):
         partial(tmp_path / "gone").manifest()
-    with pytest.raises(CorpusError, match=r"meta/esc50\.csv` does not exist, so .*set `path` to the folder that holds"):
+    with pytest.raises(
+        CorpusError, match=r"meta/esc50\.csv` does not exist, so .*set `path` to the folder that contains"
+    ):
         partial(tmp_path).manifest()
 
 
-def test_lists_without_any_recording_are_an_error_even_for_a_part(tmp_path: Path) -> None:
+def test_lists_without_any_recording_are_an_error_even_with_partial(tmp_path: Path) -> None:
     esc50(tmp_path)
     for path in (tmp_path / "audio").iterdir():
         path.unlink()
 
-    with pytest.raises(CorpusError, match=r"no clip is there below .*first: `audio/1-100032-A-0\.wav`"):
+    with pytest.raises(CorpusError, match=r"none of the listed clips is below .*first: `audio/1-100032-A-0\.wav`"):
         partial(tmp_path).manifest()

@@ -1,4 +1,4 @@
-"""A tree of audio files as a corpus: labels, splits, and what the errors tell."""
+"""A corpus from a tree of audio files: labels, splits, and error messages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def touch_sounds(root: Path, *paths: str) -> None:
         soundfile.write(root / path, np.zeros(800), 8000)
 
 
-def test_lists_every_format_at_any_depth_with_what_the_headers_state(tmp_path: Path) -> None:
+def test_lists_every_format_at_any_depth_with_the_values_of_the_headers(tmp_path: Path) -> None:
     touch_sounds(tmp_path, "b.wav", "deep/er/a.FLAC", "c.ogg")
     touch_sounds(tmp_path, "._b.wav", ".cache/x.wav")
-    (tmp_path / "notes.txt").write_text("no sound")
-    (tmp_path / "broken.wav").write_text("no sound either")
+    (tmp_path / "notes.txt").write_text("text")
+    (tmp_path / "broken.wav").write_text("not audio")
 
     manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
 
@@ -70,7 +70,7 @@ def test_folders_named_as_splits_are_splits(tmp_path: Path) -> None:
     assert manifest.labels[list(manifest.paths).index("unlabelled/4.wav")] == ()
 
 
-def test_shares_are_kept_and_stay_when_files_are_added(tmp_path: Path) -> None:
+def test_drawn_splits_have_their_shares_and_do_not_change_when_files_are_added(tmp_path: Path) -> None:
     for number in range(150):
         (tmp_path / f"{number}.wav").touch()
     config = FolderConfig(path=tmp_path, valid_share=0.2, test_share=0.3)
@@ -87,10 +87,10 @@ def test_shares_are_kept_and_stay_when_files_are_added(tmp_path: Path) -> None:
     assert (other_seed.splits != after.splits).any()
 
 
-def test_errors_say_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
+def test_errors_name_the_searched_folder_and_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"nowhere` does not exist .*relative to the YAML file"):
         FolderCorpus(FolderConfig(path=tmp_path / "nowhere")).manifest()
-    with pytest.raises(CorpusError, match=r"no audio below .*\.wav.* at any depth"):
+    with pytest.raises(CorpusError, match=r"no audio files below .*\.wav.* at any depth"):
         FolderCorpus(FolderConfig(path=tmp_path)).manifest()
 
     touch_sounds(tmp_path, "train/a.wav", "extra/b.wav")
@@ -99,11 +99,11 @@ def test_errors_say_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
     assert len(FolderCorpus(FolderConfig(path=tmp_path, splits="shares")).manifest()) == 2
 
 
-def test_problems_of_labels_and_shares_are_told(tmp_path: Path) -> None:
+def test_reports_problems_of_labels_and_shares(tmp_path: Path) -> None:
     touch_sounds(tmp_path, "train/dog/a.wav", "train/b.wav")
 
     (loose,) = FolderCorpus(FolderConfig(path=tmp_path, labels="folders")).problems()
-    assert "1 lies directly" in loose
+    assert "1 is directly" in loose
     assert "`train/b.wav`" in loose
     (idle,) = FolderCorpus(FolderConfig(path=tmp_path, test_share=0.5)).problems()
     assert "have no effect" in idle

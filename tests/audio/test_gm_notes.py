@@ -1,4 +1,4 @@
-"""`gm_notes`: rendered once, the same each time, with test notes that training never hears."""
+"""`gm_notes`: rendered once, with reproducible samples and test notes that do not occur in training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ossicle.core.errors import CorpusError
 TINY = GmNotesConfig(train_per_class=2, valid_per_class=1, test_per_class=1, unlabelled=16)
 
 needs_wheel = pytest.mark.skipif(
-    importlib.util.find_spec("pretty_midi") is None, reason="the soundfont comes in the wheel of pretty_midi"
+    importlib.util.find_spec("pretty_midi") is None, reason="the soundfont is in the wheel of pretty_midi"
 )
 
 
@@ -50,7 +50,7 @@ def test_has_the_clips_that_the_configuration_states(corpus: GmNotesCorpus) -> N
 
 
 @needs_wheel
-def test_no_split_hears_the_pitch_classes_of_another(corpus: GmNotesCorpus) -> None:
+def test_splits_have_disjoint_pitch_classes(corpus: GmNotesCorpus) -> None:
     manifest, contents = corpus.manifest(), corpus.contents()
 
     def heard(*splits: str) -> set[int]:
@@ -86,7 +86,7 @@ def test_rendering_again_gives_the_same_samples(
 
 
 @needs_wheel
-def test_rendered_clips_are_kept_and_nothing_unfinished_is_left(corpus: GmNotesCorpus) -> None:
+def test_rendered_clips_are_cached_and_no_temporary_folder_is_left(corpus: GmNotesCorpus) -> None:
     clip = corpus.manifest().path(0)
     written = clip.stat().st_mtime_ns
 
@@ -102,16 +102,16 @@ def test_a_note_has_the_pitch_of_its_key_and_falls_silent() -> None:
 
     for program, key in [(73, 69), (19, 60), (56, 64)]:
         note = play_note(font, program, key, 100, held_seconds=1.0, seconds=3.0, sample_rate=44100)
-        power = np.abs(np.fft.rfft(note[:44100] * np.hanning(44100))) ** 2  # one bin a Hz
+        power = np.abs(np.fft.rfft(note[:44100] * np.hanning(44100))) ** 2  # one bin per Hz
         # An organ also sounds the octave below.
         octave_below = 440 * 2 ** ((key - 69) / 12) / 2
-        places = np.arange(power.size) / octave_below
-        near_harmonic = np.abs(places - np.rint(places)) * octave_below < 8
+        harmonic = np.arange(power.size) / octave_below
+        near_harmonic = np.abs(harmonic - np.rint(harmonic)) * octave_below < 8
         assert power[near_harmonic].sum() > 0.9 * power.sum()
         assert np.abs(note[100000:]).max() < 0.01 * np.abs(note).max()
 
 
-def test_a_missing_wheel_is_told_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_how_to_install_a_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OSSICLE_CACHE", str(tmp_path))
     monkeypatch.setattr(GmNotesCorpus, "package", "ossicle_no_such_package")
 

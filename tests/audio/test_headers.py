@@ -1,4 +1,4 @@
-"""Headers of many recordings: read once, kept for later runs, and read anew when a file has changed."""
+"""Headers of many recordings: read once, cached for later runs, and read again when a file has changed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PATHS = [f"{number % 7}/{number}.wav" for number in range(FILES)]
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Recordings of 1, 2, … samples, of which the last is none; they count as written long ago."""
+    """A folder of recordings of 1, 2, … samples, the last of which is not audio. They count as written long ago."""
     for folder in {path.split("/")[0] for path in PATHS}:
         (tmp_path / "sounds" / folder).mkdir(parents=True)
     for number, path in enumerate(PATHS):
         soundfile.write(tmp_path / "sounds" / path, np.zeros(number + 1), RATE)
-    (tmp_path / "sounds" / PATHS[-1]).write_text("no sound")
+    (tmp_path / "sounds" / PATHS[-1]).write_text("not audio")
     monkeypatch.setenv("OSSICLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(headers, "KEPT_FROM", 10)
     now = time.time_ns
@@ -34,13 +34,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each file is opened."""
+    """Counts how often each file is opened."""
     counts: Counter[str] = Counter()
     read = headers._header
 
-    def header(place: str) -> tuple[int, int, int]:
-        counts[place] += 1
-        return read(place)
+    def header(path: str) -> tuple[int, int, int]:
+        counts[path] += 1
+        return read(path)
 
     monkeypatch.setattr(headers, "_header", header)
     return counts
@@ -64,7 +64,7 @@ def test_headers_are_read_once(root: Path, opened: Counter[str]) -> None:
     assert not opened
 
 
-def test_what_changes_vanishes_or_comes_is_seen(root: Path, opened: Counter[str]) -> None:
+def test_notices_changed_removed_and_new_files(root: Path, opened: Counter[str]) -> None:
     stated(root)
     opened.clear()
     soundfile.write(root / PATHS[3], np.zeros(4000), 16000)
@@ -78,10 +78,10 @@ def test_what_changes_vanishes_or_comes_is_seen(root: Path, opened: Counter[str]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK cut short"])
-def test_damaged_notes_are_made_anew(root: Path, opened: Counter[str], tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_cache_is_replaced(root: Path, opened: Counter[str], tmp_path: Path, damage: bytes) -> None:
     stated(root)
-    (kept,) = (tmp_path / "cache" / "headers").iterdir()
-    kept.write_bytes(damage)
+    (saved,) = (tmp_path / "cache" / "headers").iterdir()
+    saved.write_bytes(damage)
     opened.clear()
     assert stated(root) == EXPECTED
     assert len(opened) == FILES
@@ -90,18 +90,18 @@ def test_damaged_notes_are_made_anew(root: Path, opened: Counter[str], tmp_path:
     assert not opened
 
 
-def test_notes_that_cannot_be_kept_cost_a_warning(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unusable_cache_gives_a_warning(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert stated(root) == EXPECTED
-    assert "not kept for later runs" in caplog.text
+    assert "could not cache the headers of the recordings for later runs" in caplog.text
 
 
-def test_a_small_corpus_keeps_nothing(root: Path, tmp_path: Path) -> None:
+def test_headers_of_a_small_corpus_are_not_cached(root: Path, tmp_path: Path) -> None:
     stated(root, PATHS[:9])
     assert not (tmp_path / "cache").exists()
 
 
-def test_another_version_of_a_recording_is_told_from_it(root: Path) -> None:
+def test_another_version_of_a_recording_has_another_digest(root: Path) -> None:
     before = read_headers(root, PATHS).contents
     sounds = np.full(FILES - 1, 0.1)
     soundfile.write(root / PATHS[FILES - 2], sounds, RATE)
@@ -120,7 +120,7 @@ def test_a_named_pipe_is_not_opened(pipe: Path) -> None:
     assert (frames.tolist(), rates.tolist(), contents.tolist()) == ([0], [0], [0])
 
 
-def test_a_rate_that_cannot_be_true_gives_no_length(root: Path) -> None:
+def test_an_implausible_rate_gives_no_length(root: Path) -> None:
     data = bytearray((root / PATHS[3]).read_bytes())
     data[24:28] = (1).to_bytes(4, "little")
     (root / PATHS[3]).write_bytes(bytes(data))

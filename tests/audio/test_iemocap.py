@@ -1,4 +1,4 @@
-"""IEMOCAP in its real layout: which turns count, as what, and what the errors tell."""
+"""IEMOCAP in its real layout: which turns count, their labels, and error messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ C-E1:\tSadness;\t()
 
 
 def iemocap(root: Path, sessions: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Path:
-    """A tree of the real shape with one improvised and one scripted dialogue in each session."""
+    """Write a corpus in the real layout with one improvised and one scripted dialogue in each session."""
     for n in sessions:
         judged, wavs = root / f"Session{n}/dialog/EmoEvaluation", root / f"Session{n}/sentences/wav"
         for folder in ("Attribute", "Categorical", "Self-evaluation"):
@@ -90,21 +90,21 @@ def test_four_emotions_with_excitement_as_happiness_and_sessions_as_folds(tmp_pa
     assert set(manifest.frames) == {1600}
 
 
-def test_a_part_is_refused_with_the_numbers(tmp_path: Path) -> None:
+def test_an_incomplete_corpus_is_refused_with_the_numbers(tmp_path: Path) -> None:
     iemocap(tmp_path, sessions=(1, 2, 3, 4))
 
-    told = (
+    message = (
         r"clips 20 of 5531, neutral 4 of 1708, happy 8 of 1636, angry 4 of 1103, sad 4 of 1084, …\. Set `partial: true`"
     )
-    with pytest.raises(CorpusError, match=told):
+    with pytest.raises(CorpusError, match=message):
         IemocapCorpus(IemocapConfig(path=tmp_path)).manifest()
 
 
-def test_the_card_lists_what_is_missing(tmp_path: Path) -> None:
+def test_the_card_lists_the_missing_clips(tmp_path: Path) -> None:
     iemocap(tmp_path, sessions=(1, 2))
     gone = "Session2/sentences/wav/Ses02F_impro01/Ses02F_impro01_F001.wav"
     (tmp_path / gone).unlink()
-    # One that would not count anyway is not missed.
+    # A clip with another emotion is not used, so it is not reported as missing.
     (tmp_path / "Session2/sentences/wav/Ses02F_impro01/Ses02F_impro01_M002.wav").unlink()
 
     card = partial(tmp_path).card()
@@ -116,11 +116,11 @@ def test_the_card_lists_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         (
             "[1.0 - 2.0] Ses01F_impro01_F009 neu [2.5, 2.5, 2.5]",
-            r":17: `\[1\.0 - 2\.0\] Ses.*` is no turn; expected",
+            r":17: `\[1\.0 - 2\.0\] Ses.*` is not a turn; expected",
         ),
         (
             "[1.0 - 2.0]\tSes01F_impro01_F009\tjoy\t[2.5, 2.5, 2.5]",
@@ -128,21 +128,23 @@ def test_the_card_lists_what_is_missing(tmp_path: Path) -> None:
         ),
         (
             "[1.0 - 2.0]\tSes01F_impro01_F000\tsad\t[2.5, 2.5, 2.5]",
-            r":17: `Ses01F_impro01_F000` is judged already .*:3",
+            r":17: `Ses01F_impro01_F000` is already rated .*:3",
         ),
     ],
 )
-def test_a_wrong_line_is_told_with_its_place(tmp_path: Path, line: str, told: str) -> None:
+def test_reports_the_place_of_a_wrong_line(tmp_path: Path, line: str, message: str) -> None:
     iemocap(tmp_path, sessions=(1,))
     with (tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt").open("a") as file:
         file.write(line + "\n")
 
-    with pytest.raises(CorpusError, match=r"Ses01F_impro01\.txt" + told):
+    with pytest.raises(CorpusError, match=r"Ses01F_impro01\.txt" + message):
         partial(tmp_path).manifest()
 
 
-def test_a_missing_or_wrong_folder_is_told_with_the_way_to_get_the_corpus(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"IEMOCAP: the folder `.*gone` does not exist .*Ask its owners .*release"):
+def test_reports_how_to_get_the_corpus_if_the_folder_is_missing_or_wrong(tmp_path: Path) -> None:
+    with pytest.raises(
+        CorpusError, match=r"IEMOCAP: the folder `.*gone` does not exist .*Request it from its owners .*release"
+    ):
         partial(tmp_path / "gone").manifest()
     with pytest.raises(CorpusError, match=r"no `Session\*/dialog/EmoEvaluation/\*\.txt` below .*`Session1` to `Se"):
         partial(tmp_path).manifest()

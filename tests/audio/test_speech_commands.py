@@ -1,4 +1,4 @@
-"""Both versions of Speech Commands in their real layout: splits, classes, cut silence, and what the errors tell."""
+"""Both versions of Speech Commands in their real layout: splits, classes, cut silence, and error messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sound(path: Path, seconds: float = 0.1, *, sample_rate: int = 16000) -> None
 
 
 def archive(folder: Path, words: tuple[str, ...]) -> Path:
-    """A tree of the real shape with one clip of each word in each split."""
+    """Write an archive in the real layout with one clip of each word in each split."""
     for word in words:
         for name in (TRAINING, VALIDATION, TESTING):
             sound(folder / word / name)
@@ -52,13 +52,13 @@ def archive(folder: Path, words: tuple[str, ...]) -> Path:
     for name in ("README.md", "LICENSE", ".DS_Store"):
         (folder / name).touch()
     (folder / "validation_list.txt").write_text("\n".join(f"{word}/{VALIDATION}" for word in words) + "\n")
-    # The real lists of v0.02 end without a line's end.
+    # The real lists of v0.02 do not end with a newline.
     (folder / "testing_list.txt").write_text("\n".join(f"{word}/{TESTING}" for word in words))
     return folder
 
 
 def official_test_archive(folder: Path) -> Path:
-    """The separate test archive of v0.01: a folder for each of the 12 classes."""
+    """Write the separate test archive of v0.01: a folder for each of the 12 classes."""
     for name in KS1_CLASSES:
         sound(folder / name / ("silence_000.wav" if name == "_silence_" else TESTING), 1.0)
     return folder
@@ -109,7 +109,7 @@ def test_v1_has_ten_words_unknown_and_silence(tmp_path: Path) -> None:
     assert all(manifest.path(row).is_file() for row in range(len(manifest)))
 
 
-def test_v1_is_tested_on_the_test_archive_alone_where_it_is_given(tmp_path: Path) -> None:
+def test_v1_is_tested_only_on_the_test_archive_if_it_is_given(tmp_path: Path) -> None:
     archive(tmp_path / "data", V1_WORDS)
 
     manifest = v1(tmp_path / "data", official_test_archive(tmp_path / "test")).manifest()
@@ -120,7 +120,7 @@ def test_v1_is_tested_on_the_test_archive_alone_where_it_is_given(tmp_path: Path
     assert not any(TESTING in path for path in manifest.paths[manifest.rows_in("train", "valid")])
 
 
-def test_silence_is_successive_seconds_of_the_noise_each_in_one_split(tmp_path: Path) -> None:
+def test_silence_is_cut_into_successive_seconds_each_in_one_split(tmp_path: Path) -> None:
     manifest = v1(archive(tmp_path / "data", V1_WORDS)).manifest()
     noise, _ = soundfile.read(tmp_path / "data" / NOISE / "pink_noise.wav", dtype="int16")
 
@@ -139,7 +139,7 @@ def test_silence_is_successive_seconds_of_the_noise_each_in_one_split(tmp_path: 
     np.testing.assert_array_equal(np.concatenate(cut["test"]), noise[9 * 16000 : 10 * 16000])
 
 
-def test_silence_is_cut_once_and_anew_when_the_noise_changes(tmp_path: Path) -> None:
+def test_silence_is_cut_once_and_again_when_the_noise_changes(tmp_path: Path) -> None:
     folder = archive(tmp_path / "data", V1_WORDS)
     assert not v1(folder).is_ready
     before = v1(folder).manifest()
@@ -151,14 +151,14 @@ def test_silence_is_cut_once_and_anew_when_the_noise_changes(tmp_path: Path) -> 
     assert len(v1(folder).manifest()) == len(before) - 3
 
 
-def test_the_fingerprint_does_not_depend_on_the_place(tmp_path: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_folder(tmp_path: Path) -> None:
     here, there = (v1(archive(tmp_path / name, V1_WORDS)).manifest() for name in ("here", "there"))
 
     assert here.fingerprint() == there.fingerprint()
     assert here.root != there.root
 
 
-def test_a_part_is_refused_with_the_numbers(tmp_path: Path) -> None:
+def test_an_incomplete_corpus_is_refused_with_the_numbers(tmp_path: Path) -> None:
     folder = archive(tmp_path / "data", V2_WORDS)
     with pytest.raises(
         CorpusError, match=r"v0\.02 below .*: train 35 of 84843, valid 35 of 9981, test 35 of 11005\. S"
@@ -168,16 +168,16 @@ def test_a_part_is_refused_with_the_numbers(tmp_path: Path) -> None:
     folder = archive(tmp_path / "v1", V1_WORDS)
     (folder / NOISE / "exercise_bike.wav").unlink()
     config = SpeechCommandsV1Config(path=folder, test_path=official_test_archive(tmp_path / "test"))
-    told = (
+    message = (
         r"train 30 of 51088, valid 30 of 6798, testing_list\.txt 30 of 6835, noise recordings 5 of 6, test archive 12 "
         r"of 3081; listed but missing: 1, the first `_background_noise_/exercise_bike\.wav`\. Set"
     )
-    with pytest.raises(CorpusError, match=told):
+    with pytest.raises(CorpusError, match=message):
         SpeechCommandsV1Corpus(config).prepare()
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_card_lists_what_is_missing(tmp_path: Path) -> None:
+def test_the_card_lists_the_missing_clips(tmp_path: Path) -> None:
     folder = archive(tmp_path / "data", V2_WORDS)
     (folder / "zero" / TESTING).unlink()
 
@@ -189,38 +189,38 @@ def test_the_card_lists_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         (
             "zero/nobody.wav",
-            r"testing_list\.txt:36: `zero/nobody\.wav` is no clip; expected WORD/SPEAKER_nohash_",
+            r"testing_list\.txt:36: `zero/nobody\.wav` is not a clip; expected WORD/SPEAKER_nohash_",
         ),
-        (f"zero/{TESTING}", r"testing_list\.txt:36: `zero/.*` is listed already at .*testing_list\.txt:35"),
-        (f"zero/{VALIDATION}", r"testing_list\.txt:36: `zero/.*` is listed already at .*validation_list\.txt:35"),
+        (f"zero/{TESTING}", r"testing_list\.txt:36: `zero/.*` is already listed at .*testing_list\.txt:35"),
+        (f"zero/{VALIDATION}", r"testing_list\.txt:36: `zero/.*` is already listed at .*validation_list\.txt:35"),
     ],
 )
-def test_a_wrong_line_is_told_with_its_place(tmp_path: Path, line: str, told: str) -> None:
+def test_reports_the_place_of_a_wrong_line(tmp_path: Path, line: str, message: str) -> None:
     folder = archive(tmp_path / "data", V2_WORDS)
     with (folder / "testing_list.txt").open("a") as file:
         file.write(f"\n{line}\n")
 
-    with pytest.raises(CorpusError, match=told):
+    with pytest.raises(CorpusError, match=message):
         v2(folder).manifest()
 
 
-def test_the_other_version_and_strange_recordings_are_told(tmp_path: Path) -> None:
+def test_reports_the_other_version_and_unknown_recordings(tmp_path: Path) -> None:
     folder = archive(tmp_path / "data", V2_WORDS)
 
     with pytest.raises(CorpusError, match=r"folders that Speech Commands v0\.01 does not have: `backward`, `follow`"):
         v1(folder).manifest()
     sound(folder / "yes" / "mine.wav")
-    with pytest.raises(CorpusError, match=r"yes/mine\.wav` is not named SPEAKER_nohash_NUMBER\.wav; move it"):
+    with pytest.raises(CorpusError, match=r"yes/mine\.wav` is not named SPEAKER_nohash_NUMBER\.wav; remove it"):
         v2(folder).manifest()
-    with pytest.raises(CorpusError, match=r"test archive `.*data` holds the folders .*`zero`; allowed: yes, no, up"):
+    with pytest.raises(CorpusError, match=r"test archive `.*data` contains the folders .*`zero`; allowed: yes, no, up"):
         v1(archive(tmp_path / "v1", V1_WORDS), folder).manifest()
 
 
-def test_noise_of_another_format_is_told(tmp_path: Path) -> None:
+def test_reports_noise_of_another_format(tmp_path: Path) -> None:
     folder = archive(tmp_path / "data", V1_WORDS)
     sound(folder / NOISE / "running_tap.wav", sample_rate=8000)
 
@@ -228,11 +228,13 @@ def test_noise_of_another_format_is_told(tmp_path: Path) -> None:
         v1(folder).manifest()
 
 
-def test_missing_folders_and_lists_are_told_with_the_way_to_get_them(tmp_path: Path) -> None:
+def test_reports_how_to_get_missing_folders_and_lists(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"v0\.02: the folder `.*gone` does not exist .*speech_commands_v0\.02\.tar"):
         v2(tmp_path / "gone").manifest()
     with pytest.raises(CorpusError, match=r"v0\.01: the folder `.*gone` does not exist .*speech_commands_test_set_v0"):
         v1(archive(tmp_path / "data", V1_WORDS), tmp_path / "gone").manifest()
     (tmp_path / "data" / "testing_list.txt").unlink()
-    with pytest.raises(CorpusError, match=r"testing_list\.txt` does not exist, so `path` is not the corpus as it is d"):
+    with pytest.raises(
+        CorpusError, match=r"testing_list\.txt` does not exist, so `path` is not the corpus as distributed"
+    ):
         v1(tmp_path / "data").manifest()

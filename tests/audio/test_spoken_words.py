@@ -1,4 +1,4 @@
-"""`spoken_words`: every word by every voice, voices in one split each, the same samples each time."""
+"""`spoken_words`: every word by every voice, each voice in one split, and reproducible samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ossicle.audio.corpus_config import SpokenWordsConfig
 TINY = SpokenWordsConfig(words=4, voices=12)
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("espeakng_loader") is None, reason="eSpeak NG comes in the wheel of espeakng-loader"
+    importlib.util.find_spec("espeakng_loader") is None, reason="eSpeak NG is in the wheel of espeakng-loader"
 )
 
 
@@ -36,7 +36,7 @@ def corpus(rendered_cache: Path, monkeypatch: pytest.MonkeyPatch) -> SpokenWords
     return SpokenWordsCorpus(TINY)
 
 
-def test_every_word_by_every_voice_and_voices_in_one_split_each(corpus: SpokenWordsCorpus) -> None:
+def test_has_every_word_by_every_voice_and_each_voice_in_one_split(corpus: SpokenWordsCorpus) -> None:
     manifest, voices = corpus.manifest(), corpus.contents()
 
     assert manifest.label_names == ("yes", "no", "up", "down")

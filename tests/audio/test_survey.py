@@ -1,4 +1,4 @@
-"""The survey finds one bad recording of each kind, and nothing wrong with good ones."""
+"""The survey finds one bad recording of each kind, and no fault in good ones."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def write_good(root: Path) -> None:
 
 
 def write_bad(root: Path) -> dict[str, str]:
-    """One file of each kind below `root`: the reason that each name should be given."""
-    (root / "text.wav").write_text("this is no sound at all")
+    """Write one bad file of each kind below `root`. Returns the expected reason by name."""
+    (root / "text.wav").write_text("this is text")
     soundfile.write(root / "no_samples.wav", noise(0.0), RATE)
     soundfile.write(root / "short.wav", noise(0.02), RATE)
     soundfile.write(root / "zeros.wav", np.zeros(RATE), RATE)
@@ -80,11 +80,11 @@ def survey_bad(root: Path) -> tuple[Manifest, Survey, dict[str, str]]:
     return manifest, survey(manifest, SurveyRules(), RATE), expected
 
 
-def test_finds_one_of_each_kind_and_keeps_the_good(tmp_path: Path) -> None:
+def test_finds_one_bad_file_of_each_kind_and_keeps_the_good_ones(tmp_path: Path) -> None:
     manifest, found, expected = survey_bad(tmp_path)
 
     reasons = {file.path: file.reason for file in found.bad}
-    # A flac that ends early may fail to decode instead of decoding short; either way it is out.
+    # A truncated flac may fail to decode instead of being too short. Both are correct.
     assert reasons.pop("half.flac") in {"truncated", "unreadable"}
     del expected["half.flac"]
     assert reasons == expected
@@ -109,7 +109,7 @@ def test_every_recording_is_opened_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(opened) == len(manifest)
 
 
-def test_hands_each_good_waveform_over_once_in_order(tmp_path: Path) -> None:
+def test_passes_on_each_good_waveform_once_in_order(tmp_path: Path) -> None:
     write_bad(tmp_path)
     write_good(tmp_path)
     manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
@@ -129,7 +129,7 @@ def test_hands_each_good_waveform_over_once_in_order(tmp_path: Path) -> None:
     assert progress == [(done, len(manifest)) for done in range(1, len(manifest) + 1)]
 
 
-def test_a_declared_duration_finds_what_the_header_cannot(tmp_path: Path) -> None:
+def test_a_declared_duration_finds_truncation_that_the_header_does_not_show(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", noise(1.0), RATE)
     soundfile.write(tmp_path / "b.wav", noise(1.0), RATE)
     (tmp_path / "clips.csv").write_text("path,seconds\na.wav,1.0\nb.wav,2.5\n")
@@ -145,8 +145,8 @@ def test_a_streamed_wav_without_a_size_is_not_truncated(tmp_path: Path) -> None:
     path = tmp_path / "piped.wav"
     soundfile.write(path, noise(), RATE)
     data = bytearray(path.read_bytes())
-    place = data.index(b"data")
-    data[4:8] = data[place + 4 : place + 8] = b"\xff\xff\xff\xff"
+    chunk = data.index(b"data")
+    data[4:8] = data[chunk + 4 : chunk + 8] = b"\xff\xff\xff\xff"
     path.write_bytes(bytes(data))
 
     assert not survey(FolderCorpus(FolderConfig(path=tmp_path)).manifest(), SurveyRules(), RATE).bad
@@ -158,13 +158,13 @@ def test_too_many_bad_files_stop_with_reasons_and_remedy(tmp_path: Path) -> None
     found.raise_if_too_many(0.9)
     with pytest.raises(
         CorpusError, match=r"11 of 16 recordings \(68\.8%\).*allowed: 10\.0% \(`max_bad_share`\)"
-    ) as told:
+    ) as caught:
         found.raise_if_too_many(0.1)
-    assert "silent: 2, `whisper.wav` peak -66 dBFS" in str(told.value)
-    assert "relax the survey's rules" in str(told.value)
+    assert "silent: 2, `whisper.wav` peak -66 dBFS" in str(caught.value)
+    assert "relax the survey's rules" in str(caught.value)
 
 
-def test_bad_files_are_written_one_a_line(tmp_path: Path) -> None:
+def test_bad_files_are_written_one_per_line(tmp_path: Path) -> None:
     _, found, expected = survey_bad(tmp_path)
     found.write_bad_files(tmp_path / "bad_files.jsonl")
 
@@ -193,19 +193,19 @@ def test_clipped_share_agrees_with_a_slow_count() -> None:
 
 
 @pytest.mark.parametrize("stretch", [1 / RATE, 3 / RATE, 0.0137, 0.3])
-def test_reading_in_stretches_finds_what_reading_whole_files_finds(
+def test_reading_in_stretches_finds_the_same_faults_as_reading_whole_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stretch: float
 ) -> None:
     write_bad(tmp_path)
     write_good(tmp_path)
-    # Runs at full scale that begin, end and stretch across borders; a tenth of the samples, give or take few.
+    # Runs at full scale that begin at, end at and cross the borders of stretches. About a tenth of the samples.
     rng = np.random.default_rng(3)
     flat = noise(0.2)
     for start in rng.integers(0, len(flat) - 9, 60):
         flat[start : start + rng.integers(1, 9)] = rng.choice([-1, 1])
     soundfile.write(tmp_path / "runs.wav", np.stack([flat, np.roll(flat, 7)], axis=1), RATE, subtype="FLOAT")
     manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
-    # A flac that is read sample by sample is seen to end early in another way.
+    # The truncated flac has another fault when it is read sample by sample.
     manifest = manifest.take(np.flatnonzero(manifest.paths != "half.flac"))
     rows = {str(path): row for row, path in enumerate(manifest.paths)}
     if stretch < 0.001:  # a few samples at a time are slow
@@ -218,7 +218,7 @@ def test_reading_in_stretches_finds_what_reading_whole_files_finds(
     found = survey(manifest, rules, RATE, on_clip=lambda row, waveform: pieces.setdefault(row, []).append(waveform))
 
     assert found.bad == whole.bad
-    assert any("% of the samples lie flat" in file.detail for file in found.bad)
+    assert any("% of the samples are flat" in file.detail for file in found.bad)
     assert found.good.tolist() == whole.good.tolist() == sorted(pieces)
     assert found.hours == pytest.approx(whole.hours)
     for row, parts in pieces.items():
@@ -240,7 +240,7 @@ def test_no_stretch_of_a_long_recording_is_longer_than_a_minute(tmp_path: Path) 
     assert found.hours == {"train": pytest.approx(150 / 3600)}
 
 
-def test_a_flac_without_a_stated_length_is_left_out_with_a_remedy(tmp_path: Path) -> None:
+def test_a_flac_without_a_stated_length_is_unreadable(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "piped.flac", noise(), RATE)
     data = bytearray((tmp_path / "piped.flac").read_bytes())
     data[21] &= 0xF0  # the 36 bits of the number of samples
@@ -264,7 +264,7 @@ def test_a_table_may_name_a_pipe_without_blocking(pipe: Path, tmp_path: Path) ->
     assert "is a named pipe, not a regular file" in found.bad[0].detail
 
 
-def test_a_header_of_one_hertz_is_unreadable_and_costs_no_time(tmp_path: Path) -> None:
+def test_a_header_of_one_hertz_is_unreadable_and_not_resampled(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.tile(noise(), 10), RATE)
     data = bytearray((tmp_path / "a.wav").read_bytes())
     data[24:28] = (1).to_bytes(4, "little")
@@ -323,7 +323,7 @@ def test_statistics_in_one_pass_equal_those_of_all_frames_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["fsdd_digits", "philharmonia_notes"])
-def test_finds_nothing_wrong_with_real_recordings(shared_data: Path, name: str) -> None:
+def test_finds_no_fault_in_real_recordings(shared_data: Path, name: str) -> None:
     corpus = CsvCorpus(CsvConfig(path=shared_data / name / "metadata.csv", duration_column="duration_s"))
     manifest = corpus.manifest()
     some = np.arange(0, len(manifest), 10)

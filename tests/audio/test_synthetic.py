@@ -1,4 +1,4 @@
-"""`synthetic`: as many clips as asked for, of the length and with the labels asked for, and the same ones each time."""
+"""`synthetic`: the configured number, length and labels of clips, and reproducible samples."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_clips_may_carry_several_labels() -> None:
     assert all(labels == tuple(sorted(set(labels))) for labels in manifest.labels)
 
 
-def test_a_seed_gives_the_same_clips_again_and_another_seed_others(tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_clips_and_other_seeds_other_clips(tmp_path: Path) -> None:
     def fingerprint(seed: int, folder: str) -> str:
         config = SyntheticConfig(path=tmp_path / folder, classes=2, clips_per_class=1, seconds=0.1, seed=seed)
         return SyntheticCorpus(config).manifest().fingerprint()

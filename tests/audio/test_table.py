@@ -1,4 +1,4 @@
-"""A table of clips as a corpus: columns, errors with their lines, and the two real sets."""
+"""A corpus from a table of clips: columns, errors with their lines, and two real data sets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_paths_may_be_absolute(tmp_path: Path) -> None:
     assert manifest.path(0).is_file()
 
 
-def test_draws_validation_clips_of_training_ones_alone(tmp_path: Path) -> None:
+def test_draws_validation_clips_only_from_training_clips(tmp_path: Path) -> None:
     rows = [f"clip{number}.wav,{'test' if number % 3 == 0 else 'train'}" for number in range(300)]
     corpus(tmp_path, "path,split\n" + "\n".join(rows) + "\n")
     config = CsvConfig(path=tmp_path / "clips.csv", root=tmp_path, valid_share=0.25)
@@ -64,7 +64,7 @@ def test_draws_validation_clips_of_training_ones_alone(tmp_path: Path) -> None:
 def test_a_table_with_validation_clips_draws_none(tmp_path: Path) -> None:
     made = corpus(tmp_path, "path,split\na.wav,train\nb.wav,valid\n", valid_share=0.1)
 
-    with pytest.raises(CorpusError, match=r"`valid_share` is set, but .* has validation clips of its own; remove it"):
+    with pytest.raises(CorpusError, match=r"`valid_share` is set, but .* already has validation clips; remove it"):
         made.manifest()
 
 
@@ -97,7 +97,7 @@ def test_reads_declared_durations(tmp_path: Path) -> None:
             r":2: the label `dgo` is not among `label_names`\. Did you mean `dog`",
         ),
         ("path,fold\na.wav,one\n", {}, r":2: `fold` is `one`, but must be a whole number"),
-        ("path\na.wav\na.wav\n", {}, r":3: `a\.wav` is listed already on line 2"),
+        ("path\na.wav\na.wav\n", {}, r":3: `a\.wav` is already listed on line 2"),
         ("path,split\na.wav\n", {}, r":2: 1 cells, but the header names 2"),
         ("path\n", {}, r"lists no recordings"),
         ("path\nx/a.wav\n", {}, r"none of the first 1 recordings .*set `root`"),
@@ -109,7 +109,7 @@ def test_errors_name_the_line_and_the_remedy(tmp_path: Path, text: str, settings
         corpus(tmp_path, text, **settings).manifest()
 
 
-def test_tells_several_problems_at_once_but_not_all(tmp_path: Path) -> None:
+def test_reports_several_problems_at_once_but_not_all(tmp_path: Path) -> None:
     rows = "".join(f"{number}.wav,nope\n" for number in range(30))
 
     problems = corpus(tmp_path, "path,split\n" + rows).problems()
@@ -118,13 +118,13 @@ def test_tells_several_problems_at_once_but_not_all(tmp_path: Path) -> None:
     assert problems[-1] == "… and 25 more."
 
 
-def test_a_missing_table_is_told(tmp_path: Path) -> None:
+def test_reports_a_missing_table(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"gone\.csv` does not exist"):
         CsvCorpus(CsvConfig(path=tmp_path / "gone.csv")).manifest()
 
 
 @pytest.mark.parametrize(("name", "clips", "labels"), [("fsdd_digits", 3000, 10), ("philharmonia_notes", 1257, None)])
-def test_reads_real_tables_as_they_are(shared_data: Path, name: str, clips: int, labels: int | None) -> None:
+def test_reads_real_tables(shared_data: Path, name: str, clips: int, labels: int | None) -> None:
     table = shared_data / name / "metadata.csv"
 
     manifest = CsvCorpus(CsvConfig(path=table, label_column="label", duration_column="duration_s")).manifest()

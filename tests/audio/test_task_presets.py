@@ -1,4 +1,4 @@
-"""The presets of the six tasks: what they choose, where they look, and that they run under another preset."""
+"""The presets of the six tasks: their settings, their paths, and their combination with another preset."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_task_of_the_paper_has_a_preset() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_preset_lacks_nothing_but_its_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+def test_a_preset_lacks_only_its_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(ConfigError) as caught:
@@ -39,7 +39,7 @@ def test_a_preset_lacks_nothing_but_its_corpus(tmp_path: Path, monkeypatch: pyte
     assert all(f"tasks/{task}.yaml:" in str(problem.where) for problem in caught.value.problems)
 
 
-def test_a_preset_runs_on_a_corpus_elsewhere_which_goes_by_its_name(tmp_path: Path) -> None:
+def test_a_preset_runs_on_a_corpus_in_another_folder_and_names_its_stages(tmp_path: Path) -> None:
     folder = tmp_path / "speech_commands_v0.02"
     for word in V2_WORDS:
         for number in range(3):

@@ -1,4 +1,4 @@
-"""Windows over recordings of any length: what they keep, and that they are what the whole recording would give."""
+"""Windows over recordings of any length: which columns they keep, and that these equal the whole recording's."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def patches(wave: np.ndarray[tuple[int], np.dtype[np.float32]]) -> torch.Tensor:
     overlap=st.sampled_from([0.0, 0.16, 0.3]),
     stretch=st.sampled_from([997, RATE, 10 * RATE]),
 )
-def test_windows_keep_each_column_once_as_the_whole_recording_has_it(
+def test_windows_keep_each_column_once_and_equal_to_the_whole_recording(
     samples: int, window: float, overlap: float, stretch: int
 ) -> None:
     wave = noise(samples)
@@ -54,7 +54,7 @@ def test_windows_keep_each_column_once_as_the_whole_recording_has_it(
     assert numbers == list(range(len(patches(wave))))
 
 
-def test_columns_have_context_on_both_sides_but_at_the_ends() -> None:
+def test_columns_have_context_on_both_sides_except_at_the_ends() -> None:
     first, *inner, last = cut(noise(60 * RATE), 10.0, 2.0, RATE)
     half = 7  # 2 s are 12.5 columns, hence 14
     size = 62
@@ -64,7 +64,7 @@ def test_columns_have_context_on_both_sides_but_at_the_ends() -> None:
     assert last.kept.stop == size
 
 
-def test_a_recording_up_to_one_window_and_one_without_end_are_taken_whole() -> None:
+def test_a_short_recording_or_an_infinite_window_gives_one_window() -> None:
     wave = noise(10 * RATE)
     (only,) = cut(wave, 10.0, 2.0, RATE)
     assert np.array_equal(only.waveform, wave)
@@ -72,7 +72,7 @@ def test_a_recording_up_to_one_window_and_one_without_end_are_taken_whole() -> N
     assert np.array_equal(only.waveform, wave)
 
 
-def test_no_more_than_a_few_windows_are_held() -> None:
+def test_only_a_few_windows_are_in_memory() -> None:
     read = 0
 
     def stretches():
@@ -87,7 +87,7 @@ def test_no_more_than_a_few_windows_are_held() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "overlap", "told"),
+    ("window", "overlap", "message"),
     [
         (10.0, 10.0, "must be at least 0 and below `window_seconds`, but they are 10 and 10"),
         (10.0, -1.0, "but they are -1 and 10"),
@@ -97,6 +97,6 @@ def test_no_more_than_a_few_windows_are_held() -> None:
         (0.1, 0.0, "holds 0 time columns"),
     ],
 )
-def test_windows_that_make_no_sense_are_refused(window: float, overlap: float, told: str) -> None:
-    with pytest.raises(OssicleError, match=told):
+def test_impossible_windows_are_refused(window: float, overlap: float, message: str) -> None:
+    with pytest.raises(OssicleError, match=message):
         cut(noise(RATE), window, overlap, RATE)
