@@ -1,8 +1,13 @@
-"""Which variant is better, by how much, and whether that can be believed.
+"""Decide which variant is better, by how much, and how certain this is.
 
-Notable choices: the metric named first decides, and the others are told beside it; each metric's p-values are corrected
-for the number of variants (Holm), controls apart, so that nobody pays for having them; a variant that lies above the
-baseline but not above every control has gained nothing by what was varied; without a second seed nothing can be told.
+Notable choices:
+
+- The first metric decides. The others are reported next to it.
+- The p-values of each metric are corrected for the number of variants (Holm). Controls are corrected separately, so
+  that adding a control does not weaken the test of a variant.
+- A variant that is above the baseline but not above every control is "no gain", because the control has the same gain
+  without the change under study.
+- With one seed the verdict is "cannot tell".
 """
 
 from __future__ import annotations
@@ -30,14 +35,14 @@ ONE_SEED = "one seed cannot tell a gain from luck"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may be said of a variant against the baseline.
+    """The verdict on a variant compared with the baseline.
 
     Attributes:
         control: whether the variant is a control
-        contrast: its difference from the baseline; None where they share no seed
-        p: corrected for the number of variants; NaN without a contrast
-        reached_by: the controls that it is not shown to exceed, where it exceeds the baseline
-        reason: why nothing can be told; empty where something can
+        contrast: its difference from the baseline; None if they share no seed
+        p: p-value, corrected for the number of variants; NaN without a contrast
+        reached_by: the controls that it is not shown to exceed, if it exceeds the baseline
+        reason: why there is no verdict; else empty
     """
 
     variant: str
@@ -50,21 +55,21 @@ class Verdict:
 
     @property
     def note(self) -> str:
-        """What the word leaves unsaid."""
+        """An explanation of the word."""
         return f"not shown to exceed {_listed(self.reached_by)}" if self.reached_by else self.reason
 
 
 @dataclass(frozen=True)
 class MetricComparison:
-    """The variants under one metric.
+    """The comparison of all variants by one metric.
 
     Attributes:
         metric: task/corpus/measure
-        clips: test clips that all were judged on
-        estimates: of every variant that was judged, the baseline among them
-        verdicts: of every variant but the baseline
-        detectable: the difference that half of the comparisons could have found, each with a probability of 0.8 and
-            after the correction for their number; NaN if unknown
+        clips: number of test clips, the same for all
+        estimates: one for every scored variant, including the baseline
+        verdicts: one for every variant except the baseline
+        detectable: the median over the comparisons of the smallest difference that each finds with a probability of
+            0.8, after the correction for their number; NaN if unknown
     """
 
     metric: str
@@ -75,35 +80,35 @@ class MetricComparison:
 
     @property
     def measure(self) -> str:
-        """The measure alone."""
+        """The measure, the last part of the metric."""
         return self.metric.rpartition("/")[2]
 
     @property
     def question(self) -> str:
-        """Task and corpus in words."""
+        """The task and the corpus in words."""
         task, _, corpus = self.metric.rpartition("/")[0].rpartition("/")
         return f"{task} on {corpus}"
 
     @property
     def basis(self) -> str:
-        """What means and intervals are over."""
+        """What means and intervals are computed over."""
         numbers = sorted({len(estimate.of_seeds) for estimate in self.estimates})
         seeds = count(numbers[0], "seed") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
-        over = "both" if all(estimate.seeds_known for estimate in self.estimates) else "clips alone"
+        over = "both" if all(estimate.seeds_known for estimate in self.estimates) else "clips only"
         return f"{seeds} and {count(self.clips, 'test clip')}, 95 % intervals over {over}"
 
     def verdict(self, variant: str) -> Verdict | None:
-        """The verdict on a variant; None for the baseline."""
+        """Return the verdict on a variant, or None for the baseline."""
         return next((one for one in self.verdicts if one.variant == variant), None)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An ablation's findings.
+    """The findings of an ablation.
 
     Attributes:
-        found: for each metric, the one that decides first
-        problems: what could not be read or compared
+        found: one for each metric, the deciding one first
+        problems: messages about what could not be read or compared
     """
 
     ablation: Ablation
@@ -126,13 +131,13 @@ def compare(folder: Path | str) -> Comparison:
     """Compare the variants of the ablation in `folder`.
 
     Raises:
-        ArtifactError: if there is no ablation, or nothing in it was judged by the metric that decides
+        ArtifactError: if there is no ablation, or none of its cells has the metric that decides
     """
     ablation = Ablation.read(folder)
     problems = list(ablation.problems)
     undone = [cell.title for cell in ablation.cells if cell.state != DONE]
     if undone:
-        problems.append(f"not done, and so not compared: {'; '.join(undone)}")
+        problems.append(f"not compared, because they are not done: {'; '.join(undone)}")
     found = [_under(metric, ablation, problems) for metric in ablation.metrics]
     if found[0] is None:
         raise ArtifactError("\n".join([f"no cell of `{folder}` can be judged by {ablation.metrics[0]}", *problems]))
@@ -144,7 +149,7 @@ def _under(metric: str, ablation: Ablation, problems: list[str]) -> MetricCompar
 
     measure = metric.rpartition("/")[2]
     if measure not in MEASURES:
-        problems.append(f"{metric}: no error can be told for `{measure}`. {choices(measure, list(MEASURES))}")
+        problems.append(f"{metric}: the error of `{measure}` is unknown. {choices(measure, list(MEASURES))}")
         return None
     predicted = _alike(metric, ablation, problems)
     if not predicted:
@@ -161,19 +166,19 @@ def _under(metric: str, ablation: Ablation, problems: list[str]) -> MetricCompar
 
 
 def _alike(metric: str, ablation: Ablation, problems: list[str]) -> list[tuple[Cell, Predictions]]:
-    """The predictions of every cell that was judged on the same clips as the first one; the baseline comes first."""
+    """Return the predictions of every cell with the same test clips as the first one. The baseline comes first."""
     found: list[tuple[Cell, Predictions]] = []
     done = [cell for cell in ablation.cells if cell.record and cell.subject]
     for cell in sorted(done, key=lambda cell: cell.variant != ablation.baseline):
         score = cell.score(metric)
         predictions = read_predictions(score) if score else None
         if predictions is None:
-            what = "its predictions are gone" if score else "it was not judged by it"
-            problems.append(f"{cell.title}: left out of {metric}, for {what}")
+            what = "its predictions are missing" if score else "it has no score"
+            problems.append(f"{cell.title}: left out of {metric}, because {what}")
         elif found and not same_clips(found[0][1], predictions):
-            problems.append(f"{cell.title}: left out of {metric}, for it was judged on other clips")
+            problems.append(f"{cell.title}: left out of {metric}, because it has other test clips")
         elif len(predictions.clips) < 2:
-            problems.append(f"{cell.title}: left out of {metric}, for one clip says nothing")
+            problems.append(f"{cell.title}: left out of {metric}, because one clip is not enough")
         else:
             found.append((cell, predictions))
     return found
@@ -216,11 +221,11 @@ def _exceeds(contrast: Contrast | None, level: float) -> bool:
 
 
 def _findings(comparison: Comparison) -> list[str]:
-    """What is better, what a control reaches, what is worse, and what cannot be told."""
+    """Say what is better, what a control reaches, what is worse, and what is open."""
     decisive, baseline = comparison.decisive, comparison.ablation.baseline
     ours = [one for one in decisive.verdicts if not one.control]
     if not ours:
-        return [f"no variant can be held against {baseline}"]
+        return [f"no variant can be compared with {baseline}"]
     groups = {word: [one for one in ours if one.word == word] for word in get_args(Word)}
     where = f"better than {baseline} in {decisive.question}"
     sentences = [
@@ -233,13 +238,13 @@ def _findings(comparison: Comparison) -> list[str]:
 
 
 def _without_gain(verdicts: Sequence[Verdict]) -> list[str]:
-    """One sentence for all variants that the same controls reach."""
+    """Make one sentence for all variants that the same controls reach."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for one in verdicts:
         alike.setdefault(tuple(one.reached_by), []).append(one.variant)
     return [
-        f"{_listed(variants)} {'lies' if len(variants) == 1 else 'lie'} above it, but not demonstrably above "
-        f"{_listed(controls)}: no gain that can be put down to what was varied"
+        f"{_listed(variants)} {'is' if len(variants) == 1 else 'are'} above it, but not shown to be above "
+        f"{_listed(controls)}, so the gain cannot be attributed to what varies"
         for controls, variants in alike.items()
     ]
 
@@ -249,18 +254,16 @@ def _with_points(verdicts: Sequence[Verdict]) -> str:
 
 
 def _caveats(comparison: Comparison) -> list[str]:
-    """What the findings hang on."""
+    """Say what limits the findings."""
     decisive = comparison.decisive
     ours = [one for one in decisive.verdicts if not one.control]
     said = []
     if ours and all(one.reason == ONE_SEED for one in ours):
         said.append(f"{ONE_SEED}: add seeds")
     elif any(one.word == "cannot tell" for one in ours) and math.isfinite(decisive.detectable):
-        said.append(
-            f"a difference of {points(decisive.detectable).lstrip('+')} would have been found four times in five"
-        )
+        said.append(f"this design finds a difference of {points(decisive.detectable).lstrip('+')} four times in five")
     if any(one.word == "better" for one in ours) and not any(one.control for one in decisive.verdicts):
-        said.append("without a control it is open what a gain comes from")
+        said.append("without a control, the cause of a gain is open")
     return said
 
 

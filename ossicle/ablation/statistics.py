@@ -1,13 +1,17 @@
-"""What scores of several seeds on the same test clips allow to say of variants. Works on arrays, reads no files.
+"""Compare variants by their scores over several seeds on the same test clips. Works on arrays and reads no files.
 
-Notable choices: a score moves with the clips it was taken on and with the seed it was trained with, and both must be in
-an error bar. Clips are many, so they are drawn anew (bootstrap) or have their predictions swapped between two variants
-(paired permutation), jointly for all runs. Seeds are few: three of them, drawn anew, never leave their own range, and
-their eight sign flips cannot give a p-value below 0.25. So what a seed adds enters as Student's t around each draw,
-Behrens and Fisher's way to add two sources of error with their own degrees of freedom (Fisher, 1935). Its spread
-comes from an analysis of variance of all runs, variants by seeds, with what is due to clips alone taken off, as every
-variant's seeds tell how much seeds matter; a variant whose own seeds scatter more is held to that. Where a variant
-scatters thrice as much as all others the 5 % of false alarms become about 10 %.
+Notable choices:
+
+- A score depends on the test clips and on the seed of the training, so an error bar must contain both.
+- There are many clips, so they are resampled: with replacement (bootstrap), or by swapping predictions between two
+  variants (paired permutation), jointly for all runs.
+- There are few seeds, so they are not resampled. Three seeds drawn with replacement never leave their range, and their
+  eight sign flips cannot give a p-value below 0.25. Instead, the effect of seeds is Student's t around each draw. This
+  is the method of Behrens and Fisher for two sources of error with different degrees of freedom (Fisher, 1935).
+- The spread of that effect comes from an analysis of variance of all runs, variants by seeds, less the variance that
+  clips cause. Every variant's seeds show how much seeds matter. If the seeds of a variant scatter more, its larger
+  variance is used.
+- If one variant scatters three times as much as all others, the false-alarm rate rises from 5 % to about 10 %.
 """
 
 from __future__ import annotations
@@ -34,7 +38,10 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Measure:
-    """A figure on drawn clips, and what makes two models' scores comparable without changing the figure of either."""
+    """A measure on resampled clips, and a transform that makes the scores of two models comparable.
+
+    The transform does not change the measure of either model.
+    """
 
     of_draws: Callable[[Truth, Scores], Statistic]
     comparable: Callable[[Scores], Scores]
@@ -44,13 +51,13 @@ def _ranks(scores: Scores) -> Scores:
     return np.asarray(rankdata(scores, axis=0), dtype=np.float64)
 
 
-_AS_THEY_ARE: Callable[[Scores], Scores] = np.asarray
+_UNCHANGED: Callable[[Scores], Scores] = np.asarray
 MEASURES: Mapping[str, _Measure] = {
-    "accuracy": _Measure(accuracy_of_draws, _AS_THEY_ARE),
-    "UAR": _Measure(unweighted_average_recall_of_draws, _AS_THEY_ARE),
+    "accuracy": _Measure(accuracy_of_draws, _UNCHANGED),
+    "UAR": _Measure(unweighted_average_recall_of_draws, _UNCHANGED),
     "mAP": _Measure(mean_average_precision_of_draws, _ranks),
 }
-"""The measures whose errors can be told."""
+"""The measures with known error."""
 
 LEVEL = 0.05
 POWER = 0.8
@@ -62,7 +69,7 @@ _EVENLY = (np.arange(499) + 0.5) / 499
 
 @dataclass(frozen=True)
 class Run:
-    """What one trained model predicts for the test clips, which are the same for all runs that are compared.
+    """The predictions of one trained model for the test clips, which are the same in all compared runs.
 
     Attributes:
         truth: (clips, classes) bool
@@ -77,11 +84,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A variant's mean over its seeds, in shares, with its 95 % interval over seeds and clips.
+    """The mean of a variant over its seeds, as a share in [0, 1], with its 95 % interval over seeds and clips.
 
     Attributes:
-        of_seeds: seed to the figure of that run
-        seeds_known: whether the interval knows what a seed moves; it is one over clips alone where no variant has two
+        of_seeds: seed to the value of that run
+        seeds_known: whether the interval includes seeds; it covers only clips if no variant has two seeds
     """
 
     variant: str
@@ -94,16 +101,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Contrast:
-    """How far one variant lies above another on the same clips with the same seeds, in shares.
+    """The difference between two variants on the same clips with the same seeds, as a share.
 
     Attributes:
         low, high: 95 % interval over seeds and clips
-        p: two-sided, of a difference as large by clips and seeds alone; over clips alone without `seeds_known`
-        improvement: probability that a run of the first scores above a run of the second on clips drawn anew, ties
-            counting half (Agarwal et al., 2021, arXiv 2108.13264)
-        seeds: those that both were run with
-        seeds_known: whether all this knows what a seed moves
-        clip_errors, seed_errors: what either adds to the difference, each value as likely as the next
+        p: two-sided p-value of the difference under the variation of clips and seeds; only of clips without
+            `seeds_known`
+        improvement: probability that a run of the first variant scores above a run of the second on resampled clips,
+            where ties count half (Agarwal et al., 2021, arXiv 2108.13264)
+        seeds: the seeds that both variants have
+        seeds_known: whether the variation of seeds is included
+        clip_errors, seed_errors: equally likely values of the error that clips and seeds add to the difference
     """
 
     variant: str
@@ -119,10 +127,10 @@ class Contrast:
     seed_errors: Floats = field(repr=False)
 
     def detectable(self, tests: int = 1) -> float:
-        """The smallest difference that such a design finds with a probability of 0.8, in shares.
+        """Return the smallest difference, as a share, that this design finds with a probability of 0.8.
 
         Args:
-            tests: differences that are tested together, and share the level of 0.05
+            tests: number of differences that are tested together at a level of 0.05
         """
         if not self.seeds_known:
             return float("nan")
@@ -132,38 +140,38 @@ class Contrast:
 
 @dataclass(frozen=True)
 class _SeedNoise:
-    """Variance of what a seed adds to a run's score, and the degrees of freedom behind it; none where none is known."""
+    """The variance that seeds add to the score of a run, and its degrees of freedom (0 if it is unknown)."""
 
     variance: float
     freedom: float
 
     @property
     def known(self) -> bool:
-        """Whether any variant was run with a second seed to learn it from."""
+        """Whether any variant has a second seed to estimate the variance from."""
         return self.freedom > 0
 
     def scale(self, own: float, seeds: int, *, runs: int) -> float:
-        """Standard error from seeds of a mean over `seeds`, or of the difference of two (`runs`) such means.
+        """Return the standard error that seeds add to a mean over `seeds`, or to the difference of two (`runs`) means.
 
         Args:
-            own: the variance that the seeds at hand show
+            own: the variance of the seeds of this variant
         """
         if not self.known:
             return 0.0
         return float(np.sqrt(runs * max(self.variance, own) / seeds))
 
     def values(self, scale: float) -> Floats:
-        """Evenly spaced quantiles of what seeds add: `scale` times Student's t."""
+        """Return evenly spaced quantiles of the error from seeds: `scale` times Student's t."""
         return np.asarray(scale * t.ppf(_EVENLY, self.freedom)) if scale > 0 else np.zeros(1)
 
 
 class Sample:
-    """The runs of several variants, judged by one measure on the same test clips.
+    """The runs of several variants, scored by one measure on the same test clips.
 
     Args:
-        runs: no two of the same variant and seed
+        runs: at most one for each variant and seed
         measure: a key of `MEASURES`
-        draws: how often clips are drawn, and predictions swapped
+        draws: number of bootstrap draws, and of permutations
         seed: drives the draws
     """
 
@@ -178,7 +186,7 @@ class Sample:
         self._figures = dict(zip(self._runs, np.concatenate(figures, axis=1), strict=True))
 
     def _drawn(self) -> Iterator[Rows]:
-        """The clips as they are, then those of each draw, some draws at a time."""
+        """Yield the original clips, then the clips of each draw, several draws at a time."""
         generator = np.random.default_rng(self._seed)
         yield np.arange(self.clips)[None]
         at_once = max(1, _AT_ONCE // self.clips)
@@ -186,15 +194,15 @@ class Sample:
             yield generator.integers(self.clips, size=(min(at_once, self._draws - start), self.clips))
 
     def seeds(self, variant: str) -> list[int]:
-        """The seeds that a variant was run with."""
+        """List the seeds of a variant."""
         return [seed for name, seed in self._runs if name == variant]
 
     def _of(self, variant: str, seeds: Sequence[int]) -> Floats:
-        """(1 + draws, seeds): the figure of each run on the clips as they are, then on each draw of them."""
+        """Return the value of each run on the original clips, then on each draw: (1 + draws, seeds)."""
         return np.stack([self._figures[variant, seed] for seed in seeds], axis=1)
 
     def estimate(self, variant: str) -> Estimate:
-        """Give the mean over a variant's seeds."""
+        """Estimate the mean of a variant over its seeds."""
         seeds = self.seeds(variant)
         figures = self._of(variant, seeds)
         noise = self._noise_of_means
@@ -204,7 +212,7 @@ class Sample:
         return Estimate(variant, float(means[0]), low, high, of_seeds, noise.known)
 
     def contrast(self, variant: str, other: str) -> Contrast | None:
-        """Compare two variants over the seeds that both were run with; None if they share none."""
+        """Compare two variants over the seeds that both have. Return None if they share none."""
         seeds = [seed for seed in self.seeds(variant) if seed in self.seeds(other)]
         if not seeds:
             return None
@@ -231,7 +239,7 @@ class Sample:
         )
 
     def _p_value(self, variant: str, other: str, seeds: Sequence[int], value: float, scale: float) -> float:
-        """Probability of a difference as large if clips and seeds alone made it."""
+        """Compute the probability of a difference at least as large that only clips and seeds cause."""
         null = np.abs(value) - self._swapped(variant, other, seeds)
         mirrored = 2 * np.abs(value) - null
         if scale > 0:
@@ -241,9 +249,10 @@ class Sample:
         return float((1 + as_large.sum()) / (1 + len(null)))
 
     def _swapped(self, variant: str, other: str, seeds: Sequence[int]) -> Floats:
-        """(swaps,) the differences when predictions of random clips are swapped between the two, for all seeds alike.
+        """Compute the differences after swapping the predictions of random clips, the same clips for all seeds:
+        (swaps,).
 
-        Ranks stand for scores, lest two models that score on different scales be mixed.
+        Scores are replaced by ranks, because the two models may score on different scales.
         """
         statistics = []
         for seed in seeds:
@@ -272,22 +281,22 @@ class Sample:
 
     @cached_property
     def _table(self) -> Floats:
-        """(runs, 1 + draws): figures, then what drawing other clips adds to them."""
+        """The values of all runs, then the change of each value in each draw: (runs, 1 + draws)."""
         table = np.stack(list(self._figures.values()))
         return np.concatenate([table[:, :1], table[:, 1:] - table[:, :1]], axis=1)
 
     @cached_property
     def _noise(self) -> _SeedNoise:
-        """What a seed adds to one variant and not to another, from the residuals of variants by seeds."""
+        """The effect of a seed that differs between variants, from the residuals of variants by seeds."""
         squares, freedom = _residual(self._table, self._columns("variant"), self._columns("seed"))
         return _SeedNoise(_without_clips(squares / freedom), freedom) if freedom else _SeedNoise(0.0, 0)
 
     @cached_property
     def _noise_of_means(self) -> _SeedNoise:
-        """What a seed adds to a variant, from the scatter of each variant's seeds.
+        """The effect of a seed on a variant, from the scatter of the seeds of each variant.
 
-        What seeds do to all variants alike is known from as many seeds as there are, whatever the number of variants;
-        the degrees of freedom of the two together are Satterthwaite's (1946).
+        The part that all variants share is estimated from the number of seeds, however many variants there are. The
+        degrees of freedom of the sum follow Satterthwaite (1946).
         """
         squares, freedom = _residual(self._table, self._columns("variant"))
         if not freedom:
@@ -304,7 +313,7 @@ class Sample:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for being several (Holm, 1979), in the order given.
+    """Correct p-values for multiple tests (Holm, 1979), in the given order.
 
     >>> holm([0.01, 0.04, 0.03, 0.005])
     [0.03, 0.06, 0.06, 0.02]
@@ -317,19 +326,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _residual(table: Floats, *columns: npt.NDArray[np.bool_]) -> tuple[Floats, int]:
-    """Sum of squares that additive effects leave of each column of (runs, …), and its degrees of freedom."""
+    """Return the residual squares of each column of (runs, …) after additive effects, and the degrees of freedom."""
     design = np.concatenate(columns, axis=1).astype(np.float64)
     effects, _, rank, _ = np.linalg.lstsq(design, table, rcond=None)
     return np.square(table - design @ effects).sum(axis=0), len(design) - int(rank)
 
 
 def _without_clips(mean_squares: Floats) -> float:
-    """The first mean square less what drawing other clips makes of it on average."""
+    """Subtract from the first mean square the part that resampling clips adds on average."""
     return max(0.0, float(mean_squares[0] - mean_squares[1:].mean()))
 
 
 def _variance(figures: Floats) -> float:
-    """Variance over seeds of (1 + draws, seeds) figures, less what is due to clips; 0 for one seed."""
+    """Return the variance over seeds of (1 + draws, seeds) values, less the part from clips; 0 for one seed."""
     if figures.shape[1] < 2:
         return 0.0
     moved = np.concatenate([figures[:1], figures[1:] - figures[:1]])

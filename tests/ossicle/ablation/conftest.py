@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from ossicle.cli import main
+from ossicle.core.store import CARD, write_card
 
 METRIC = "linear_probe/tones/accuracy"
 BASE = "name: tiny\nencoder: {type: beats, size: tiny}\n"
@@ -122,6 +123,8 @@ class FakeStudy:
                 self._tokens(artifact, made)
             if stage["kind"] == "pretrain":
                 self._curves(artifact)
+            # The card must list the files as they are now.
+            write_card(artifact, json.loads((artifact / CARD).read_text()))
         run["seed"] = seed
         (folder / "run.json").write_text(json.dumps(run))
         config = yaml.safe_load((folder / "experiment.yaml").read_text()) | {"name": folder.name, "seed": seed}
