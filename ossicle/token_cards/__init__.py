@@ -101,7 +101,7 @@ def token_card_section(
 
     sources = {name: Source(path, name in controls) for name, path in tokenizers.items() if holds_tokenizer(path)}
     if not sources:
-        return ReportSection(TITLE, '<p class="note">No encoder of these learnt from a tokenizer\'s labels.</p>')
+        return ReportSection(TITLE, '<p class="note">None of these encoders learnt from a tokenizer.</p>')
     runs = list(tokenizers.values())
     chosen = corpus_asked(corpus, plugins=plugins) if corpus else corpus_of_runs(runs, plugins=plugins)
     options = CardOptions(clips=clips, seed=seed, listen=listen)

@@ -9,11 +9,11 @@ from typing import Any
 from ..core.choices import PartChoice
 from ..core.errors import OssicleError
 from .agreement import agreement
+from .clip_tokens import ClipTokens, Ids, embed, tokenize
 from .clips import CROP_SECONDS, DrawnClips, draw_clips
 from .holdings import Holdings, holdings
-from .labelling import Ids, Labels, embed, label
 from .listening import Code, check_codes, listen
-from .maps import ClipMap, map_of_embeddings, map_of_labels
+from .maps import ClipMap, map_of_embeddings, map_of_tokens
 from .perturbations import PERTURBATIONS, Perturbation
 from .sources import Subject
 from .stability import CLIPS, Stability, stability
@@ -59,8 +59,8 @@ class Card:
         path: the artifact or checkpoint it came from
         bands_hz: lower and upper edge of each frequency band in Hz
         stability: its stability under every perturbation
-        label_map: clips laid out by their labels; None for too few
-        encoder_map: clips laid out by the encoder that learnt from the labels; None without one
+        token_map: clips laid out by their tokens; None for too few
+        encoder_map: clips laid out by the encoder that learnt from the tokens; None without one
         codes: codes to listen to
     """
 
@@ -72,7 +72,7 @@ class Card:
     bands_hz: list[tuple[float, float]]
     holdings: Holdings
     stability: list[Stability]
-    label_map: ClipMap | None
+    token_map: ClipMap | None
     encoder_map: ClipMap | None
     codes: list[Code]
 
@@ -177,7 +177,7 @@ def _plain(card: Card) -> dict[str, Any]:
         "summary": card.summary,
         "of_each_stream": [asdict(stream) for stream in card.holdings.streams],
         "stability": [{**asdict(one), "kappa": one.kappa} for one in card.stability],
-        "maps": {"labels": _plain_map(card.label_map), "encoder": _plain_map(card.encoder_map)},
+        "maps": {"tokens": _plain_map(card.token_map), "encoder": _plain_map(card.encoder_map)},
         "codes": [_plain_code(code) for code in card.codes],
         "remarks": card.remarks,
     }
@@ -224,40 +224,42 @@ def token_cards(
     on_step("drawing clips")
     rates = [subject.part.front_end.sample_rate for subject in subjects]
     clips = draw_clips(corpus, clips=options.clips, seed=options.seed, sample_rates=rates, split=options.split)
-    labelled = []
+    of_subjects = []
     for subject in subjects:
-        on_step(f"labelling: {subject.name}")
-        labelled.append(label(subject, clips.waves[subject.part.front_end.sample_rate]))
+        on_step(f"tokenizing: {subject.name}")
+        of_subjects.append(tokenize(subject, clips.waves[subject.part.front_end.sample_rate]))
     measured = stability(
         subjects,
-        labelled,
+        of_subjects,
         clips,
         seed=options.seed,
         perturbations=options.perturbations,
         on_step=lambda name: on_step(f"changing clips: {name}"),
     )
     cards = []
-    for subject, labels, stable in zip(subjects, labelled, measured, strict=True):
+    for subject, tokens, stable in zip(subjects, of_subjects, measured, strict=True):
         on_step(f"measuring: {subject.name}")
-        cards.append(_card(subject, labels, stable, clips, options))
+        cards.append(_card(subject, tokens, stable, clips, options))
     on_step("comparing")
-    return TokenCards(clips, options, cards, agreement(labelled))
+    return TokenCards(clips, options, cards, agreement(of_subjects))
 
 
-def _card(subject: Subject, labels: Labels, stable: list[Stability], clips: DrawnClips, options: CardOptions) -> Card:
+def _card(
+    subject: Subject, tokens: ClipTokens, stable: list[Stability], clips: DrawnClips, options: CardOptions
+) -> Card:
     classes: Ids | None = clips.classes
     embedded = embed(subject, clips.waves[subject.part.front_end.sample_rate])
-    codes = listen(subject, labels, clips, number=options.listen, codes=options.codes, seed=options.seed)
+    codes = listen(subject, tokens, clips, number=options.listen, codes=options.codes, seed=options.seed)
     return Card(
         title=subject.title,
         control=subject.control,
         path=str(subject.part.path),
-        codebook_size=labels.codebook_size,
-        streams=labels.streams,
+        codebook_size=tokens.codebook_size,
+        streams=tokens.streams,
         bands_hz=[(low, high) for low, high in subject.part.front_end.band_edges().tolist()],
-        holdings=holdings(labels, clips, seed=options.seed),
+        holdings=holdings(tokens, clips, seed=options.seed),
         stability=stable,
-        label_map=map_of_labels(labels, classes, seed=options.seed),
+        token_map=map_of_tokens(tokens, classes, seed=options.seed),
         encoder_map=map_of_embeddings(embedded, classes, seed=options.seed),
         codes=codes,
     )

@@ -49,10 +49,10 @@ def use_by_rank(cards: Sequence[Card]) -> Plot:
 
 
 def entropies(cards: Sequence[Card]) -> list[Plot]:
-    """Entropy of the labels in each time column and in each frequency band."""
+    """Entropy of the tokens in each time column and in each frequency band."""
     column = _entropy(cards, lambda one: one.column_entropy, "time column")
     band = _entropy(cards, lambda one: one.band_entropy, "band, lowest first")
-    caption = "Where a line sinks, labels are poorer: few of them, or one that dominates, such as that of silence."
+    caption = "Where a line sinks, tokens are poorer: few of them, or one that dominates, such as that of silence."
     return [
         Plot("Entropy in each time column", column, caption + " Only columns that half of the clips reach."),
         Plot("Entropy in each frequency band", band, "A band that lies low has little to tell apart."),
@@ -70,7 +70,7 @@ def _entropy(cards: Sequence[Card], figures: Callable[[StreamFigures], list[floa
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=ROUND))
 
-    return _svg(draw, f"Entropy of the labels by {label}")
+    return _svg(draw, f"Entropy of the tokens by {label}")
 
 
 def stability_plots(cards: Sequence[Card]) -> list[Plot]:

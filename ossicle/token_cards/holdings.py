@@ -1,6 +1,6 @@
-"""Token statistics: codes in use, where in the grid labels vary, and their information about class and position.
+"""Token statistics: codes in use, where in the grid tokens vary, and their information about class and position.
 
-Notable choices: of a tokenizer that gives a patch several labels each stream is measured on its own, and the mean over
+Notable choices: of a tokenizer that gives a patch several tokens each stream is measured on its own, and the mean over
 them stands for it; figures that are above zero by chance stand beside their mean with the classes dealt out to the
 clips anew. Purity and the share of the class's information (PNMI) are those by which HuBERT judges units (Hsu et al.,
 2021), with the classes of clips for phones. Entropies leave out time columns that fewer than half of the clips reach,
@@ -20,8 +20,8 @@ from sklearn.metrics import homogeneity_score
 
 from ..core.corpus import Manifest
 from ..tasks.stages.token_statistics import TokenStatistics, token_statistics
+from .clip_tokens import BATCH_SECONDS, ClipTokens, Ids
 from .clips import DrawnClips
-from .labelling import BATCH_SECONDS, Ids, Labels
 
 SHUFFLES = 5
 RANKS = 1024
@@ -42,15 +42,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class StreamFigures:
-    """What the labels of one stream hold; shares of information in [0, 1], entropies in bits.
+    """What the tokens of one stream hold; shares of information in [0, 1], entropies in bits.
 
     Attributes:
         statistics: codes used, perplexity, and the information of a token about class and position
         batch_used, batch_perplexity: the same within batches of clips, on average
         commonest: share of the tokens that carry the commonest code
         shares: share of the tokens that carry each code that occurs, commonest first, down to `RANKS`
-        column_entropy: of the labels in each time column
-        band_entropy: of the labels in each frequency band
+        column_entropy: of the tokens in each time column
+        band_entropy: of the tokens in each frequency band
         class_share: share of the class's entropy that a token tells (PNMI); None without classes
         purity: share of tokens whose class is the commonest of their code; None without classes
     """
@@ -68,11 +68,11 @@ class StreamFigures:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What the labels of one tokenizer hold.
+    """What the tokens of one tokenizer hold.
 
     Attributes:
-        tokens: patches that were labelled
-        streams: of each stream of labels
+        tokens: how many there are
+        streams: of each stream of tokens
     """
 
     tokens: int
@@ -84,41 +84,41 @@ class Holdings:
         return float(np.mean(values)) if values else None
 
 
-def holdings(labels: Labels, clips: DrawnClips, *, seed: int) -> Holdings:
-    """Measure what the labels of drawn clips hold."""
+def holdings(tokens: ClipTokens, clips: DrawnClips, *, seed: int) -> Holdings:
+    """Measure what the tokens of drawn clips hold."""
     return Holdings(
-        tokens=int(labels.lengths.sum()),
-        streams=[_stream(labels, number, clips, seed) for number in range(labels.streams)],
+        tokens=int(tokens.lengths.sum()),
+        streams=[_stream(tokens, number, clips, seed) for number in range(tokens.streams)],
     )
 
 
-def _stream(labels: Labels, number: int, clips: DrawnClips, seed: int) -> StreamFigures:
-    ids, positions = labels.joined(number), labels.positions
+def _stream(tokens: ClipTokens, number: int, clips: DrawnClips, seed: int) -> StreamFigures:
+    ids, positions = tokens.joined(number), tokens.positions
     counts = np.bincount(ids)
     shares = np.sort(counts[counts > 0] / counts.sum())[::-1]
-    batches = [np.concatenate(batch) for batch in _batches(labels.stream(number), clips)]
+    batches = [np.concatenate(batch) for batch in _batches(tokens.stream(number), clips)]
     manifest = clips.manifest
-    columns = _well_filled(labels)
-    class_share, purity = _of_class(labels, ids, clips.classes, seed)
+    columns = _well_filled(tokens)
+    class_share, purity = _of_class(tokens, ids, clips.classes, seed)
     return StreamFigures(
-        statistics=_statistics(labels.stream(number), manifest, labels, seed),
+        statistics=_statistics(tokens.stream(number), manifest, tokens, seed),
         batch_used=float(np.mean([len(np.unique(batch)) for batch in batches])),
         batch_perplexity=float(np.mean([2 ** entropy(batch) for batch in batches])),
         commonest=float(shares[0]),
         shares=shares[:RANKS].tolist(),
-        column_entropy=[entropy(ids[positions // labels.bands == column]) for column in range(columns)],
-        band_entropy=[entropy(ids[positions % labels.bands == band]) for band in range(labels.bands)],
+        column_entropy=[entropy(ids[positions // tokens.bands == column]) for column in range(columns)],
+        band_entropy=[entropy(ids[positions % tokens.bands == band]) for band in range(tokens.bands)],
         class_share=class_share,
         purity=purity,
     )
 
 
-def _statistics(tokens: list[Ids], manifest: Manifest, labels: Labels, seed: int) -> TokenStatistics:
-    return token_statistics(tokens, manifest, bands=labels.bands, codebook_size=labels.codebook_size, seed=seed)
+def _statistics(stream: list[Ids], manifest: Manifest, tokens: ClipTokens, seed: int) -> TokenStatistics:
+    return token_statistics(stream, manifest, bands=tokens.bands, codebook_size=tokens.codebook_size, seed=seed)
 
 
 def entropy(ids: Ids) -> float:
-    """How many bits it takes to say which label it is, given how common each is."""
+    """How many bits it takes to say which token it is, given how common each is."""
     counts = np.bincount(ids)
     share = counts[counts > 0] / max(len(ids), 1)
     return max(0.0, -float((share * np.log2(share)).sum()))
@@ -134,17 +134,19 @@ def _batches(tokens: Sequence[Ids], clips: DrawnClips) -> Iterator[list[Ids]]:
         yield [tokens[clip] for clip in np.flatnonzero(batch == number).tolist()]
 
 
-def _well_filled(labels: Labels) -> int:
+def _well_filled(tokens: ClipTokens) -> int:
     """How many time columns at least half of the clips reach."""
-    return math.ceil(float(np.median(labels.lengths)) / labels.bands)
+    return math.ceil(float(np.median(tokens.lengths)) / tokens.bands)
 
 
-def _of_class(labels: Labels, ids: Ids, classes: Ids | None, seed: int) -> tuple[Figure, Figure] | tuple[None, None]:
+def _of_class(
+    tokens: ClipTokens, ids: Ids, classes: Ids | None, seed: int
+) -> tuple[Figure, Figure] | tuple[None, None]:
     if classes is None:
         return None, None
     generator = np.random.default_rng(seed)
     dealt = [classes] + [generator.permutation(classes) for _ in range(SHUFFLES)]
-    of_tokens = [np.repeat(one, labels.lengths) for one in dealt]
+    of_tokens = [np.repeat(one, tokens.lengths) for one in dealt]
     information = [float(homogeneity_score(one, ids)) for one in of_tokens]
     pure = [purity(one, ids) for one in of_tokens]
     return tuple(Figure(found[0], float(np.mean(found[1:]))) for found in (information, pure))  # type: ignore[return-value]

@@ -122,8 +122,8 @@ def _class_numbers(found: TokenCards) -> dict[str, int]:
 def _maps(found: TokenCards) -> dict[str, list[MapView]]:
     """The maps of all tokenizers by what clips are laid out by."""
     both = {
-        "By their labels": [(card.title, card.label_map) for card in found.cards],
-        "By the encoder that learnt from the labels": [(card.title, card.encoder_map) for card in found.cards],
+        "By their tokens": [(card.title, card.token_map) for card in found.cards],
+        "By the encoder that learnt from the tokens": [(card.title, card.encoder_map) for card in found.cards],
     }
     return {
         what: [MapView(title, one, _dots(found, one)) for title, one in maps if one is not None]

@@ -22,8 +22,8 @@ import torch
 from ..audio.patch_batches import waveform_patches
 from ..core.errors import OssicleError
 from ..core.interfaces import FrontEnd
+from .clip_tokens import BATCH_SECONDS, ClipTokens, Ids
 from .clips import DrawnClips, Wave
-from .labelling import BATCH_SECONDS, Ids, Labels
 from .sources import Subject
 
 SECONDS = 2.0
@@ -100,7 +100,7 @@ def check_codes(subjects: Sequence[Subject], codes: Sequence[int]) -> None:
 
 
 def listen(
-    subject: Subject, labels: Labels, clips: DrawnClips, *, number: int, codes: Sequence[int] = (), seed: int
+    subject: Subject, tokens: ClipTokens, clips: DrawnClips, *, number: int, codes: Sequence[int] = (), seed: int
 ) -> list[Code]:
     """Find examples of codes of a tokenizer's first stream.
 
@@ -108,21 +108,21 @@ def listen(
         number: how many codes to choose, where none are named
         codes: the codes to listen to, all of them in the codebook
     """
-    ids = labels.joined(STREAM)
+    ids = tokens.joined(STREAM)
     named = [(code, "Asked for") for code in codes if (ids == code).any()]
-    chosen = named if codes else choose(labels, clips.classes, number)
-    positions = _examples(subject.part.front_end, labels, clips, [code for code, _ in chosen], seed)
-    return [_code(subject.part.front_end, labels, clips, code, why, positions[code]) for code, why in chosen]
+    chosen = named if codes else choose(tokens, clips.classes, number)
+    positions = _examples(subject.part.front_end, tokens, clips, [code for code, _ in chosen], seed)
+    return [_code(subject.part.front_end, tokens, clips, code, why, positions[code]) for code, why in chosen]
 
 
-def choose(labels: Labels, classes: Ids | None, number: int) -> list[tuple[int, str]]:
+def choose(tokens: ClipTokens, classes: Ids | None, number: int) -> list[tuple[int, str]]:
     """Choose codes to listen to, with the reason: common ones, and those with the most information about the class.
 
     Without classes the others lie evenly spread over the ranks of use. Codes of fewer than `FEWEST_CLIPS` clips are
     passed over.
     """
-    ids = labels.joined(STREAM)
-    pairs = np.unique(np.stack([ids, labels.clips]), axis=1)
+    ids = tokens.joined(STREAM)
+    pairs = np.unique(np.stack([ids, tokens.clips]), axis=1)
     counts = np.bincount(ids)
     eligible = np.flatnonzero(np.bincount(pairs[0], minlength=len(counts)) >= FEWEST_CLIPS)
     by_use = eligible[np.argsort(-counts[eligible], kind="stable")].tolist()
@@ -132,7 +132,7 @@ def choose(labels: Labels, classes: Ids | None, number: int) -> list[tuple[int, 
     if classes is None:
         others = [rest[rank] for rank in np.linspace(0, len(rest) - 1, min(len(rest), number // 2)).astype(int)]
     else:
-        information = class_information(ids, np.repeat(classes, labels.lengths))
+        information = class_information(ids, np.repeat(classes, tokens.lengths))
         others = sorted(rest, key=lambda code: -information[code])[: number // 2]
         reasons |= dict.fromkeys(others, "Among those with the most information about the class")
     return [(code, reasons[code]) for code in [*common, *others]]
@@ -150,10 +150,10 @@ def class_information(ids: Ids, classes: Ids) -> npt.NDArray[np.float64]:
 
 
 def _examples(
-    front_end: FrontEnd, labels: Labels, clips: DrawnClips, codes: Sequence[int], seed: int
+    front_end: FrontEnd, tokens: ClipTokens, clips: DrawnClips, codes: Sequence[int], seed: int
 ) -> dict[int, list[tuple[int, int, bool]]]:
     """For each code the clip and position of its examples, and whether they are typical."""
-    stream = labels.stream(STREAM)
+    stream = tokens.stream(STREAM)
     patches = _patches_of(front_end, stream, clips.waves[front_end.sample_rate], codes)
     found = {}
     for code in codes:
@@ -203,31 +203,31 @@ def _distinct(order: Ids, clips: Ids, number: int, *, taken: set[int]) -> list[i
 
 def _code(
     front_end: FrontEnd,
-    labels: Labels,
+    tokens: ClipTokens,
     clips: DrawnClips,
     code: int,
     why: str,
     positions: Sequence[tuple[int, int, bool]],
 ) -> Code:
-    ids = labels.joined(STREAM)
+    ids = tokens.joined(STREAM)
     carried = ids == code
-    bands = np.bincount(labels.positions[carried] % labels.bands)
+    bands = np.bincount(tokens.positions[carried] % tokens.bands)
     low, high = front_end.band_edges()[int(bands.argmax())].tolist()
     return Code(
         number=code,
         why=why,
         share=float(carried.mean()),
-        clips=len(np.unique(labels.clips[carried])),
-        classes=_classes(labels, clips, carried),
+        clips=len(np.unique(tokens.clips[carried])),
+        classes=_classes(tokens, clips, carried),
         band_hz=(low, high, float(bands.max() / bands.sum())),
-        examples=[_example(front_end, labels, clips, code, *position) for position in positions],
+        examples=[_example(front_end, tokens, clips, code, *position) for position in positions],
     )
 
 
-def _classes(labels: Labels, clips: DrawnClips, carried: npt.NDArray[np.bool_]) -> list[tuple[str, float, float]]:
+def _classes(tokens: ClipTokens, clips: DrawnClips, carried: npt.NDArray[np.bool_]) -> list[tuple[str, float, float]]:
     if clips.classes is None:
         return []
-    classes = np.repeat(clips.classes, labels.lengths)
+    classes = np.repeat(clips.classes, tokens.lengths)
     names = clips.manifest.label_names
     here, anywhere = (np.bincount(found, minlength=len(names)) / len(found) for found in (classes[carried], classes))
     order = np.argsort(-here, kind="stable")[:3]
@@ -235,17 +235,17 @@ def _classes(labels: Labels, clips: DrawnClips, carried: npt.NDArray[np.bool_]) 
 
 
 def _example(
-    front_end: FrontEnd, labels: Labels, clips: DrawnClips, code: int, clip: int, position: int, typical: bool
+    front_end: FrontEnd, tokens: ClipTokens, clips: DrawnClips, code: int, clip: int, position: int, typical: bool
 ) -> Example:
     wave, rate = clips.waves[front_end.sample_rate][clip], front_end.sample_rate
-    ids = labels.stream(STREAM)[clip]
-    column, band = divmod(position, labels.bands)
-    all_columns = -(-len(ids) // labels.bands)
+    ids = tokens.stream(STREAM)[clip]
+    column, band = divmod(position, tokens.bands)
+    all_columns = -(-len(ids) // tokens.bands)
     times = front_end.column_times(all_columns).numpy()
     first, last = _window(times, column)
     start, end = float(times[first, 0]), min(float(times[last, 1]), len(wave) / rate)
     excerpt = wave[round(start * rate) : max(round(end * rate), round(start * rate) + 1)]
-    inside = [divmod(int(one), labels.bands) for one in np.flatnonzero(ids == code)]
+    inside = [divmod(int(one), tokens.bands) for one in np.flatnonzero(ids == code)]
     marked = [(one - first, row) for one, row in inside if first <= one <= last and (one, row) != (column, band)]
     manifest = clips.manifest
     return Example(

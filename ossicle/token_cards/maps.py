@@ -2,7 +2,7 @@
 
 Notable choices: PCA to 50 dimensions, then t-SNE (van der Maaten & Hinton, 2008), by which BEATs shows its tokenizer
 in figure 4. A map shows neighbourhoods and no distances, so beside it stands a figure of the space it was drawn from:
-how often a clip's nearest neighbour is of its class. A clip's labels enter as the square roots of the shares of each
+how often a clip's nearest neighbour is of its class. A clip's tokens enter as the square roots of the shares of each
 code in each band, whose Euclidean distance is Hellinger's.
 """
 
@@ -17,7 +17,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from .labelling import Ids, Labels
+from .clip_tokens import ClipTokens, Ids
 
 DIMENSIONS = 50
 FEWEST = 8
@@ -38,9 +38,9 @@ class ClipMap:
     chance: float | None
 
 
-def map_of_labels(labels: Labels, classes: Ids | None, *, seed: int) -> ClipMap | None:
-    """Lay out clips by the labels that occur in them; None for fewer than `FEWEST` clips."""
-    return _laid_out(bags(labels), classes, seed) if len(labels.ids) >= FEWEST else None
+def map_of_tokens(tokens: ClipTokens, classes: Ids | None, *, seed: int) -> ClipMap | None:
+    """Lay out clips by the tokens that occur in them; None for fewer than `FEWEST` clips."""
+    return _laid_out(bags(tokens), classes, seed) if len(tokens.ids) >= FEWEST else None
 
 
 def map_of_embeddings(embedded: npt.NDArray[np.float32] | None, classes: Ids | None, *, seed: int) -> ClipMap | None:
@@ -50,13 +50,13 @@ def map_of_embeddings(embedded: npt.NDArray[np.float32] | None, classes: Ids | N
     return _laid_out(StandardScaler().fit_transform(embedded), classes, seed)
 
 
-def bags(labels: Labels) -> npt.NDArray[np.float32]:
+def bags(tokens: ClipTokens) -> npt.NDArray[np.float32]:
     """(clips, codes in use) square roots of the share of each code in each band, for all streams."""
-    clips, bands = labels.clips, labels.positions % labels.bands
+    clips, bands = tokens.clips, tokens.positions % tokens.bands
     found = []
-    for stream in range(labels.streams):
-        _, code = np.unique(bands * labels.codebook_size + labels.joined(stream), return_inverse=True)
-        counts = np.zeros((len(labels.ids), code.max() + 1), dtype=np.float32)
+    for stream in range(tokens.streams):
+        _, code = np.unique(bands * tokens.codebook_size + tokens.joined(stream), return_inverse=True)
+        counts = np.zeros((len(tokens.ids), code.max() + 1), dtype=np.float32)
         np.add.at(counts, (clips, code), 1)
         found.append(np.sqrt(counts / counts.sum(1, keepdims=True)))
     return np.concatenate(found, axis=1)

@@ -47,7 +47,7 @@ class Subject:
     """A tokenizer that is looked at.
 
     Attributes:
-        part: the tokenizer, the front end before it and, where there is one, the encoder that learnt from its labels
+        part: the tokenizer, the front end before it and, where there is one, the encoder that learnt from its tokens
     """
 
     name: str
@@ -90,7 +90,7 @@ def _of_run(folder: Path) -> Iterator[tuple[str, Source]]:
         name = labels.get("subject") or stage["name"].removesuffix("/pretrain")
         yield name, Source((folder / stage["artifact"]).resolve(), bool(labels.get("control")))
     if not with_tokenizer:
-        raise ArtifactError(f"{folder} is a run without a tokenizer: it pre-trained no encoder on labels")
+        raise ArtifactError(f"{folder} is a run without a tokenizer: it pre-trained no encoder on tokens")
 
 
 def holds_tokenizer(path: Path) -> bool:

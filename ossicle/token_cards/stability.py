@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap
 
+from .clip_tokens import ClipTokens, Ids, tokenize
 from .clips import DrawnClips, Wave
-from .labelling import Ids, Labels, label
 from .perturbations import PERTURBATIONS, Perturbation
 from .sources import Subject
 
@@ -58,7 +58,7 @@ class Stability:
 
 def stability(
     subjects: Sequence[Subject],
-    labelled: Sequence[Labels],
+    unchanged: Sequence[ClipTokens],
     clips: DrawnClips,
     *,
     seed: int,
@@ -68,7 +68,7 @@ def stability(
     """Try every perturbation on the first `CLIPS` clips. All tokenizers get the same changed clips.
 
     Args:
-        labelled: the tokens of each tokenizer for the unchanged clips
+        unchanged: the tokens of each tokenizer for the unchanged clips
 
     Returns:
         For each tokenizer its stability under every perturbation that its sample rate allows.
@@ -82,8 +82,8 @@ def stability(
             changed = _changed(perturbation, waves[:CLIPS], rate, (seed, number))
             for index, subject in enumerate(subjects):
                 if subject.part.front_end.sample_rate == rate:
-                    clean = labelled[index].first(CLIPS)
-                    after = label(subject, changed)
+                    clean = unchanged[index].first(CLIPS)
+                    after = tokenize(subject, changed)
                     found[index].append(compare(clean, after, perturbation, seed=seed))
     return found
 
@@ -93,11 +93,11 @@ def _changed(perturbation: Perturbation, waves: Sequence[Wave], rate: int, seed:
     return [perturbation(wave, rate, np.random.default_rng((*seed, clip))) for clip, wave in enumerate(waves)]
 
 
-def compare(clean: Labels, changed: Labels, perturbation: Perturbation, *, seed: int) -> Stability:
+def compare(clean: ClipTokens, changed: ClipTokens, perturbation: Perturbation, *, seed: int) -> Stability:
     """Compare the tokens of the same clips before and after a change."""
     positions, bands = clean.positions, clean.positions % clean.bands
     streams = range(clean.streams)
-    before, after = ([labels.joined(stream) for stream in streams] for labels in (clean, changed))
+    before, after = ([tokens.joined(stream) for stream in streams] for tokens in (clean, changed))
     same = np.mean([old == new for old, new in zip(before, after, strict=True)], axis=0)  # (tokens,)
     everywhere = np.zeros_like(positions)
     low, high = _interval(np.bincount(clean.clips, same).astype(np.float64), clean.lengths, seed)

@@ -17,8 +17,8 @@ from ossicle.core.corpus import Manifest
 from ossicle.core.interfaces import Encoder, FrontEnd, Tokenizer
 from ossicle.core.parts import build, save_part
 from ossicle.core.plugin_loading import load_plugins
+from ossicle.token_cards.clip_tokens import ClipTokens
 from ossicle.token_cards.clips import DrawnClips
-from ossicle.token_cards.labelling import Labels
 
 RATE = 16000
 TINY_ENCODER = {"size": "tiny", "layers": 1, "width": 32, "heads": 2, "feed_forward": 32}
@@ -106,12 +106,12 @@ def run(store: Store, tones: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def labels() -> Callable[..., Labels]:
-    """Makes labels of clips from lists of numbers, or from (N, G) arrays."""
+def tokens() -> Callable[..., ClipTokens]:
+    """Makes tokens of clips from lists of numbers, or from (N, G) arrays."""
 
-    def make(ids: Sequence[Any], bands: int = 2, codebook_size: int = 64) -> Labels:
+    def make(ids: Sequence[Any], bands: int = 2, codebook_size: int = 64) -> ClipTokens:
         arrays = [np.asarray(clip, dtype=np.int64) for clip in ids]
-        return Labels([clip.reshape(len(clip), -1) for clip in arrays], bands, codebook_size)
+        return ClipTokens([clip.reshape(len(clip), -1) for clip in arrays], bands, codebook_size)
 
     return make
 

@@ -19,13 +19,13 @@ from ossicle.cli import main
 from ossicle.core.errors import ArtifactError, ConfigError, CorpusError, OssicleError
 from ossicle.token_cards import measure_tokenizers, token_card_section
 from ossicle.token_cards.card import CardOptions
+from ossicle.token_cards.clip_tokens import ClipTokens
 from ossicle.token_cards.clips import draw_clips
-from ossicle.token_cards.labelling import Labels
 from ossicle.token_cards.listening import SAMPLE_RATE, choose, playable
 from ossicle.token_cards.perturbations import PERTURBATIONS
 from ossicle.token_cards.sources import corpus_asked, corpus_of_runs, sources_in
 
-MakeLabels = Callable[..., Labels]
+MakeTokens = Callable[..., ClipTokens]
 PROJECTION = {"type": "random_projection", "codebook_size": 32, "codebook_dim": 8}
 FEW = [change for change in PERTURBATIONS if change.family in ("noise", "delay")][::3]
 
@@ -66,7 +66,7 @@ def test_every_figure_is_there(figures: dict[str, Any]) -> None:
             (change.family, change.strength) for change in PERTURBATIONS
         ]
         assert all(0 <= kept["low"] <= kept["kept"] <= kept["high"] <= 1 for kept in one["stability"])
-        assert len(one["maps"]["labels"]["points"]) == 10
+        assert len(one["maps"]["tokens"]["points"]) == 10
         assert (one["maps"]["encoder"] is None) == one["control"]
         assert set(one["summary"]) >= {"perplexity", "label_information", "purity", "steadiness"}
     assert np.shape(figures["agreement"]) == (3, 3)
@@ -142,7 +142,7 @@ def test_a_section_leaves_out_what_has_no_tokenizer(store: Any, run: Path) -> No
     assert "<audio" in section.html
     assert "<html" not in section.html
     none = token_card_section({"rebuilt": bare}, "synthetic")
-    assert "No encoder of these" in none.html
+    assert "None of these encoders" in none.html
 
 
 def test_tokenizers_behind_other_front_ends_are_compared_as_far_as_they_can_be(store: Any, run: Path) -> None:
@@ -154,7 +154,7 @@ def test_tokenizers_behind_other_front_ends_are_compared_as_far_as_they_can_be(s
     assert [card.bands for card in found.cards] == [2, 4]
 
 
-def test_several_streams_of_labels_are_measured_each_and_shown_by_their_mean(
+def test_several_streams_of_tokens_are_measured_each_and_shown_by_their_mean(
     store: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     several = store.artifact("several", tokenizer={**PROJECTION, "codebooks": 3})
@@ -247,18 +247,18 @@ def test_of_an_older_run_the_corpus_alone_is_read(run: Path, tmp_path: Path) -> 
         corpus_of_runs([tmp_path])
 
 
-def test_codes_are_chosen_by_use_and_by_what_they_tell(labels: MakeLabels) -> None:
+def test_codes_are_chosen_by_use_and_by_what_they_tell(tokens: MakeTokens) -> None:
     classes = np.arange(24) % 2
     ids = [[0] * 8 + [1] * 4 + [2 + one] * 2 for one in classes]
-    assert [code for code, _ in choose(labels(ids), classes, 4)] == [0, 1, 2, 3]
-    assert [why for _, why in choose(labels(ids), classes, 3)] == [
+    assert [code for code, _ in choose(tokens(ids), classes, 4)] == [0, 1, 2, 3]
+    assert [why for _, why in choose(tokens(ids), classes, 3)] == [
         "Number 1 by use",
         "Number 2 by use",
         "Among those with the most information about the class",
     ]
-    assert [code for code, _ in choose(labels(ids), None, 2)] == [0, 1]
+    assert [code for code, _ in choose(tokens(ids), None, 2)] == [0, 1]
     rare = [[7] * 20, [7] * 20, *([[0, 1]] * 10)]
-    assert 7 not in [code for code, _ in choose(labels(rare), None, 6)]
+    assert 7 not in [code for code, _ in choose(tokens(rare), None, 6)]
 
 
 def test_sound_without_mp3_is_flac(monkeypatch: pytest.MonkeyPatch) -> None:

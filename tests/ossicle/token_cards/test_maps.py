@@ -7,24 +7,24 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ossicle.token_cards.labelling import Labels
-from ossicle.token_cards.maps import bags, map_of_embeddings, map_of_labels
+from ossicle.token_cards.clip_tokens import ClipTokens
+from ossicle.token_cards.maps import bags, map_of_embeddings, map_of_tokens
 
-MakeLabels = Callable[..., Labels]
+MakeTokens = Callable[..., ClipTokens]
 
 
-def test_bags_are_unit_vectors_of_codes_in_bands(labels: MakeLabels) -> None:
-    found = bags(labels([[3, 3, 3, 4], [4, 3, 4, 4]]))
+def test_bags_are_unit_vectors_of_codes_in_bands(tokens: MakeTokens) -> None:
+    found = bags(tokens([[3, 3, 3, 4], [4, 3, 4, 4]]))
     assert np.square(found).sum(1) == pytest.approx([1.0, 1.0])
     # band 0: codes 3 and 4; band 1: codes 3 and 4
     np.testing.assert_allclose(np.square(found), [[0.5, 0, 0.25, 0.25], [0, 0.5, 0.25, 0.25]])
 
 
-def test_clips_of_one_class_lie_together(labels: MakeLabels) -> None:
+def test_clips_of_one_class_lie_together(tokens: MakeTokens) -> None:
     random = np.random.default_rng(0)
     classes = np.repeat([0, 1], 20)
     ids = random.integers(0, 8, (40, 24)) + 8 * classes[:, None]
-    found = map_of_labels(labels(ids), classes, seed=0)
+    found = map_of_tokens(tokens(ids), classes, seed=0)
     assert found is not None
     assert found.neighbours == 1.0
     assert found.chance == pytest.approx(2 * 20 * 19 / (40 * 39))
@@ -43,12 +43,12 @@ def test_embeddings_are_mapped_alike_every_time() -> None:
     assert one.neighbours is None
 
 
-def test_clips_that_cannot_be_told_apart_are_one_point(labels: MakeLabels) -> None:
-    found = map_of_labels(labels([[1, 2, 1, 2]] * 10), None, seed=0)
+def test_clips_that_cannot_be_told_apart_are_one_point(tokens: MakeTokens) -> None:
+    found = map_of_tokens(tokens([[1, 2, 1, 2]] * 10), None, seed=0)
     assert found is not None
     assert not found.points.any()
 
 
-def test_few_clips_and_no_encoder_have_no_map(labels: MakeLabels) -> None:
-    assert map_of_labels(labels([[1, 2]] * 7), None, seed=0) is None
+def test_few_clips_and_no_encoder_have_no_map(tokens: MakeTokens) -> None:
+    assert map_of_tokens(tokens([[1, 2]] * 7), None, seed=0) is None
     assert map_of_embeddings(None, None, seed=0) is None

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossicle.token_cards.agreement import agreement
-from ossicle.token_cards.labelling import Labels
+from ossicle.token_cards.clip_tokens import ClipTokens
 from ossicle.token_cards.perturbations import PERTURBATIONS
 from ossicle.token_cards.stability import agreement_by_chance, compare
 
-MakeLabels = Callable[..., Labels]
+MakeTokens = Callable[..., ClipTokens]
 NOISE = PERTURBATIONS[0]
 
 
@@ -47,27 +47,27 @@ def test_chance_from_frequencies_is_the_product_of_the_shares() -> None:
     assert found == pytest.approx(0.75 * 0.25 + 0.25 * 0.5)
 
 
-def test_unchanged_labels_are_all_kept(labels: MakeLabels) -> None:
+def test_unchanged_tokens_are_all_kept(tokens: MakeTokens) -> None:
     ids = np.random.default_rng(0).integers(0, 50, (30, 12))
-    found = compare(labels(ids), labels(ids), NOISE, seed=0)
+    found = compare(tokens(ids), tokens(ids), NOISE, seed=0)
     assert (found.kept, found.low, found.high) == (1.0, 1.0, 1.0)
     assert found.by_band == [1.0, 1.0]
     assert found.kappa == pytest.approx(1.0)
     assert found.chance < 0.05
 
 
-def test_labels_that_are_the_position_withstand_everything_and_deserve_no_credit(labels: MakeLabels) -> None:
+def test_tokens_that_are_the_position_withstand_everything_and_deserve_no_credit(tokens: MakeTokens) -> None:
     ids = [np.arange(12)] * 30
-    found = compare(labels(ids), labels(ids), NOISE, seed=0)
+    found = compare(tokens(ids), tokens(ids), NOISE, seed=0)
     assert found.kept == found.chance_at_position == 1.0
     assert found.kappa is None
     assert found.chance == pytest.approx(1 / 12)
 
 
-def test_unrelated_labels_are_kept_as_often_as_by_chance(labels: MakeLabels) -> None:
+def test_unrelated_tokens_are_kept_as_often_as_by_chance(tokens: MakeTokens) -> None:
     random = np.random.default_rng(0)
     before, after = random.integers(0, 4, (2, 200, 20))
-    found = compare(labels(before), labels(after), NOISE, seed=0)
+    found = compare(tokens(before), tokens(after), NOISE, seed=0)
     assert found.kept == pytest.approx(0.25, abs=0.02)
     assert found.low < 0.25 < found.high
     assert found.chance == pytest.approx(0.25, abs=0.01)
@@ -75,21 +75,21 @@ def test_unrelated_labels_are_kept_as_often_as_by_chance(labels: MakeLabels) -> 
     assert found.kappa == pytest.approx(0.0, abs=0.03)
 
 
-def test_a_stream_that_is_lost_halves_the_share_and_bands_are_told_apart(labels: MakeLabels) -> None:
+def test_a_stream_that_is_lost_halves_the_share_and_bands_are_told_apart(tokens: MakeTokens) -> None:
     random = np.random.default_rng(0)
     before = random.integers(0, 30, (40, 12, 2))
     after = before.copy()
     after[:, :, 1] += 1
     after[:, 1::2] += 1
-    found = compare(labels(before), labels(after), NOISE, seed=0)
+    found = compare(tokens(before), tokens(after), NOISE, seed=0)
     assert found.kept == pytest.approx(0.25)
     assert found.by_band == pytest.approx([0.5, 0.0])
 
 
-def test_tokenizers_agree_with_themselves_under_other_names_and_not_with_others(labels: MakeLabels) -> None:
+def test_tokenizers_agree_with_themselves_under_other_names_and_not_with_others(tokens: MakeTokens) -> None:
     random = np.random.default_rng(0)
     ids, others = random.integers(0, 20, (2, 50, 12))
-    found = agreement([labels(ids), labels((ids * 7 + 3) % 20), labels(others), labels(ids[:, :10])])
+    found = agreement([tokens(ids), tokens((ids * 7 + 3) % 20), tokens(others), tokens(ids[:, :10])])
     assert found[0][1] == found[1][0] == pytest.approx(1.0)
     assert found[0][2] == pytest.approx(0.0, abs=0.01)
     assert found[0][3] is None

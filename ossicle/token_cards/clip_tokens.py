@@ -1,4 +1,4 @@
-"""Label drawn clips with a tokenizer, and embed them with the encoder that learnt from its labels."""
+"""Tokenize drawn clips, and embed them with the encoder that learnt from the tokens."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BATCH_SECONDS = 64.0
 
 
 @dataclass(frozen=True)
-class Labels:
+class ClipTokens:
     """What a tokenizer says of clips.
 
     Attributes:
-        ids: for each clip (N, G) labels of its N real patches, time-major, in G streams
+        ids: for each clip (N, G) tokens of its N real patches, time-major, in G streams
         bands: patches per time column
         codebook_size: K, codes of each stream
     """
@@ -55,28 +55,28 @@ class Labels:
         return np.concatenate([np.arange(length) for length in self.lengths])
 
     def stream(self, number: int) -> list[Ids]:
-        """The labels of one stream, (N,) for each clip."""
+        """The tokens of one stream, (N,) for each clip."""
         return [np.ascontiguousarray(clip[:, number]) for clip in self.ids]
 
     def joined(self, number: int) -> Ids:
-        """The labels of one stream for all clips in a row."""
+        """The tokens of one stream for all clips in a row."""
         return np.concatenate(self.stream(number))
 
-    def first(self, clips: int) -> Labels:
+    def first(self, clips: int) -> ClipTokens:
         """The same of the first so many clips alone."""
-        return Labels(self.ids[:clips], self.bands, self.codebook_size)
+        return ClipTokens(self.ids[:clips], self.bands, self.codebook_size)
 
 
 @torch.inference_mode()
-def label(subject: Subject, waves: Sequence[Wave]) -> Labels:
-    """Label clips that are given at the front end's rate."""
+def tokenize(subject: Subject, waves: Sequence[Wave]) -> ClipTokens:
+    """Tokenize clips that are given at the front end's rate."""
     found: dict[int, Ids] = {}
     for batch in waveform_patches(waves, subject.part.front_end, batch_seconds=BATCH_SECONDS):
         tokens = subject.tokenizer.to(batch.patches.device).tokenize(batch)
-        for clip, labels, valid in zip(batch.rows, tokens.by_stream.cpu(), tokens.valid.cpu(), strict=True):
-            found[clip] = labels[valid].numpy()
+        for clip, ids, valid in zip(batch.rows, tokens.by_stream.cpu(), tokens.valid.cpu(), strict=True):
+            found[clip] = ids[valid].numpy()
     ordered = [found[clip] for clip in range(len(waves))]
-    return Labels(ordered, subject.part.front_end.bands, subject.tokenizer.codebook_size)
+    return ClipTokens(ordered, subject.part.front_end.bands, subject.tokenizer.codebook_size)
 
 
 @torch.inference_mode()
