@@ -91,10 +91,10 @@ class TokenizerConfig(Config):
 
 
 class ObjectiveConfig(Config):
-    """Base of an objective's configuration; a plain `Config` will do for one that learns from a tokenizer's labels.
+    """Base of an objective's configuration; a plain `Config` will do for one that learns from tokens.
 
     Attributes:
-        needs_tokenizer: whether it learns from a tokenizer's labels; schedules prepare none for one that does not
+        needs_tokenizer: whether it learns from tokens; schedules prepare none for one that does not
     """
 
     needs_tokenizer: ClassVar[bool] = True

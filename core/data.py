@@ -1,7 +1,7 @@
 """The data that passes between parts. Each type is what one joint of the chain carries.
 
 Shapes: B clips, S samples, T frames, F mel bins, N patches, V visible patches, D width, K codebook size, G streams of
-labels. Patches are numbered time-major: patch `column * bands + band`.
+tokens. Patches are numbered time-major: patch `column * bands + band`.
 """
 
 from __future__ import annotations
@@ -127,11 +127,10 @@ class VisiblePatches(_Movable):
 
 @dataclass
 class TokenBatch(_Movable):
-    """Labels of patches.
+    """Tokens of patches.
 
     Attributes:
-        ids: (B, N) int64 in [0, K); (B, N, G) from a tokenizer that gives a patch several labels, each of a codebook of
-            its own
+        ids: (B, N) int64 in [0, K); (B, N, G) from a tokenizer with several streams
         valid: (B, N) bool
     """
 
@@ -140,7 +139,7 @@ class TokenBatch(_Movable):
 
     @property
     def by_stream(self) -> Tensor:
-        """The labels as (B, N, G), also where G is 1."""
+        """The ids as (B, N, G), also where G is 1."""
         return self.ids.unsqueeze(-1) if self.ids.dim() == 2 else self.ids
 
 

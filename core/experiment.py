@@ -162,7 +162,7 @@ class Experiment(Config):
     encoder: EncoderChoice
     """From patches to vectors."""
     schedule: ScheduleChoice
-    """The order of stages: what is trained after what, and on which labels."""
+    """The order of stages: what is trained after what, and on which tokens."""
     pretrain: PretrainConfig
     """How the encoder is trained in each iteration."""
     evaluate: tuple[TaskChoice, ...] = ()

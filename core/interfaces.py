@@ -134,14 +134,14 @@ class FrontEnd(nn.Module, ABC):
 
 
 class Tokenizer(nn.Module, ABC):
-    """From patches to labels.
+    """From patches to tokens.
 
     A tokenizer is frozen from a seed, fitted to a stream of patches (override `fit`), or trained through an objective
     (named by its configuration, a `TokenizerConfig`); the schedule adds the stage that each needs.
 
     Args:
-        codebook_size: K, the number of different labels
-        streams: G, the labels of a patch, each of a codebook of its own with K codes
+        codebook_size: K, the number of different tokens
+        streams: G, the tokens of a patch, each from a separate codebook of K codes
 
     Attributes:
         seed: drives its random initial values
@@ -162,7 +162,7 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: PatchBatch) -> Tensor:
-        """Label every patch, padding included: (B, N) int64 in [0, K), or (B, N, G) where G is above 1."""
+        """Tokenize every patch, padding included: (B, N) int64 in [0, K), or (B, N, G) where G is above 1."""
 
     def fit(self, batches: Iterable[PatchBatch]) -> None:
         """Learn from one pass over a corpus. Override it in a tokenizer that is fitted.
@@ -185,10 +185,10 @@ class Tokenizer(nn.Module, ABC):
 
     @torch.no_grad()
     def tokenize(self, batch: PatchBatch) -> TokenBatch:
-        """Label a batch and hold the labels against what this tokenizer promises.
+        """Tokenize a batch, and check the tokens.
 
         Raises:
-            PluginError: if the labels have another shape or type than (B, N) or (B, N, G) int64, or lie outside [0, K)
+            PluginError: if the tokens have another shape or type than (B, N) or (B, N, G) int64, or lie outside [0, K)
         """
         with torch.autocast(batch.patches.device.type, enabled=False):
             ids = self(batch)
@@ -196,11 +196,11 @@ class Tokenizer(nn.Module, ABC):
         shape = (*batch.valid.shape, self.streams)[: 2 if self.streams == 1 else 3]
         if not isinstance(ids, Tensor) or ids.shape != shape or ids.dtype != torch.int64:
             given = f"{tuple(ids.shape)} {ids.dtype}" if isinstance(ids, Tensor) else type(ids).__name__
-            raise PluginError(f"tokenizer `{name}` must give {shape} int64 labels, but gave {given}")
+            raise PluginError(f"tokenizer `{name}` must give {shape} int64 tokens, but gave {given}")
         if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.codebook_size):
             raise PluginError(
                 f"tokenizer `{name}` says `codebook_size` {self.codebook_size}, "
-                f"but gave labels from {int(ids.min())} to {int(ids.max())}"
+                f"but gave tokens from {int(ids.min())} to {int(ids.max())}"
             )
         return TokenBatch(ids, batch.valid)
 
@@ -345,7 +345,7 @@ class Objective(nn.Module, ABC):
     def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
         """What a report may draw of a batch: `tokens`, `hidden`, `predicted`, each (B, N); nothing by default.
 
-        Of several streams of labels it draws one, the first.
+        Of several streams of tokens it draws one, the first.
         """
         return {}
 

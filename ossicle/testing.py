@@ -4,7 +4,7 @@
         tokenizer = Mine
 
 Notable choices: a base class of tests, so that pytest reports each promise under a name of its own; a broken one is
-told in a sentence with its remedy, without a traceback; the patches are those of the usual front end. Labelling is
+told in a sentence with its remedy, without a traceback; the patches are those of the usual front end. Tokenizing is
 followed on torch's `meta` device, which needs no GPU to tell of tensors that would stay behind. Needs pytest.
 """
 
@@ -42,10 +42,10 @@ from .core.plugin_loading import load_plugins
 from .core.store import Artifact
 
 SECONDS = (1.3, 0.5, 1.0, 0.17)
-"""Of the clips that are labelled; the last is one time column long."""
+"""Of the clips that are tokenized; the last is one time column long."""
 TRAINING_STEPS = 2
 TIMED = 3
-"""Labellings of which the fastest counts."""
+"""Runs of which the fastest counts."""
 
 
 class TokenizerContract:
@@ -55,7 +55,7 @@ class TokenizerContract:
         tokenizer: its class, or the name under which a plugin offers it
         config: what a YAML would say of it besides `type`; a small codebook, say, where learning takes long
         drawn: whether another seed makes another tokenizer
-        ties: share of the labels that rounding may change, where two codes are nearly as near
+        ties: share of the tokens that rounding may change, where two codes are nearly as near
         slowest: how many times as long as random projection it may take; far too much by default
     """
 
@@ -79,70 +79,71 @@ class TokenizerContract:
         if PartChoice.of(self._choice.part, stated, catalog=self._catalog).config != self._choice.config:
             _fail(f"`{config.__name__}` is another after writing it to JSON and back: use plain types for its fields")
 
-    def test_labels_have_the_right_shape_type_and_range(self) -> None:
+    def test_tokens_have_the_right_shape_type_and_range(self) -> None:
         tokenizer, clips = self._prepared(), _clips()
         for batch in (clips, *(_alone(clips, clip) for clip in range(len(SECONDS)))):
-            self._label(tokenizer, batch)
+            self._tokens(tokenizer, batch)
         for factor in (0.0, 100.0):
-            self._label(tokenizer, replace(clips, patches=factor * clips.patches))
+            self._tokens(tokenizer, replace(clips, patches=factor * clips.patches))
 
-    def test_labels_tell_patches_apart(self) -> None:
-        labels = self._label(self._prepared(), _clips())
-        for stream in labels.reshape(len(labels), -1).T:
+    def test_tokens_tell_patches_apart(self) -> None:
+        tokens = self._tokens(self._prepared(), _clips())
+        for stream in tokens.reshape(len(tokens), -1).T:
             if len(stream.unique()) < 2:
-                _fail(f"{self._name} gives silence, noise and tones all the label {int(stream[0])}: it tells nothing")
+                _fail(f"{self._name} gives silence, noise and tones all the token {int(stream[0])}: it tells nothing")
 
-    def test_same_seed_same_labels(self) -> None:
+    def test_same_seed_same_tokens(self) -> None:
         one, same = self._prepared(seed=3), self._learnt(seed=3)
         remedy = "draw random numbers with `self.seeded_normal`, or from torch's generator in the constructor"
         for name, tensor in one.state_dict().items():
             if not torch.equal(tensor, same.state_dict()[name]):
                 _fail(f"{self._name}: two made from the same seed differ in `{name}`: {remedy}")
-        labels = self._label(one, _clips())
-        self._compare(labels, self._label(same, _clips()), f"two made from the same seed label differently: {remedy}")
-        told = "the same patches get other labels the second time: label without chance"
-        self._compare(labels, self._label(one, _clips()), told)
+        tokens = self._tokens(one, _clips())
+        fault = f"two made from the same seed give different tokens: {remedy}"
+        self._compare(tokens, self._tokens(same, _clips()), fault)
+        fault = "the same patches get other tokens the second time: use no random numbers in `forward`"
+        self._compare(tokens, self._tokens(one, _clips()), fault)
 
     def test_another_seed_another_tokenizer(self) -> None:
-        labels = [self._label(self._prepared(seed=seed), _clips()) for seed in (3, 4)]
-        same = torch.equal(*labels)
+        tokens = [self._tokens(self._prepared(seed=seed), _clips()) for seed in (3, 4)]
+        same = torch.equal(*tokens)
         if same and self.drawn:
             _fail(
-                f"{self._name} labels alike from seeds 3 and 4: draw with `self.seeded_normal`, so that a study can "
-                "vary the seed; say `drawn = False` in the test if nothing in it is random"
+                f"{self._name} gives the same tokens from seeds 3 and 4: draw with `self.seeded_normal`, so that a "
+                "study can vary the seed; say `drawn = False` in the test if nothing in it is random"
             )
         if not same and not self.drawn:
-            _fail(f"{self._name} labels differently from seeds 3 and 4, though the test says `drawn = False`")
+            _fail(f"{self._name} gives different tokens from seeds 3 and 4, though the test says `drawn = False`")
 
-    def test_a_clip_has_the_same_labels_alone_and_in_a_batch(self) -> None:
+    def test_a_clip_has_the_same_tokens_alone_and_in_a_batch(self) -> None:
         tokenizer, clips = self._prepared(), _clips()
         together = tokenizer.tokenize(clips).ids
         for clip in range(len(SECONDS)):
             self._compare(
                 together[clip, clips.valid[clip]],
-                self._label(tokenizer, _alone(clips, clip)),
-                f"clip {clip} gets other labels alone than in a batch: let nothing pass from one clip to another",
+                self._tokens(tokenizer, _alone(clips, clip)),
+                f"clip {clip} gets other tokens alone than in a batch: let nothing pass from one clip to another",
             )
 
     def test_padding_never_matters(self) -> None:
         tokenizer, clips = self._prepared(), _clips()
         self._compare(
-            self._label(tokenizer, clips),
-            self._label(tokenizer, _with_garbage(clips)),
-            "labels of real patches hang on what lies in padded positions: leave those out with `batch.valid`",
+            self._tokens(tokenizer, clips),
+            self._tokens(tokenizer, _with_garbage(clips)),
+            "tokens of real patches depend on what lies in padded places: leave those out with `batch.valid`",
         )
 
-    def test_labelling_changes_nothing(self) -> None:
+    def test_tokenizing_changes_nothing(self) -> None:
         tokenizer, clips = self._prepared(), _clips()
         before = copy.deepcopy(tokenizer.state_dict())
-        self._label(tokenizer, clips)
+        self._tokens(tokenizer, clips)
         untouched = _clips()
         for field in ("patches", "valid", "clips"):
             if not torch.equal(getattr(clips, field), getattr(untouched, field)):
                 _fail(f"{self._name} overwrites `batch.{field}`, which the encoder is still to see: work on a copy")
         for name, tensor in tokenizer.state_dict().items():
             if not torch.equal(tensor, before[name]):
-                _fail(f"labelling changes `{name}` of {self._name}: learn in `fit` or in training, never in `forward`")
+                _fail(f"tokenizing changes `{name}` of {self._name}: learn in `fit` or in training, never in `forward`")
 
     def test_every_tensor_moves_with_it(self) -> None:
         tokenizer, clips = self._prepared(), _clips()
@@ -153,20 +154,20 @@ class TokenizerContract:
             )
         self._follow(copy.deepcopy(tokenizer).to("meta"), _moved(clips, "meta"))
         if torch.cuda.is_available():
-            there = self._label(copy.deepcopy(tokenizer).to("cuda"), _moved(clips, "cuda"))
-            self._compare(self._label(tokenizer, clips), there.cpu(), "labels on a GPU are not those on the CPU")
+            there = self._tokens(copy.deepcopy(tokenizer).to("cuda"), _moved(clips, "cuda"))
+            self._compare(self._tokens(tokenizer, clips), there.cpu(), "tokens on a GPU are not those on the CPU")
 
-    def test_saved_and_loaded_it_labels_the_same(self, tmp_path: Path) -> None:
+    def test_saved_and_loaded_it_gives_the_same_tokens(self, tmp_path: Path) -> None:
         tokenizer = self._prepared(seed=3)
         entry = save_part(tmp_path, "tokenizer", tokenizer)
         (tmp_path / "card.json").write_text(json.dumps({"parts": {"tokenizer": entry}}))
-        remedy = "everything that labels hang on must be in its configuration, buffers or parameters"
+        remedy = "everything that tokens depend on must be in its configuration, buffers or parameters"
         try:
             loaded = load_part(Artifact(tmp_path), "tokenizer", Tokenizer, self._catalog)
         except ArtifactError as error:
             _fail(f"{self._name} cannot be loaded: {remedy}, with the shapes that its constructor gives them ({error})")
-        told = f"labels differ after saving and loading: {remedy}"
-        self._compare(self._label(tokenizer, _clips()), self._label(loaded, _clips()), told)
+        told = f"tokens differ after saving and loading: {remedy}"
+        self._compare(self._tokens(tokenizer, _clips()), self._tokens(loaded, _clips()), told)
 
     def test_what_is_learnt_is_kept_and_free_of_padding(self) -> None:
         fresh = self._built()
@@ -178,10 +179,10 @@ class TokenizerContract:
         if fresh.is_fitted:
             fresh.fit(_Corpus(_with_garbage))
             told = "`fit` learns from padded positions: leave those out with `batch.valid`"
-            self._compare(self._label(learnt, _clips()), self._label(fresh.eval(), _clips()), told)
+            self._compare(self._tokens(learnt, _clips()), self._tokens(fresh.eval(), _clips()), told)
 
     def test_speed(self, record_property: Callable[[str, object], None]) -> None:
-        """Report, with `pytest -rP`, how long labelling takes beside the usual random projection."""
+        """Report, with `pytest -rP`, how long tokenizing takes beside the usual random projection."""
         batch, taken = next(iter(_Corpus())), []
         usual = build(PartChoice.of(self._catalog.get("tokenizer", "random_projection"), {}), Tokenizer, **self._offers)
         both = (self._prepared(), usual)
@@ -194,7 +195,7 @@ class TokenizerContract:
         if mine > self.slowest * theirs:
             _fail(f"{told}; the test allows {self.slowest:g} times: raise `slowest`, or work on all patches at once")
 
-    # How the tests come by a tokenizer that is ready to label.
+    # How the tests come by a tokenizer that is ready to use.
 
     @cached_property
     def _part(self) -> Part:
@@ -241,7 +242,7 @@ class TokenizerContract:
             _fail(str(error))
 
     def _prepared(self, seed: int = 0) -> Tokenizer:
-        """A tokenizer that is ready to label; what learning takes is spent once for all tests."""
+        """A tokenizer that is ready to use; what learning takes is spent once for all tests."""
         made = (self.tokenizer, json.dumps(dict(self.config), default=str), seed)
         if made not in _ready:
             _ready[made] = self._learnt(seed)
@@ -274,8 +275,8 @@ class TokenizerContract:
                 (output.loss / output.count).backward()
                 optimizer.step()
 
-    def _label(self, tokenizer: Tokenizer, batch: PatchBatch) -> Tensor:
-        """The labels of the real patches: (patches,) or (patches, streams)."""
+    def _tokens(self, tokenizer: Tokenizer, batch: PatchBatch) -> Tensor:
+        """The tokens of the real patches: (patches,) or (patches, streams)."""
         try:
             return tokenizer.tokenize(batch).ids[batch.valid]
         except PluginError as error:
@@ -287,7 +288,7 @@ class TokenizerContract:
             _fail(f"{self._name}: {told} ({int(differ.sum())} of {len(one)} patches differ)")
 
     def _follow(self, tokenizer: Tokenizer, batch: PatchBatch) -> None:
-        """Label on the `meta` device, as far as that goes: where a step hangs on the numbers, there are none."""
+        """Tokenize on the `meta` device, up to the first step that depends on numbers."""
         try:
             with torch.no_grad(), _OneDevice():  # type: ignore[no-untyped-call]
                 tokenizer(batch)

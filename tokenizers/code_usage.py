@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 COLLAPSED_PERPLEXITY = 3.0
-"""Fewer effective labels than this make the task trivial."""
+"""Fewer effective tokens than this make the task trivial."""
 
 
 def counted(ids: Tensor, codebook_size: int) -> Tensor:
-    """Count the codes of every stream of labels, one stream after the other: (n, G) int64 to (G · K,) int64."""
+    """Count the codes of every stream of tokens, one stream after the other: (n, G) int64 to (G · K,) int64."""
     streams = ids.shape[-1]
     shifted = ids + codebook_size * torch.arange(streams, device=ids.device)
     return torch.bincount(shifted.flatten(), minlength=streams * codebook_size)
@@ -30,11 +30,11 @@ def perplexity(counts: Tensor) -> float:
     return math.exp(entropy(counts))
 
 
-def collapse(label_perplexity: float, codebook_size: int) -> list[str]:
-    """A warning if nearly all labels are the same few."""
-    if label_perplexity >= COLLAPSED_PERPLEXITY:
+def collapse(token_perplexity: float, codebook_size: int) -> list[str]:
+    """A warning if nearly all tokens are the same few."""
+    if token_perplexity >= COLLAPSED_PERPLEXITY:
         return []
     return [
-        f"the labels have collapsed: perplexity {label_perplexity:.1f} of {codebook_size} codes; normalise before the "
+        f"the tokens have collapsed: perplexity {token_perplexity:.1f} of {codebook_size} codes; normalise before the "
         "projection, or start the tokenizer anew with another seed, a lower lr or `revive_below`"
     ]

@@ -1,4 +1,4 @@
-"""Labels that hold nothing worth learning: the controls that a study of tokenizers should carry."""
+"""Tokens that hold nothing worth learning: the controls that a study of tokenizers should carry."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Position(Tokenizer):
 
 
 class Shuffled(Tokenizer):
-    """Give a clip the labels of another clip of the corpus, at the same positions.
+    """Give a clip the tokens of another clip of the corpus, at the same positions.
 
-    This keeps how often labels occur, at which positions and beside which others, and breaks the link to the audio.
-    Which clip lends its labels depends only on the exact numbers of a clip's patches: it is the same in every batch and
+    This keeps how often tokens occur, at which positions and beside which others, and breaks the link to the audio.
+    Which clip lends its tokens depends only on the exact numbers of a clip's patches: it is the same in every batch and
     run, and differs between crops.
 
     Args:
@@ -52,11 +52,11 @@ class Shuffled(Tokenizer):
 
     def __init__(self, config: ShuffledConfig, patch_dim: int, bands: int) -> None:
         super().__init__(codebook_size=1)
-        # From the same seed it labels as it would alone.
+        # From the same seed it gives the tokens that it gives by itself.
         self.source = build(config.tokenizer, Tokenizer, seed=self.seed, patch_dim=patch_dim, bands=bands)
         self.codebook_size, self.streams = self.source.codebook_size, self.source.streams
         self.bands = bands
-        # Of the lending clips, the longest first: their labels, and how many columns of them there are.
+        # Of the lending clips, the longest first: their tokens, and how many columns of them there are.
         self.register_buffer("lent", torch.zeros(config.clips, config.columns * bands, self.streams, dtype=torch.int64))
         self.register_buffer("columns", torch.zeros(config.clips, dtype=torch.int64))
         generator = torch.Generator().manual_seed(self.seed)
@@ -85,7 +85,7 @@ class Shuffled(Tokenizer):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[PatchBatch]) -> None:
-        """Draw the clips that lend their labels, and fit the source if it is fitted."""
+        """Draw the clips that lend their tokens, and fit the source if it is fitted."""
         drawn: list[Tensor] = []
         stream = self._drawing(batches, drawn)
         if self.source.is_fitted:
@@ -95,9 +95,9 @@ class Shuffled(Tokenizer):
         drawn.sort(key=len, reverse=True)
         for number, patches in enumerate(drawn):
             clip = PatchBatch(patches[None], patches.new_ones(1, len(patches), dtype=torch.bool), self._grid(patches))
-            labels = self.source.tokenize(clip).by_stream[0, : self.lent.shape[1]]
-            self.lent[number, : len(labels)] = labels
-            self.columns[number] = len(labels) // self.bands
+            tokens = self.source.tokenize(clip).by_stream[0, : self.lent.shape[1]]
+            self.lent[number, : len(tokens)] = tokens
+            self.columns[number] = len(tokens) // self.bands
 
     def _drawing(self, batches: Iterable[PatchBatch], drawn: list[Tensor]) -> Iterator[PatchBatch]:
         """Pass batches on, and keep the real patches of some clips in `drawn`."""

@@ -43,8 +43,8 @@ class RandomProjection(Tokenizer):
             patches = nn.functional.layer_norm(patches, patches.shape[-1:])
         projected = (patches @ self.projection).chunk(self.streams, dim=-1)
         codebooks = self.codebook.chunk(self.streams)
-        labels = [self._nearest(*pair) for pair in zip(projected, codebooks, strict=True)]
-        return labels[0] if self.streams == 1 else torch.stack(labels, dim=-1)
+        tokens = [self._nearest(*pair) for pair in zip(projected, codebooks, strict=True)]
+        return tokens[0] if self.streams == 1 else torch.stack(tokens, dim=-1)
 
     def _nearest(self, projected: Tensor, codebook: Tensor) -> Tensor:
         if self.normalize == "l2":

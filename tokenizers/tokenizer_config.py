@@ -26,18 +26,18 @@ class RandomProjectionConfig(TokenizerConfig):
 
     normalize: Literal["none", "layer", "l2"] = "layer"
     """What is normalised before the nearest code is sought: `none`, as BEATs is written; `layer`: each patch to zero
-    mean and unit variance, so that level and spectral tilt do not decide the label; `l2`: projection and codes to
+    mean and unit variance, so that level and spectral tilt do not decide the token; `l2`: projection and codes to
     unit length, as in BEST-RQ (arXiv 2202.01855)."""
 
     codebooks: int = Field(default=1, ge=1)
-    """Codebooks, each behind a projection of its own; a patch gets a label of each, and all are predicted."""
+    """Codebooks, each behind a projection of its own; a patch gets a token of each, and all are predicted."""
 
 
 class KMeansConfig(TokenizerConfig):
     """The nearest of centres that k-means finds among patches, or among vectors of a teacher's layer (HuBERT).
 
     HuBERT (arXiv 2106.07447) begins with centres of acoustic features, and goes on with those of an inner layer of the
-    encoder that it has pre-trained on their labels: `kmeans`, then `{type: kmeans, layer: 6}`.
+    encoder that it has pre-trained on their tokens: `kmeans`, then `{type: kmeans, layer: 6}`.
     """
 
     codebook_size: int = Field(default=1024, ge=2)
@@ -125,7 +125,7 @@ class SelfDistilledConfig(KMeansStartConfig):
 class ResidualDistilledConfig(KMeansStartConfig):
     """An encoder, a projection and several codebooks, each coding what those before it leave over (SoundStream).
 
-    Taught by an encoder, as `self_distilled` is; a patch gets a label of each codebook, and all are predicted.
+    Taught by an encoder, as `self_distilled` is; a patch gets a token of each codebook, and all are predicted.
     """
 
     codebooks: int = Field(default=4, ge=1)
@@ -147,24 +147,24 @@ class FsqDistilledConfig(DistilledConfig):
 
 
 class PositionConfig(TokenizerConfig):
-    """A control: the label of a patch is its position in the grid, so nothing about sound can be learnt from it."""
+    """A control: the token of a patch is its position in the grid, so nothing about sound can be learnt from it."""
 
     columns: int = Field(default=64, ge=1)
-    """Time columns that have separate labels; later ones share the labels of the last."""
+    """Time columns that have separate tokens; later ones share the tokens of the last."""
 
 
 class ShuffledConfig(TokenizerConfig):
-    """A control: the labels of another clip. It keeps token statistics and breaks the link to the audio.
+    """A control: the tokens of another clip. It keeps token statistics and breaks the link to the audio.
 
-    Each clip has the labels that another tokenizer gives to another clip of the corpus, at the same positions. How
-    often each label occurs, at which positions and beside which others, does not change.
+    Each clip has the tokens that another tokenizer gives to another clip of the corpus, at the same positions. How
+    often each token occurs, at which positions and beside which others, does not change.
     """
 
     tokenizer: TokenizerChoice
-    """The tokenizer whose labels are shuffled; one that is drawn, or fitted without a teacher."""
+    """The tokenizer whose tokens are shuffled; one that is drawn, or fitted without a teacher."""
 
     clips: int = Field(default=512, ge=1)
-    """Clips whose labels are dealt out, drawn at random from the corpus."""
+    """Clips whose tokens are dealt out, drawn at random from the corpus."""
 
     columns: int = Field(default=64, ge=1)
     """Time columns of each of them that are kept; longer clips get theirs over again."""

@@ -136,11 +136,11 @@ def _keep_curves(run: StageRun) -> None:
             if isinstance(record.get("lr"), list):
                 record["lr"] = max(record["lr"])
             file.write(json.dumps({"step": step, "time": time, **record, **watched.get(step, {})}) + "\n")
-    if counted and "labels" in counted[0]:
+    if counted and "tokens" in counted[0]:
         np.savez_compressed(
             run.folder / "codebook_usage.npz",
             steps=np.array([record["step"] for record in counted]),
-            counts=np.array([record["labels"] for record in counted], dtype=np.int32),
+            counts=np.array([record["tokens"] for record in counted], dtype=np.int32),
         )
     first: dict[str, str] = {}
     for record in counted:

@@ -79,7 +79,7 @@ class Cell:
         return score if score and (measure == score.metric or measure in score.others) else None
 
     def tokens(self) -> TokenFigures | None:
-        """What the labels hold that the judged encoder learnt from."""
+        """What the tokens hold that the judged encoder learnt from."""
         found = self.record.tokens if self.record else []
         return next((one for one in found if one.subject == self.subject), None)
 

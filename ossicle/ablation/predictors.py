@@ -1,4 +1,4 @@
-"""Which cheap figure of a tokenizer's labels tells how its encoder will be judged.
+"""Which cheap figure of a tokenizer's tokens predicts how its encoder will be judged.
 
 Notable choices: a figure and a score are compared by rank, as nothing says that one is a line over the other; all runs
 count, but variants are drawn anew for the interval (a cluster bootstrap), for runs that differ in the seed alone nearly
@@ -40,7 +40,7 @@ FIGURES: Mapping[str, Callable[[TokenFigures], float | None]] = {
     "time column information": lambda one: one.column_information,
     "band information": lambda one: one.band_information,
 }
-"""Figures of labels that are known before anything is pre-trained with them."""
+"""Figures of tokens that are known before anything is pre-trained with them."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from ..core.store import Artifact, Store
 from ..core.task import folds_of
 from ..experiment.check import CheckedExperiment, compose, corpus_problems
 from ..experiment.run import DEFAULT_OUT, STORE
-from ..tokenizers.token_cache import are_kept
+from ..tokenizers.token_cache import is_worth_caching
 from .cost import Noise, StepCost, count_step
 from .locate import KnownCorpora, located
 from .previews import Sketches
@@ -60,8 +60,8 @@ class PlannedTraining:
         runs: how often it runs, once for each fold
         noise: clips like those of its corpus
         cost: what a step costs
-        labels_kept: whether a frozen tokenizer's labels of whole clips are made once, and not in every step; None where
-            there is no such tokenizer
+        tokens_cached: whether a frozen tokenizer's tokens of whole clips are computed only once; None where there is no
+            such tokenizer
         calibration: steps that were taken, if any were
     """
 
@@ -69,7 +69,7 @@ class PlannedTraining:
     runs: int
     noise: Noise
     cost: StepCost
-    labels_kept: bool | None = None
+    tokens_cached: bool | None = None
     calibration: Calibration | None = None
 
     @property
@@ -200,7 +200,7 @@ def _plain_stage(plan: Plan, planned: PlannedStage) -> dict[str, Any]:
             "clip_seconds": training.noise.seconds,
             "parameters": training.cost.parameters,
             "kept_parameters": dict(training.cost.kept),
-            "labels_kept": training.labels_kept,
+            "tokens_cached": training.tokens_cached,
             "patches_per_clip": training.cost.patches,
             "patches": training.patches,
             "flops_per_step": training.step_flops,
@@ -277,13 +277,13 @@ def _weighed(
             continue
         noise = _noise_like(stage, settings, corpora)
         try:
-            cost, labels_kept = scales.weigh(stage, settings, noise)
+            cost, tokens_cached = scales.weigh(stage, settings, noise)
         except OssicleError as error:
             yield replace(planned, unknown=str(error))
         except Exception as error:  # a stranger's part may raise anything where it holds no real numbers
             yield replace(planned, unknown=f"{type(error).__name__}: {error}")
         else:
-            training = PlannedTraining(settings, _runs(stage, corpora), noise, cost, labels_kept)
+            training = PlannedTraining(settings, _runs(stage, corpora), noise, cost, tokens_cached)
             yield replace(planned, training=training)
 
 
@@ -296,25 +296,27 @@ class _Scales:
         self._found: dict[str, tuple[str, StepCost, bool | None]] = {}
 
     def weigh(self, stage: Stage, settings: TrainingConfig, noise: Noise) -> tuple[StepCost, bool | None]:
-        """What a step of a stage costs, and whether labels are kept.
+        """What a step of a stage costs, and whether tokens are cached.
 
         Raises:
             OssicleError: if that cannot be told
         """
         kind = self._kind(stage, noise)
         if kind in self._found:
-            other, cost, labels_kept = self._found[kind]
+            other, cost, tokens_cached = self._found[kind]
             self._sketches.adopt(stage.name, other)
-            return cost, labels_kept
+            return cost, tokens_cached
         self._on_stage(stage.name)
         sketch = self._sketches.sketch(stage.name)
         if sketch is None:
             raise OssicleError("its author does not say what it trains")
         cost = count_step(sketch.objective, sketch.front_end, noise, settings, inputs=sketch.inputs)
-        labelled = [are_kept(part, type(sketch.objective)) for part in sketch.inputs if isinstance(part, Tokenizer)]
-        labels_kept = all(labelled) if labelled else None
-        self._found[kind] = stage.name, cost, labels_kept
-        return cost, labels_kept
+        tokenizers = [part for part in sketch.inputs if isinstance(part, Tokenizer)]
+        tokens_cached = (
+            all(is_worth_caching(part, type(sketch.objective)) for part in tokenizers) if tokenizers else None
+        )
+        self._found[kind] = stage.name, cost, tokens_cached
+        return cost, tokens_cached
 
     def _kind(self, stage: Stage, noise: Noise) -> str:
         """Equal for stages that train the same parts in the same way; seeds do not enter."""

@@ -107,11 +107,11 @@ def _figures(training: PlannedTraining, plan: Plan) -> list[str]:
         f"{_metric(training.step_flops, 'FLOP')} a step, {_metric(training.flops, 'FLOP')} in all; peak memory "
         f"{_gib(training.bytes)} estimated ({_gib(cost.fixed_bytes)} + {_gib(cost.clip_bytes)} a clip)",
     ]
-    if training.labels_kept is not None:
+    if training.tokens_cached is not None:
         lines.append(
-            "labels of whole clips: made once, then read from disk"
-            if training.labels_kept
-            else "labels: made in every step, which is cheaper than to read them"
+            "tokens of whole clips: computed once, then read from disk"
+            if training.tokens_cached
+            else "tokens: computed in every step, which is faster than reading them"
         )
     taken = training.calibration
     if taken is not None:

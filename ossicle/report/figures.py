@@ -205,7 +205,7 @@ def _token_panel(tokens: Sequence[TokenFigures]) -> tuple[int, int]:
 
 
 def ranked_use(usage: CodebookUsage, name: str) -> Markup:
-    """Draw each code's share of the labels, commonest first, at the first, the middle and the last count."""
+    """Draw each code's share of the tokens, commonest first, at the first, the middle and the last count."""
     places = sorted({0, len(usage.steps) // 2, len(usage.steps) - 1})
 
     def draw(axes: Axes) -> None:
@@ -216,10 +216,10 @@ def ranked_use(usage: CodebookUsage, name: str) -> Markup:
             axes.plot(ranks + 1, 100 * shares[ranks], color=colour, label=f"step {usage.steps[place]:,}")
         axes.set_yscale("log")
         axes.set_xlabel("codes, commonest first")
-        axes.set_ylabel("share of labels, %")
+        axes.set_ylabel("share of tokens, %")
         _legend(axes, len(places))
 
-    return as_svg(draw, PANEL, f"{name}: share of the labels by rank of code")
+    return as_svg(draw, PANEL, f"{name}: share of the tokens by rank of code")
 
 
 def use_over_time(usage: CodebookUsage, name: str) -> Markup:

@@ -58,7 +58,7 @@ class ProbeView:
 
 @dataclass
 class TokenView:
-    """What the tokenizers' labels hold on one corpus."""
+    """What the tokenizers' tokens hold on one corpus."""
 
     corpus: str
     rows: list[TokenFigures]
@@ -179,7 +179,7 @@ def _attempt(view: TrainingView, add: Callable[[], None]) -> None:
 # name of the metric: title, caption
 CAPTIONS = {
     "loss": ("Loss", ""),
-    "masked_accuracy": ("Labels of hidden patches guessed right", "Share of hidden patches; rising is learning."),
+    "masked_accuracy": ("Tokens of hidden patches guessed right", "Share of hidden patches; rising is learning."),
     "cosine": (
         "Cosine to the teacher",
         "Between what is estimated from the codes and what the teacher says; rising is learning. How high it gets hangs"
@@ -199,15 +199,15 @@ CAPTIONS = {
 }
 # a metric that only such trainings have: what their loss is
 LOSSES = {
-    "label_entropy": "Cross-entropy in nats. The dashed line is the entropy of the labels: the loss of a model that"
-    " knows only how common each label is. Only what lies below it was learnt from context.",
+    "token_entropy": "Cross-entropy in nats. The dashed line is the entropy of the tokens: the loss of a model that"
+    " knows only how common each token is. Only what lies below it was learnt from context.",
     "cosine": "One minus the cosine, plus the weighted commitment; comparable only under the same teacher, never with"
     " the loss of a pre-training.",
 }
 FROM_ZERO = ("masked_accuracy", "commitment", "accuracy", "top_class_right", "audio_seconds_per_second")
 CODE_COUNTS = {
-    "labels_used": "labels used",
-    "label_perplexity": "label perplexity",
+    "tokens_used": "tokens used",
+    "token_perplexity": "token perplexity",
     "predicted_perplexity": "predicted perplexity",
 }
 
@@ -219,14 +219,14 @@ def _add_curves(training: Training, view: TrainingView) -> None:
     for name, (title, caption) in CAPTIONS.items():
         if name in names:
             lines = [(name.replace("_", " "), training.curve(name))]
-            if name == "loss" and "label_entropy" in names:
-                lines.append(("label entropy", training.curve("label_entropy")))
+            if name == "loss" and "token_entropy" in names:
+                lines.append(("token entropy", training.curve("token_entropy")))
             floor = 0.0 if name in FROM_ZERO else None
-            svg = figures.curves(lines, f"{view.name}: {title}", reference="label entropy", floor=floor)
+            svg = figures.curves(lines, f"{view.name}: {title}", reference="token entropy", floor=floor)
             if name == "loss":
                 caption = next((text for metric, text in LOSSES.items() if metric in names), "")
             view.main.append(figures.Plot(title, svg, caption))
-    shown = {*CAPTIONS, *CODE_COUNTS, "label_entropy", "guessing_loss"}
+    shown = {*CAPTIONS, *CODE_COUNTS, "token_entropy", "guessing_loss"}
     for name in names:
         if name not in shown:
             title = name.replace("_", " ").capitalize()
@@ -240,8 +240,8 @@ def _add_codebook(training: Training, view: TrainingView) -> None:
     lines = [(title, curve) for name, title in CODE_COUNTS.items() if (curve := training.curve(name))]
     if lines:
         caption = (
-            "How many codes serve as labels, and how many it would be if all in use were equally common (perplexity)"
-            " of the labels and, where there are any, of the encoder's guesses. Lines that sink show a codebook, or an"
+            "How many codes occur as tokens, and how many it would be if all in use were equally common (perplexity)"
+            " of the tokens and, where there are any, of the encoder's guesses. Lines that sink show a codebook, or an"
             " encoder, that collapses."
         )
         svg = figures.curves(lines, f"{view.name}: codes in use", floor=0)
@@ -251,7 +251,7 @@ def _add_codebook(training: Training, view: TrainingView) -> None:
         return
     unused = int((usage.counts[-1] == 0).sum())
     caption = f"A level line is an even codebook; a steep one leans on few codes. At the end {unused:,} of"
-    caption += f" {usage.counts.shape[1]:,} codes labelled nothing."
+    caption += f" {usage.counts.shape[1]:,} codes were not used."
     view.codebook.append(figures.Plot("Share by rank", figures.ranked_use(usage, view.name), caption))
     caption = "Brighter is more used. Rows that look alike show a settled codebook; a frozen tokenizer should not move."
     view.codebook.append(figures.Plot("Use over training", figures.use_over_time(usage, view.name), caption))

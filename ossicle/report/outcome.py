@@ -86,7 +86,7 @@ def _meaning(last: Sequence[Verdict]) -> list[str]:
     if not controls:
         return ["Without a control in the run it is open whether the gain is its teacher's."] if taught else []
     reached = {verdict.question for verdict in controls if verdict.word != "above"}
-    cause = "its teacher" if taught else "its labels"
+    cause = "its teacher" if taught else "its tokens"
     if not any(gain.question in reached for gain in gains):
         return [f"No control reaches its gain over {called(gains[0].against, gains[0].other)}."]
     if all(gain.question in reached for gain in gains):

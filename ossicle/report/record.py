@@ -59,7 +59,7 @@ class ProbeScore:
         folds: the figure of each test fold alone; empty without cross-validation
         stage: the stage that left it, with the predictions behind it
         role: what the subject is in the argument
-        taught: whether a teacher made the labels that the subject learnt from
+        taught: whether a teacher made the tokens that the subject learnt from
     """
 
     task: str
@@ -92,10 +92,10 @@ class ProbeScore:
 
 @dataclass(frozen=True)
 class TokenFigures:
-    """What the labels of one tokenizer hold on the training clips of a corpus.
+    """What the tokens of one tokenizer hold on the training clips of a corpus.
 
     Attributes:
-        subject: the encoder that learns from these labels
+        subject: the encoder that learns from these tokens
         codebook_size: codes there are
         used: codes that occur
         perplexity: how many equally frequent codes would have the same entropy
@@ -103,7 +103,7 @@ class TokenFigures:
         label_chance: the same with the classes shuffled over the clips
         position_information, column_information, band_information: of token and position in the grid, time column, band
         clips: number of clips measured
-        streams: labels of a patch, each of as many codes; the other figures are the mean over them
+        streams: tokens of a patch, each of as many codes; the other figures are the mean over them
     """
 
     corpus: str

@@ -143,7 +143,7 @@ def _token_table(tokens: Sequence[TokenFigures]) -> Table:
 
     title = Text("tokenizers: normalised mutual information of a token", "bold")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("labels of", overflow="fold")
+    table.add_column("tokens of", overflow="fold")
     for name in ("codes", "used", "perpl.", "class", "chance", "position", "column", "band"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in tokens:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 METRICS, USAGE, PICTURES = "metrics.jsonl", "codebook_usage.npz", "pictures.npz"
+FORMER_NAMES = {
+    "label_entropy": "token_entropy",
+    "label_perplexity": "token_perplexity",
+    "labels_used": "tokens_used",
+}
+"""Metrics of older runs, with their names today."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class CodebookUsage:
-    """How often each code was a label.
+    """How often each code was a token.
 
     Attributes:
         steps: (P,) int64, when the counts were taken
-        counts: (P, K) labels of each code since the count before
+        counts: (P, K) tokens of each code since the count before
     """
 
     steps: npt.NDArray[np.int64]
@@ -54,7 +60,7 @@ class Picture:
 
     Attributes:
         spectrogram: (T, F) float32, normalised
-        tokens: (N,) the tokenizer's labels
+        tokens: (N,) the tokenizer's
         hidden: (N,) bool, patches that the encoder did not see
         predicted: (N,) the encoder's guesses; of use only where hidden
         column_seconds: time that one column of patches spans
@@ -90,7 +96,11 @@ class Training:
         Raises:
             ArtifactError: if the artifact is damaged
         """
-        by_step = {entry["step"]: entry for entry in read_lines(folder, METRICS) if isinstance(entry.get("step"), int)}
+        entries = [
+            {FORMER_NAMES.get(metric, metric): value for metric, value in entry.items()}
+            for entry in read_lines(folder, METRICS)
+        ]
+        by_step = {entry["step"]: entry for entry in entries if isinstance(entry.get("step"), int)}
         return cls(name, folder, [by_step[step] for step in sorted(by_step)])
 
     def names(self) -> list[str]:

@@ -67,8 +67,8 @@ class Distillation(Objective):
 
     @property
     def histogram_sizes(self) -> Mapping[str, int]:
-        """Of several streams of labels, each has its own counts, one after the other."""
-        return {"labels": self.tokenizer.streams * self.tokenizer.codebook_size}
+        """Of several streams of tokens, each has its own counts, one after the other."""
+        return {"tokens": self.tokenizer.streams * self.tokenizer.codebook_size}
 
     def parts(self) -> Mapping[str, nn.Module]:
         return {"tokenizer": self.tokenizer}
@@ -117,7 +117,7 @@ class Distillation(Objective):
             loss=count - cosine + self.config.commitment * commitment,
             count=max(1, count),
             metrics={"cosine": (cosine.detach(), number), "commitment": (commitment.detach(), number)},
-            histograms={"labels": counted(ids, self.tokenizer.codebook_size)},
+            histograms={"tokens": counted(ids, self.tokenizer.codebook_size)},
         )
 
     @torch.no_grad()
@@ -152,14 +152,14 @@ class Distillation(Objective):
         return estimate
 
     def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
-        labels = histograms["labels"].chunk(self.tokenizer.streams)
+        tokens = histograms["tokens"].chunk(self.tokenizer.streams)
         return {
-            "label_perplexity": fmean(map(perplexity, labels)),
-            "labels_used": fmean(int((counts > 0).sum()) for counts in labels),
+            "token_perplexity": fmean(map(perplexity, tokens)),
+            "tokens_used": fmean(int((counts > 0).sum()) for counts in tokens),
         }
 
     def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
-        return collapse(metrics["label_perplexity"], self.tokenizer.codebook_size)
+        return collapse(metrics["token_perplexity"], self.tokenizer.codebook_size)
 
     @torch.no_grad()
     def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:

@@ -1,8 +1,10 @@
-"""Masked label prediction: BEATs' pre-training objective (arXiv 2212.09058, section 3.3).
+"""Masked token prediction: BEATs' pre-training objective (arXiv 2212.09058, section 3.3).
 
-Notable choices: the loss is taken on hidden patches only. Where a tokenizer gives a patch several labels, each has a
-classifier of its own, and loss, accuracy and what is told of the labels are means over them (USM, arXiv 2303.01037).
-The tokenizer stays outside the module tree, because it is frozen and must not be checkpointed or wrapped.
+Notable choices:
+- The loss is taken on hidden patches only.
+- Where a tokenizer gives a patch several tokens, each has a separate classifier; loss, accuracy and token statistics
+  are means over them (USM, arXiv 2303.01037).
+- The tokenizer stays outside the module tree, because it is frozen and must not be checkpointed or wrapped.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from .objective_config import MaskedPredictionConfig
 
 
 class MaskedPrediction(MaskedObjective):
-    """Predict the labels of hidden patches from the visible ones.
+    """Predict the tokens of hidden patches from the visible ones.
 
     Args:
         encoder: what is pre-trained
-        tokenizer: gives the labels; frozen
+        tokenizer: frozen
     """
 
     config: MaskedPredictionConfig
@@ -35,7 +37,7 @@ class MaskedPrediction(MaskedObjective):
     def __init__(self, config: MaskedPredictionConfig, encoder: Encoder, tokenizer: Tokenizer) -> None:
         super().__init__(config, encoder)
         self._frozen = (tokenizer.eval().requires_grad_(False),)
-        self.to_labels = nn.Linear(self.width, tokenizer.streams * tokenizer.codebook_size)
+        self.to_tokens = nn.Linear(self.width, tokenizer.streams * tokenizer.codebook_size)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -43,17 +45,17 @@ class MaskedPrediction(MaskedObjective):
 
     @property
     def histogram_sizes(self) -> Mapping[str, int]:
-        """Of several streams of labels, each has its own counts, one after the other."""
+        """Of several streams of tokens, each has its own counts, one after the other."""
         size = self.tokenizer.streams * self.tokenizer.codebook_size
-        return {"labels": size, "predictions": size}
+        return {"tokens": size, "predictions": size}
 
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
-        tokens = self.tokenizer.tokenize(batch).by_stream  # (B, N, G)
+        all_tokens = self.tokenizer.tokenize(batch).by_stream  # (B, N, G)
         hidden, logits = self._predict(batch)
-        labels = tokens[hidden]  # (hidden patches, G)
+        tokens = all_tokens[hidden]  # (hidden patches, G)
         loss = nn.functional.cross_entropy(
             logits.float().flatten(0, 1),
-            labels.flatten(),
+            tokens.flatten(),
             reduction="sum",
             label_smoothing=self.config.label_smoothing,
         )
@@ -61,39 +63,39 @@ class MaskedPrediction(MaskedObjective):
         size = self.tokenizer.codebook_size
         return ObjectiveOutput(
             loss=loss / self.tokenizer.streams,
-            count=max(1, len(labels)),
-            metrics={"masked_accuracy": ((predictions == labels).sum(), torch.tensor(float(labels.numel())))},
-            histograms={"labels": counted(labels, size), "predictions": counted(predictions, size)},
+            count=max(1, len(tokens)),
+            metrics={"masked_accuracy": ((predictions == tokens).sum(), torch.tensor(float(tokens.numel())))},
+            histograms={"tokens": counted(tokens, size), "predictions": counted(predictions, size)},
         )
 
     def _predict(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
         """Give `hidden`, (B, N) bool, and the logits of the hidden patches, (hidden patches, G, K)."""
         predicted = self.predict(batch)
         return predicted.hidden, rearrange(
-            self.to_labels(predicted.vectors), "m (g k) -> m g k", k=self.tokenizer.codebook_size
+            self.to_tokens(predicted.vectors), "m (g k) -> m g k", k=self.tokenizer.codebook_size
         )
 
     def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
         streams = self.tokenizer.streams
-        labels = histograms["labels"].double().chunk(streams)
+        tokens = histograms["tokens"].double().chunk(streams)
         smoothing = self.config.label_smoothing
-        guesses = [counts * (1 - smoothing) + smoothing * counts.mean() for counts in labels]
+        guesses = [counts * (1 - smoothing) + smoothing * counts.mean() for counts in tokens]
         return {
-            "label_entropy": fmean(map(entropy, labels)),
+            "token_entropy": fmean(map(entropy, tokens)),
             "guessing_loss": fmean(map(entropy, guesses)),
-            "label_perplexity": fmean(map(perplexity, labels)),
-            "labels_used": fmean(int((counts > 0).sum()) for counts in labels),
+            "token_perplexity": fmean(map(perplexity, tokens)),
+            "tokens_used": fmean(int((counts > 0).sum()) for counts in tokens),
             "predicted_perplexity": fmean(map(perplexity, histograms["predictions"].chunk(streams))),
         }
 
     def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
-        found = collapse(metrics["label_perplexity"], self.tokenizer.codebook_size)
-        if progress > 0.5 and metrics["predicted_perplexity"] < 1.5 <= metrics["label_perplexity"]:
-            found.append("the predictions have collapsed: nearly all are one label; try a longer warm-up or a lower lr")
+        found = collapse(metrics["token_perplexity"], self.tokenizer.codebook_size)
+        if progress > 0.5 and metrics["predicted_perplexity"] < 1.5 <= metrics["token_perplexity"]:
+            found.append("the predictions have collapsed: nearly all are one token; try a longer warm-up or a lower lr")
         if progress > 0.5 and metrics["loss"] > metrics["guessing_loss"]:
             found.append(
                 f"nothing is learnt: the loss {metrics['loss']:.2f} is above {metrics['guessing_loss']:.2f}, what "
-                f"guessing by the labels' frequencies costs; try a longer warm-up or another lr"
+                f"guessing by the tokens' frequencies costs; try a longer warm-up or another lr"
             )
         return found
 

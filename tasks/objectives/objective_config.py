@@ -118,10 +118,10 @@ class MaskedObjectiveConfig(ObjectiveConfig):
 
 
 class MaskedPredictionConfig(MaskedObjectiveConfig):
-    """Predict the labels of hidden patches from the visible ones (BEATs, section 3.3)."""
+    """Predict the tokens of hidden patches from the visible ones (BEATs, section 3.3)."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Probability mass spread over all labels; ESPnet uses 0.1."""
+    """Probability mass spread over all tokens; ESPnet uses 0.1."""
 
 
 class ReconstructionConfig(MaskedObjectiveConfig):

@@ -10,7 +10,7 @@ from ...core.experiment import PretrainConfig
 from ...core.interfaces import Encoder, FrontEnd, Objective, Tokenizer
 from ...core.parts import build, save_part
 from ...core.stage_runner import StageRun
-from ...tokenizers.token_cache import KeptLabels, are_kept
+from ...tokenizers.token_cache import TokenCache, is_worth_caching
 from ...training.corpus_training import train_on_corpus
 from .monitor import watcher
 
@@ -59,14 +59,14 @@ def _objective(run: StageRun, front_end: FrontEnd, tokenizer: Tokenizer | None) 
 
 
 def _frozen_tokenizer(run: StageRun, training: PretrainConfig) -> Tokenizer | None:
-    """The tokenizer of a stage, which reads labels that it has made before where that is quicker."""
+    """The tokenizer of a stage, with a cache where that is faster."""
     if "tokenizer" not in run.inputs:
         return None
     tokenizer = run.part("tokenizer", "tokenizer", Tokenizer)
-    if not are_kept(tokenizer, training.objective.part.load()):
+    if not is_worth_caching(tokenizer, training.objective.part.load()):
         return tokenizer
     whole = run.manifest().seconds <= training.crop_seconds
-    return KeptLabels(tokenizer, whole, run.work / "labels.sqlite")
+    return TokenCache(tokenizer, whole, run.work / "tokens.sqlite")
 
 
 def check_front_end(run: StageRun, role: str, front_end: FrontEnd) -> None:

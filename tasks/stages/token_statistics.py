@@ -41,7 +41,7 @@ class TokenStatistics:
 
     Attributes:
         codebook_size: K
-        streams: G, labels of a patch
+        streams: G, tokens of a patch
         used: codes that occur, to the nearest whole number
         perplexity: how many equally frequent codes would have the same entropy
         label_information: normalised mutual information (arithmetic mean) of token and class; None without classes
@@ -100,10 +100,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def token_statistics(
     tokens: list[npt.NDArray[np.int64]], clips: Manifest, *, bands: int, codebook_size: int, seed: int
 ) -> TokenStatistics:
-    """Measure one stream of labels.
+    """Measure one stream of tokens.
 
     Args:
-        tokens: the labels of each clip's real patches, time-major
+        tokens: those of each clip's real patches, time-major
         clips: the clips, in the same order
         bands: patches per time column
     """

@@ -113,7 +113,7 @@ class ChanceInTheConstructor(Hash):
         self.planes = torch.from_numpy(np.random.default_rng().standard_normal(self.planes.shape)).float()
 
 
-class ChanceInLabelling(Hash):
+class ChanceInForward(Hash):
     def forward(self, batch: PatchBatch) -> Tensor:
         return self.hashed(batch.patches + torch.randn_like(batch.patches))
 
@@ -148,9 +148,9 @@ class Counts(Hash):
         self.register_buffer("usage", torch.zeros(self.codebook_size))
 
     def forward(self, batch: PatchBatch) -> Tensor:
-        labels = super().forward(batch)
-        self.usage += torch.bincount(labels.flatten(), minlength=self.codebook_size)
-        return labels
+        tokens = super().forward(batch)
+        self.usage += torch.bincount(tokens.flatten(), minlength=self.codebook_size)
+        return tokens
 
 
 class BareTensor(Hash):
@@ -297,36 +297,36 @@ def fixtures(tmp_path: Path) -> dict[str, Any]:
 
 
 SHAPE, ALONE, PADDING = (
-    "labels_have_the_right_shape_type_and_range",
-    "a_clip_has_the_same_labels_alone_and_in_a_batch",
+    "tokens_have_the_right_shape_type_and_range",
+    "a_clip_has_the_same_tokens_alone_and_in_a_batch",
     "padding_never_matters",
 )
-SAVED, LEARNT = "saved_and_loaded_it_labels_the_same", "what_is_learnt_is_kept_and_free_of_padding"
+SAVED, LEARNT = "saved_and_loaded_it_gives_the_same_tokens", "what_is_learnt_is_kept_and_free_of_padding"
 MOVES, CONFIGURATION = "every_tensor_moves_with_it", "configuration_is_frozen_and_documented"
 
 
 @pytest.mark.parametrize(
     ("defect", "test", "told"),
     [
-        (AnotherShape, SHAPE, "`AnotherShape` must give (4, 64) int64 labels, but gave (4, 64, 1) torch.int64"),
-        (AnotherType, SHAPE, "int64 labels, but gave (4, 64) torch.float32"),
-        (OneTooMany, SHAPE, "says `codebook_size` 16, but gave labels from 1 to 16"),
-        (OutOfRangeInSilence, SHAPE, "gave labels from -1 to 15"),
-        (Constant, "labels_tell_patches_apart", "all the label 3: it tells nothing"),
-        (ChanceInTheConstructor, "same_seed_same_labels", "differ in `planes`: draw random numbers with `self.seed"),
-        (ChanceInLabelling, "same_seed_same_labels", "two made from the same seed label differently"),
-        (SeedOfItsOwn, "another_seed_another_tokenizer", "labels alike from seeds 3 and 4: draw with `self.seeded_nor"),
-        (NormalisesOverTheBatch, ALONE, "other labels alone than in a batch: let nothing pass from one clip"),
-        (NormalisesOverPadding, ALONE, "clip 1 gets other labels alone than in a batch"),
+        (AnotherShape, SHAPE, "`AnotherShape` must give (4, 64) int64 tokens, but gave (4, 64, 1) torch.int64"),
+        (AnotherType, SHAPE, "int64 tokens, but gave (4, 64) torch.float32"),
+        (OneTooMany, SHAPE, "says `codebook_size` 16, but gave tokens from 1 to 16"),
+        (OutOfRangeInSilence, SHAPE, "gave tokens from -1 to 15"),
+        (Constant, "tokens_tell_patches_apart", "all the token 3: it tells nothing"),
+        (ChanceInTheConstructor, "same_seed_same_tokens", "differ in `planes`: draw random numbers with `self.seed"),
+        (ChanceInForward, "same_seed_same_tokens", "two made from the same seed give different tokens"),
+        (SeedOfItsOwn, "another_seed_another_tokenizer", "gives the same tokens from seeds 3 and 4: draw with `self"),
+        (NormalisesOverTheBatch, ALONE, "other tokens alone than in a batch: let nothing pass from one clip"),
+        (NormalisesOverPadding, ALONE, "clip 1 gets other tokens alone than in a batch"),
         (NormalisesOverPadding, PADDING, "hang on what lies in padded positions: leave those out with `batch.valid`"),
-        (Overwrites, "labelling_changes_nothing", "overwrites `batch.patches`, which the encoder is still to see"),
-        (Counts, "labelling_changes_nothing", "labelling changes `usage` of tokenizer `Counts`: learn in `fit` or in"),
+        (Overwrites, "tokenizing_changes_nothing", "overwrites `batch.patches`, which the encoder is still to see"),
+        (Counts, "tokenizing_changes_nothing", "tokenizing changes `usage` of tokenizer `Counts`: learn in `fit` or"),
         (BareTensor, MOVES, "`_steps` of tokenizer `BareTensor` is a bare tensor"),
         (StaysBehind, MOVES, "`return (bits << torch.arange(bits.shape[-1])).sum(-1)`): make tensors where"),
         (LooksUpElsewhere, MOVES, "`return torch.arange(self.codebook_size)[super().forward(batch)]`): make tensors"),
         (FitsPadding, LEARNT, "`fit` learns from padded positions: leave those out with `batch.valid`"),
         (LearnsNothing, LEARNT, "changes no buffer and no parameter of tokenizer `LearnsNothing`"),
-        (Forgets, SAVED, "labels differ after saving and loading: everything that labels hang on must be in its conf"),
+        (Forgets, SAVED, "tokens differ after saving and loading: everything that tokens depend on must be in its"),
         (Grows, SAVED, "with the shapes that its constructor gives them ("),
         (Explodes, LEARNT, "training tokenizer `Explodes` by `distillation` gives the loss nan"),
         (ThawedHash, CONFIGURATION, "`Thawed` must keep `frozen=True`"),
@@ -350,7 +350,7 @@ def test_what_has_no_defect_passes(tokenizer: type[Tokenizer], fixtures: dict[st
 
 def test_what_is_said_not_to_be_drawn_is_held_to_that() -> None:
     told = failure(about(Hash, drawn=False), "another_seed_another_tokenizer")
-    assert told == "tokenizer `Hash` labels differently from seeds 3 and 4, though the test says `drawn = False`"
+    assert told == "tokenizer `Hash` gives different tokens from seeds 3 and 4, though the test says `drawn = False`"
     assert failure(about(SeedOfItsOwn, drawn=False), "another_seed_another_tokenizer") is None
 
 

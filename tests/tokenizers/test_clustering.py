@@ -107,7 +107,7 @@ def test_every_item_is_as_likely_to_be_drawn() -> None:
     assert np.abs(hits / 2000 - 0.25).max() < 0.05
 
 
-def test_labels_are_the_nearest_centres_of_real_patches() -> None:
+def test_tokens_are_the_nearest_centres_of_real_patches() -> None:
     vectors, true = clustered()
     made = tokenizer()
     made.fit(iter(batches(vectors)))

@@ -1,4 +1,4 @@
-"""The controls: labels that are positions, and labels of other clips."""
+"""The controls: tokens that are positions, and tokens of other clips."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def shuffled(*, fitted_to: list[PatchBatch], **config: Any) -> Shuffled:
 
 
 def clips(*columns: int, seed: int = 0) -> PatchBatch:
-    """Clips whose level rises with their columns, so that labels depend on the position."""
+    """Clips whose level rises with their columns, so that tokens depend on the position."""
     grid = Grid(max(columns), BANDS)
     patches = torch.randn(len(columns), grid.patches, PATCH_DIM, generator=torch.Generator().manual_seed(seed))
     patches[..., 0] += torch.arange(grid.patches) % 4
@@ -59,11 +59,11 @@ def rows(ids: Tensor) -> set[tuple[int, ...]]:
     return set(map(tuple, ids.tolist()))
 
 
-def test_a_position_has_one_label_whatever_it_sounds_like() -> None:
+def test_a_position_has_one_token_whatever_it_sounds_like() -> None:
     tokenizer = Position(PositionConfig(columns=3), bands=2)
     batch = PatchBatch(torch.randn(2, 10, 7), torch.ones(2, 10, dtype=torch.bool), Grid(5, 2))
     ids = tokenizer.tokenize(batch).ids
-    assert ids.tolist() == [[0, 1, 2, 3, 4, 5, 4, 5, 4, 5]] * 2, "columns beyond the last share its labels"
+    assert ids.tolist() == [[0, 1, 2, 3, 4, 5, 4, 5, 4, 5]] * 2, "columns beyond the last share its tokens"
     assert tokenizer.codebook_size == 6
 
 
@@ -74,15 +74,15 @@ def test_the_former_name_of_the_position_control_still_works() -> None:
     assert isinstance(build(choice, Tokenizer, seed=0, patch_dim=PATCH_DIM, bands=BANDS), Position)
 
 
-def test_a_clip_has_the_labels_of_a_clip_of_the_corpus() -> None:
+def test_a_clip_has_the_tokens_of_a_clip_of_the_corpus() -> None:
     made, source = shuffled(fitted_to=corpus()), make("random_projection", SOURCE)
     lent = rows(torch.cat([source.tokenize(batch).ids for batch in corpus()]))
     found = rows(torch.cat([made.tokenize(batch).ids for batch in corpus(10)]))
     assert found <= lent
-    assert len(found) > len(lent) / 2, "all clips lend their labels"
+    assert len(found) > len(lent) / 2, "all clips lend their tokens"
 
 
-def test_labels_are_the_same_in_every_batch_and_for_every_padding() -> None:
+def test_tokens_are_the_same_in_every_batch_and_for_every_padding() -> None:
     made, batch = shuffled(fitted_to=corpus()), clips(2, 4, 3)
     together = made.tokenize(batch).ids
     for clip in range(3):
@@ -100,7 +100,7 @@ def test_the_least_change_of_a_clip_changes_who_lends() -> None:
     assert (other != made.tokenize(batch).ids).any(1).float().mean() > 0.8
 
 
-def test_shuffling_keeps_label_frequencies_at_every_position_and_breaks_the_link_to_the_audio() -> None:
+def test_shuffling_keeps_token_frequencies_at_every_position_and_breaks_the_link_to_the_audio() -> None:
     many = corpus(40, (4,) * 10)
     made, source = shuffled(fitted_to=many, clips=400), make("random_projection", SOURCE)
     own, lent = (torch.cat([one.tokenize(batch).ids for batch in many]) for one in (source, made))

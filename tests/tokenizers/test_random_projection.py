@@ -56,7 +56,7 @@ def test_the_nearest_code_is_the_argmin_of_all_distances(
 
 
 @pytest.mark.parametrize("normalize", ["none", "layer", "l2"])
-def test_labels_equal_a_slow_second_writing(normalize: str) -> None:
+def test_tokens_equal_a_slow_second_writing(normalize: str) -> None:
     made, patches = tokenizer(normalize=normalize), random_patches(2, 5)
     projection, codebook = made.projection.double().numpy(), made.codebook.double().numpy()
 
@@ -105,10 +105,10 @@ def test_layer_normalisation_ignores_level_and_scale_and_l2_ignores_scale() -> N
     patches = random_patches(2, 40)
     louder = patches * torch.rand(2, 40, 1).add(0.5)
     shifted = louder + torch.randn(2, 40, 1)
-    labels = {kind: tokenizer(normalize=kind) for kind in ("none", "layer", "l2")}
+    tokens = {kind: tokenizer(normalize=kind) for kind in ("none", "layer", "l2")}
 
     def changed(kind: str, other: Tensor) -> float:
-        before, after = (labels[kind].tokenize(batch(x)).ids for x in (patches, other))
+        before, after = (tokens[kind].tokenize(batch(x)).ids for x in (patches, other))
         return float((before != after).float().mean())
 
     assert changed("layer", shifted) <= 0.02  # rounding may tip a near tie
@@ -124,7 +124,7 @@ def used_and_perplexity(ids: Tensor, size: int) -> tuple[int, float]:
     return len(share), float((-(share * share.log()).sum()).exp())
 
 
-def test_a_common_level_collapses_plain_labels_but_not_layer_normalised_ones() -> None:
+def test_a_common_level_collapses_plain_tokens_but_not_layer_normalised_ones() -> None:
     """The trap of NeMo#15589 and speechbrain#2822: a constant offset on unit-variance patches."""
     patches = torch.randn(20, 200, 256, generator=torch.Generator().manual_seed(0))
     found = {}
@@ -139,7 +139,7 @@ def test_a_common_level_collapses_plain_labels_but_not_layer_normalised_ones() -
     assert found["layer", 3.0][0] > 700
 
 
-def test_labels_are_the_same_under_bf16() -> None:
+def test_tokens_are_the_same_under_bf16() -> None:
     made, patches = tokenizer(), random_patches(2, 100)
     expected = made.tokenize(batch(patches)).ids
     with torch.autocast("cpu", torch.bfloat16):
@@ -180,11 +180,11 @@ class Odd(Tokenizer):
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (torch.zeros(1, 2, dtype=torch.int64), r"must give \(1, 3\) int64 labels, but gave \(1, 2\) torch.int64"),
+        (torch.zeros(1, 2, dtype=torch.int64), r"must give \(1, 3\) int64 tokens, but gave \(1, 2\) torch.int64"),
         (torch.zeros(1, 3), r"but gave \(1, 3\) torch.float32"),
         (None, "but gave NoneType"),
-        (torch.tensor([[0, 4, 1]]), "says `codebook_size` 4, but gave labels from 0 to 4"),
-        (torch.tensor([[0, -1, 1]]), "but gave labels from -1 to 1"),
+        (torch.tensor([[0, 4, 1]]), "says `codebook_size` 4, but gave tokens from 0 to 4"),
+        (torch.tensor([[0, -1, 1]]), "but gave tokens from -1 to 1"),
     ],
 )
 def test_a_tokenizer_is_held_to_its_word(answer: object, told: str) -> None:
@@ -195,7 +195,7 @@ def test_a_tokenizer_is_held_to_its_word(answer: object, told: str) -> None:
 def test_a_tokenizer_of_several_streams_is_held_to_them() -> None:
     odd = Odd(torch.zeros(1, 3, dtype=torch.int64))
     odd.streams = 2
-    with pytest.raises(PluginError, match=r"must give \(1, 3, 2\) int64 labels, but gave \(1, 3\) torch.int64"):
+    with pytest.raises(PluginError, match=r"must give \(1, 3, 2\) int64 tokens, but gave \(1, 3\) torch.int64"):
         odd.tokenize(batch(torch.zeros(1, 3, 2)))
     odd.answer = torch.tensor([[[0, 1], [2, 3], [3, 0]]])
     found = odd.tokenize(batch(torch.zeros(1, 3, 2)))

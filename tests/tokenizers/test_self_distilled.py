@@ -100,7 +100,7 @@ def test_the_start_is_explicit_and_takes_no_more_than_it_needs() -> None:
     assert len(made.tokenize(clips(4, 4)).ids.unique()) > 4
 
 
-def test_a_clip_has_the_same_labels_alone_and_in_a_batch() -> None:
+def test_a_clip_has_the_same_tokens_alone_and_in_a_batch() -> None:
     made = tokenizer().eval()
     made.start([clips(8, 8, 8, 8)])
     batch = clips(3, 6)

@@ -1,4 +1,4 @@
-"""Labels that are read again are those that were made."""
+"""Cached tokens are those that the tokenizer computed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.interfaces import Objective, Tokenizer
 from ossicle.tasks.objectives.classification import Classification
 from ossicle.tasks.objectives.masked_prediction import MaskedPrediction
-from ossicle.tokenizers.token_cache import KeptLabels, are_kept
+from ossicle.tokenizers.token_cache import TokenCache, is_worth_caching
 
 CODES = 50
 
 
 class Counting(Tokenizer):
-    """Labels patches by their first number, and notes how many clips it was asked for."""
+    """Tokenizes patches by their first number, and notes how many clips it was asked for."""
 
     def __init__(self, streams: int = 1) -> None:
         super().__init__(CODES, streams)
@@ -44,52 +44,52 @@ def batch_of(clips: list[int], count: int = 6) -> PatchBatch:
 
 
 @pytest.mark.parametrize("streams", [1, 3])
-def test_each_whole_clip_is_labelled_once(tmp_path: Path, streams: int) -> None:
+def test_each_whole_clip_is_tokenized_once(tmp_path: Path, streams: int) -> None:
     tokenizer, plain = Counting(streams), Counting(streams)
     whole = np.ones(10, bool)
     whole[4] = False
     for file_opened in range(2):
-        kept = KeptLabels(tokenizer, whole, tmp_path / "labels.sqlite")
+        cache = TokenCache(tokenizer, whole, tmp_path / "tokens.sqlite")
         for clips, count in (([1, 2, 4], 6), ([2, 4, 5], 8), ([5, 1], 6)):
             batch = batch_of(clips, count)
-            found, expected = kept.tokenize(batch), plain.tokenize(batch)
+            found, expected = cache.tokenize(batch), plain.tokenize(batch)
             assert torch.equal(found.by_stream[batch.valid], expected.by_stream[batch.valid]), file_opened
     # All; the cropped one and the new one; none. From then on the cropped one alone.
     assert tokenizer.asked == [3, 2, 1, 1]
 
 
 @pytest.mark.parametrize("missing", ["clips", "draws"])
-def test_what_is_not_from_the_training_stream_is_labelled_every_time(tmp_path: Path, missing: str) -> None:
+def test_what_is_not_from_the_training_stream_is_tokenized_every_time(tmp_path: Path, missing: str) -> None:
     tokenizer = Counting()
-    kept = KeptLabels(tokenizer, np.ones(3, bool), tmp_path / "labels.sqlite")
-    kept.tokenize(batch_of([1, 2]))
+    cache = TokenCache(tokenizer, np.ones(3, bool), tmp_path / "tokens.sqlite")
+    cache.tokenize(batch_of([1, 2]))
     # Pictures show a shorter stretch of the same clips.
     batch = batch_of([1, 2], 2)
     setattr(batch, missing, None)
     for _ in range(2):
-        assert torch.equal(kept.tokenize(batch).ids, Counting().tokenize(batch).ids)
+        assert torch.equal(cache.tokenize(batch).ids, Counting().tokenize(batch).ids)
     assert tokenizer.asked == [2, 2, 2]
 
 
-def test_only_what_costs_more_than_reading_is_kept() -> None:
+def test_only_what_costs_more_than_reading_is_cached() -> None:
     class Augmenting(MaskedPrediction):
         augment = Classification.augment  # type: ignore[assignment]
 
     light = Counting()
     del light.weight
-    assert are_kept(Counting(), MaskedPrediction)
-    assert are_kept(Counting(), Objective)
-    assert not are_kept(light, MaskedPrediction)
-    assert not are_kept(Counting(), Augmenting)
+    assert is_worth_caching(Counting(), MaskedPrediction)
+    assert is_worth_caching(Counting(), Objective)
+    assert not is_worth_caching(light, MaskedPrediction)
+    assert not is_worth_caching(Counting(), Augmenting)
 
 
-def label_beside_others(folder: Path) -> None:
+def tokenize_beside_others(folder: Path) -> None:
     for number in range(60):
-        kept = KeptLabels(Counting(), np.ones(10, bool), folder / f"{number}.sqlite")
-        kept.tokenize(batch_of([1, 2, 4]))
+        cache = TokenCache(Counting(), np.ones(10, bool), folder / f"{number}.sqlite")
+        cache.tokenize(batch_of([1, 2, 4]))
 
 
 def test_several_processes_open_and_fill_one_file_at_once(tmp_path: Path) -> None:
     with ProcessPoolExecutor(4, mp_context=get_context("forkserver")) as processes:
-        for done in [processes.submit(label_beside_others, tmp_path) for _ in range(4)]:
+        for done in [processes.submit(tokenize_beside_others, tmp_path) for _ in range(4)]:
             done.result()

@@ -155,7 +155,7 @@ def _short(name: str) -> str:
 
 
 def prediction(one: Predictor, ablation: Ablation) -> Markup:
-    """Draw a score against a figure of the labels, a dot for every run."""
+    """Draw a score against a figure of the tokens, a dot for every run."""
 
     def draw(axes: Axes) -> None:
         for variant, _, figure, value in one.points:

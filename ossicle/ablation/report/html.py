@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("percent", "interval", "points", "signed", "span", "probability", "information", "duration", "moment")
 CURVES = {
-    "masked_accuracy": "Labels of hidden patches guessed right, share. How hard that is hangs on the labels.",
-    "loss": "Comparable only between variants with the same labels and the same objective.",
+    "masked_accuracy": "Share of hidden patches with a right guess. How hard that is depends on the tokenizer.",
+    "loss": "Comparable only between variants with the same tokenizer and the same objective.",
 }
 WIDTHS = (880, 356)
 PREDICTORS_DRAWN = 6
@@ -70,7 +70,7 @@ class CostRow:
 
 @dataclass(frozen=True)
 class TokenRow:
-    """What a variant's labels hold, the mean over its seeds, and the reports of its cells by seed."""
+    """What a variant's tokens hold, the mean over its seeds, and the reports of its cells by seed."""
 
     variant: Variant
     figures: dict[str, float | None]

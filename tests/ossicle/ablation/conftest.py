@@ -38,7 +38,7 @@ class Made:
     Attributes:
         accuracy: the share of clips that it gets right on average
         seed_sd: how much a seed moves that
-        perplexity: of its labels
+        perplexity: of its tokens
         tokenizer: the settings of its tokenizer that differ from the base's
     """
 
@@ -161,7 +161,7 @@ class FakeStudy:
         loss = 3 + 3 * np.exp(-4 * done) + 0.05 * self._draw.normal(size=50)
         right = 0.3 * (1 - np.exp(-4 * done)) + 0.005 * self._draw.normal(size=50)
         lines = [
-            json.dumps({"step": round(1500 * step), "loss": one, "masked_accuracy": two, "label_entropy": 5.1})
+            json.dumps({"step": round(1500 * step), "loss": one, "masked_accuracy": two, "token_entropy": 5.1})
             for step, one, two in zip(done, loss, right, strict=True)
         ]
         (artifact / "metrics.jsonl").write_text("\n".join(lines))

@@ -109,8 +109,8 @@ class FakeRun:
                 "loss": 0.3 + 0.6 * float(np.exp(-4 * step / steps)),
                 "cosine": 0.75 * (1 - float(np.exp(-4 * step / steps))),
                 "commitment": 0.05 + 0.1 * float(np.exp(-6 * step / steps)),
-                "label_perplexity": 160.0,
-                "labels_used": 210,
+                "token_perplexity": 160.0,
+                "tokens_used": 210,
             }
             for step in range(10, steps + 1, 10)
         ]
@@ -122,7 +122,7 @@ class FakeRun:
         return artifact
 
     def tokens(self, subject: str, *, corpus: str = "gm_notes", labelled: bool = True) -> None:
-        """Add the figures of a tokenizer's labels."""
+        """Add the figures of a tokenizer's tokens."""
         names = ("codebook_size", "used", "perplexity", "label_information", "label_chance")
         names += ("position_information", "column_information", "band_information")
         found = dict(zip(names, TOKENS[subject], strict=True)) | {"clips": 960}
@@ -201,9 +201,9 @@ class FakeRun:
             "step": step,
             "loss": 2.9 + 3.9 * float(np.exp(-5 * done)) + noise,
             "masked_accuracy": 0.31 * (1 - float(np.exp(-4 * done))) + noise / 20,
-            "label_entropy": 4.9 + noise / 3,
-            "label_perplexity": 134.0 + 20 * noise,
-            "labels_used": round(0.45 * codes) + round(40 * noise),
+            "token_entropy": 4.9 + noise / 3,
+            "token_perplexity": 134.0 + 20 * noise,
+            "tokens_used": round(0.45 * codes) + round(40 * noise),
             "predicted_perplexity": 110 * (1 - float(np.exp(-6 * done))) + 3,
             "lr": 5e-4 * min(done / 0.1, (1 - done) / 0.9 + 0.01),
             "audio_seconds_per_second": 410.0 + 200 * noise,

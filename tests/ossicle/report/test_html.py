@@ -35,7 +35,7 @@ def test_every_section(report: Path) -> None:
     assert (
         page.index("Its gain cannot be put down to its teacher.") < page.index("1 warning") < page.index('id="probes"')
     )
-    for text in ("iteration 2/pretrain", "label entropy", "Grad norm", "FluidR3 GM", "MIT", "3f9a1c0e77d2", "reused"):
+    for text in ("iteration 2/pretrain", "token entropy", "Grad norm", "FluidR3 GM", "MIT", "3f9a1c0e77d2", "reused"):
         assert text in page
     assert "ossicle run experiments/quickstart.yaml" in page
     assert "corpus: gm_notes" in page
@@ -223,7 +223,7 @@ def test_odd_numbers_are_drawn(empty_run: Any) -> None:
     (artifact / "metrics.jsonl").write_text('{"step": 5, "loss": 1, "cost in $": 2, "$": 3}')
     empty_run.evaluate("probe", "log-mel $x^2$", float("nan"))
     page = write_report(empty_run.write()).read_text()
-    assert "7 of 7 codes labelled nothing" in page
+    assert "7 of 7 codes were not used" in page
     assert ">log-mel $x^2$<" in page
 
 

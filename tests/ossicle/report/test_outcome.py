@@ -117,7 +117,7 @@ def test_controls_count_where_there_is_a_gain() -> None:
 
 def test_labels_without_a_teacher() -> None:
     assert said({"untrained": ABOVE, "control": EVEN}, taught=False).endswith(
-        "Its gain cannot be put down to its labels."
+        "Its gain cannot be put down to its tokens."
     )
     assert said({"untrained": ABOVE, "control": ABOVE}, taught=False).endswith(
         "No control reaches its gain over the untrained encoder."

@@ -150,6 +150,14 @@ def test_curves_leave_out_what_was_not_measured_or_not_finite(empty_run: Any) ->
     assert not training.curve("absent")
 
 
+def test_metrics_of_older_runs_have_their_names_of_today(empty_run: Any) -> None:
+    artifact = empty_run.stage("t", "pretrain")
+    (artifact / "metrics.jsonl").write_text(json.dumps({"step": 5, "loss": 2.0, "label_perplexity": 9.0}))
+    training = Training.read("t", artifact)
+    assert training.names() == ["loss", "token_perplexity"]
+    assert training.curve("token_perplexity").values == [9.0]
+
+
 def test_warnings_of_stages_are_named_and_said_once(empty_run: Any) -> None:
     empty_run.run["warnings"] = ["disk is full"]
     empty_run.stage("a", "tokenizer", card={"warnings": ["disk is full", "codes collapsed"]})

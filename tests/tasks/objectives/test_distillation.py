@@ -70,7 +70,7 @@ def test_the_loss_equals_a_second_writing(layer: int | None) -> None:
         loss += float(1 - (o @ t) / (o.norm() * t.norm()) + 0.3 * (vector - code).square().mean())
     assert float(output.loss) == pytest.approx(loss, rel=1e-4)
     assert output.count == 8 * BANDS
-    assert int(output.histograms["labels"].sum()) == output.count
+    assert int(output.histograms["tokens"].sum()) == output.count
 
 
 def test_the_teacher_stays_as_it_is_and_outside_the_module() -> None:
@@ -162,15 +162,15 @@ def test_what_cannot_be_distilled_is_refused() -> None:
         objective(tokenizer="random_projection")
 
 
-def test_each_stream_of_labels_is_counted_by_itself() -> None:
+def test_each_stream_of_tokens_is_counted_by_itself() -> None:
     made, batch = objective(tokenizer="residual_distilled").eval(), clips(3, 5)
     output = made(batch)
-    assert made.histogram_sizes == {"labels": 4 * 16}
+    assert made.histogram_sizes == {"tokens": 4 * 16}
     ids = made.tokenizer.tokenize(batch).ids[batch.valid]  # (32, 4)
     slow = torch.stack([torch.bincount(stream, minlength=16) for stream in ids.T])
-    assert torch.equal(output.histograms["labels"].view(4, 16), slow)
+    assert torch.equal(output.histograms["tokens"].view(4, 16), slow)
     used = [int((stream > 0).sum()) for stream in slow]
-    assert made.summarise(output.histograms)["labels_used"] == sum(used) / 4
+    assert made.summarise(output.histograms)["tokens_used"] == sum(used) / 4
     assert made.arrays(batch)["tokens"].shape == batch.valid.shape
 
 
@@ -178,7 +178,7 @@ def test_a_collapsed_codebook_warns() -> None:
     made = objective()
     counts = torch.zeros(16, dtype=torch.int64)
     counts[3] = 100
-    metrics = dict(made.summarise({"labels": counts}))
-    assert metrics == {"label_perplexity": pytest.approx(1.0), "labels_used": 1}
+    metrics = dict(made.summarise({"tokens": counts}))
+    assert metrics == {"token_perplexity": pytest.approx(1.0), "tokens_used": 1}
     assert "collapsed" in made.warnings(metrics, 0.1)[0]
-    assert made.warnings({"label_perplexity": 12.0}, 0.1) == []
+    assert made.warnings({"token_perplexity": 12.0}, 0.1) == []

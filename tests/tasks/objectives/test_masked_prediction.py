@@ -1,4 +1,4 @@
-"""Masked prediction: the loss against a second writing, several labels a patch, and when it warns."""
+"""Masked prediction: the loss against a second writing, several tokens a patch, and when it warns."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def objective(
     predictor = PredictorConfig(
         layers=1, width=width, heads=2, positions=positions, attention=attention, dropout=0.0, attention_dropout=0.0
     )
-    labels = RandomProjectionConfig(codebook_size=CODES, codebook_dim=6, codebooks=codebooks)
+    tokens = RandomProjectionConfig(codebook_size=CODES, codebook_dim=6, codebooks=codebooks)
     with building_with(0):
-        tokenizer = RandomProjection(labels, PATCH_DIM)
+        tokenizer = RandomProjection(tokens, PATCH_DIM)
         encoder = Beats(encoder_config, PATCH_DIM, BANDS)
         return MaskedPrediction(MaskedPredictionConfig(predictor=predictor, **options), encoder, tokenizer)
 
@@ -86,7 +86,7 @@ def test_the_loss_equals_a_slow_second_writing(smoothing: float, width: int | No
         predicted, _ = made.predictor(torch.stack(sequence)[None], valid=torch.ones(1, real, dtype=torch.bool))
         for position in range(real):
             if position not in seen:
-                logits = made.to_labels(predicted[0, position]).detach().log_softmax(-1)
+                logits = made.to_tokens(predicted[0, position]).detach().log_softmax(-1)
                 label = int(tokens[clip, position])
                 loss += float(-(1 - smoothing) * logits[label] - smoothing * logits.mean())
                 right += int(logits.argmax()) == label
@@ -139,7 +139,7 @@ def test_the_loss_falls_on_one_batch() -> None:
     assert correct == count
 
 
-def test_histograms_count_labels_and_predictions_of_hidden_patches() -> None:
+def test_histograms_count_tokens_and_predictions_of_hidden_patches() -> None:
     made, batch = objective(), clips(6, 3)
     torch.manual_seed(2)
     arrays = made.arrays(batch)
@@ -147,62 +147,62 @@ def test_histograms_count_labels_and_predictions_of_hidden_patches() -> None:
     output = made(batch)
     hidden = arrays["hidden"]
     assert not (hidden & ~batch.valid).any()
-    for name, ids in (("labels", arrays["tokens"]), ("predictions", arrays["predicted"])):
+    for name, ids in (("tokens", arrays["tokens"]), ("predictions", arrays["predicted"])):
         expected = [int((ids[hidden] == code).sum()) for code in range(CODES)]
         assert output.histograms[name].tolist() == expected
         assert made.histogram_sizes[name] == CODES
     assert (arrays["predicted"][~hidden] == -1).all()
 
 
-def test_several_labels_a_patch_cost_and_count_as_the_mean_of_each_alone() -> None:
+def test_several_tokens_a_patch_cost_and_count_as_the_mean_of_each_alone() -> None:
     """Three streams against three objectives of one stream that share all but the classifier."""
     made, batch = objective(codebooks=3, label_smoothing=0.1), clips(4, 6)
     batch.draws = torch.tensor([11, 12])
     output = made(batch)
     hidden, logits = made._predict(batch)
-    labels = made.tokenizer.tokenize(batch).ids[hidden]
-    assert logits.shape == (len(labels), 3, CODES)
+    tokens = made.tokenizer.tokenize(batch).ids[hidden]
+    assert logits.shape == (len(tokens), 3, CODES)
     losses, right = [], []
     for stream in range(3):
         rows = slice(stream * CODES, (stream + 1) * CODES)
-        alone = made.predict(batch).vectors @ made.to_labels.weight[rows].T + made.to_labels.bias[rows]
-        losses.append(torch.nn.functional.cross_entropy(alone, labels[:, stream], label_smoothing=0.1).item())
-        right.append((alone.argmax(-1) == labels[:, stream]).float().mean().item())
-        counted = torch.bincount(labels[:, stream], minlength=CODES)
-        assert torch.equal(output.histograms["labels"][rows], counted)
-    assert output.count == len(labels)
+        alone = made.predict(batch).vectors @ made.to_tokens.weight[rows].T + made.to_tokens.bias[rows]
+        losses.append(torch.nn.functional.cross_entropy(alone, tokens[:, stream], label_smoothing=0.1).item())
+        right.append((alone.argmax(-1) == tokens[:, stream]).float().mean().item())
+        counted = torch.bincount(tokens[:, stream], minlength=CODES)
+        assert torch.equal(output.histograms["tokens"][rows], counted)
+    assert output.count == len(tokens)
     assert output.loss.item() / output.count == pytest.approx(sum(losses) / 3, rel=1e-5)
     total, weight = output.metrics["masked_accuracy"]
     assert float(total / weight) == pytest.approx(sum(right) / 3, rel=1e-5)
 
     figures = made.summarise(output.histograms)
-    each = [perplexity(counts) for counts in output.histograms["labels"].chunk(3)]
-    assert figures["label_perplexity"] == pytest.approx(sum(each) / 3)
-    assert len(output.histograms["labels"]) == made.histogram_sizes["labels"] == 3 * CODES
+    each = [perplexity(counts) for counts in output.histograms["tokens"].chunk(3)]
+    assert figures["token_perplexity"] == pytest.approx(sum(each) / 3)
+    assert len(output.histograms["tokens"]) == made.histogram_sizes["tokens"] == 3 * CODES
     arrays = made.arrays(batch)
     assert torch.equal(arrays["tokens"], made.tokenizer.tokenize(batch).ids[..., 0])
     assert torch.equal(arrays["predicted"][hidden], logits[:, 0].argmax(-1))
 
 
 def test_figures_from_histograms() -> None:
-    labels, predictions = torch.tensor([4, 4, 0, 0, 0, 0, 0, 0]), torch.tensor([9, 0, 0, 0, 0, 0, 0, 0])
-    figures = objective().summarise({"labels": labels, "predictions": predictions})
-    assert figures["label_entropy"] == pytest.approx(math.log(2))
-    assert figures["label_perplexity"] == pytest.approx(2)
-    assert figures["labels_used"] == 2
+    tokens, predictions = torch.tensor([4, 4, 0, 0, 0, 0, 0, 0]), torch.tensor([9, 0, 0, 0, 0, 0, 0, 0])
+    figures = objective().summarise({"tokens": tokens, "predictions": predictions})
+    assert figures["token_entropy"] == pytest.approx(math.log(2))
+    assert figures["token_perplexity"] == pytest.approx(2)
+    assert figures["tokens_used"] == 2
     assert figures["predicted_perplexity"] == pytest.approx(1)
     assert entropy(torch.zeros(3)) == 0
 
 
-HEALTHY = {"label_perplexity": 7.0, "guessing_loss": math.log(7), "predicted_perplexity": 5.0, "loss": 1.5}
+HEALTHY = {"token_perplexity": 7.0, "guessing_loss": math.log(7), "predicted_perplexity": 5.0, "loss": 1.5}
 
 
 @pytest.mark.parametrize(
     ("changes", "progress", "told"),
     [
         ({}, 1.0, []),
-        ({"label_perplexity": 2.9, "guessing_loss": 1.06, "loss": 0.5}, 0.1, ["the labels have collapsed"]),
-        ({"label_perplexity": 3.1, "guessing_loss": 1.13, "loss": 0.5}, 0.1, []),
+        ({"token_perplexity": 2.9, "guessing_loss": 1.06, "loss": 0.5}, 0.1, ["the tokens have collapsed"]),
+        ({"token_perplexity": 3.1, "guessing_loss": 1.13, "loss": 0.5}, 0.1, []),
         ({"predicted_perplexity": 1.2}, 0.9, ["the predictions have collapsed"]),
         ({"predicted_perplexity": 1.2}, 0.2, []),
         ({"loss": 2.1}, 0.9, ["nothing is learnt"]),
@@ -216,14 +216,14 @@ def test_warns_of_collapse_and_of_learning_nothing_and_not_otherwise(
     assert [warning.partition(":")[0] for warning in found] == told
 
 
-def test_smoothed_labels_are_held_against_what_guessing_would_cost() -> None:
-    """The best guess costs more than the labels' entropy, and whoever does a little better has learnt something."""
+def test_with_label_smoothing_the_loss_is_compared_with_what_guessing_costs() -> None:
+    """The best guess costs more than the tokens' entropy, and whoever does a little better has learnt something."""
     made = objective(label_smoothing=0.2)
-    labels = torch.tensor([60, 20, 10, 5, 3, 1, 1, 0])
-    share = 0.8 * labels / labels.sum() + 0.2 / CODES
+    tokens = torch.tensor([60, 20, 10, 5, 3, 1, 1, 0])
+    share = 0.8 * tokens / tokens.sum() + 0.2 / CODES
     guessing = float(-(share * share.log()).sum())
-    assert guessing > entropy(labels) + 0.1
-    figures = {**made.summarise({"labels": labels, "predictions": labels}), "masked_accuracy": 0.6}
+    assert guessing > entropy(tokens) + 0.1
+    figures = {**made.summarise({"tokens": tokens, "predictions": tokens}), "masked_accuracy": 0.6}
     assert made.warnings({**figures, "loss": guessing - 0.02}, 1.0) == []
     assert len(made.warnings({**figures, "loss": guessing + 0.02}, 1.0)) == 1
 
@@ -237,7 +237,7 @@ def test_clips_of_one_patch_hide_nothing_and_cost_nothing() -> None:
     assert float(output.metrics["masked_accuracy"][1]) == 0
 
 
-def test_bf16_gives_the_same_labels_and_about_the_same_loss() -> None:
+def test_bf16_gives_the_same_tokens_and_about_the_same_loss() -> None:
     made, batch = objective(), clips(6, 6)
     outputs = []
     for enabled in (False, True):
@@ -245,6 +245,6 @@ def test_bf16_gives_the_same_labels_and_about_the_same_loss() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             outputs.append(made(batch))
     plain, half = outputs
-    assert torch.equal(plain.histograms["labels"], half.histograms["labels"])
+    assert torch.equal(plain.histograms["tokens"], half.histograms["tokens"])
     assert half.loss.dtype == torch.float32
     assert half.loss.item() == pytest.approx(plain.loss.item(), rel=0.02)
