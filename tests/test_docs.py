@@ -102,3 +102,29 @@ def test_the_readme_shows_the_example_as_it_is() -> None:
     body = example[example.index("class SignHashConfig") :].strip()
     squeezed = "\n".join(line for line in readme.splitlines() if line.strip())
     assert "\n".join(line for line in body.splitlines() if line.strip()) in squeezed
+
+
+WALKS = re.findall(
+    r"^\| `([\w/]+\.py)` \| (`\w+`(?:, `\w+`)*) \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE
+)
+
+
+def test_the_walks_of_the_architecture_name_what_exists() -> None:
+    assert len(WALKS) > 20
+    for file, names in WALKS:
+        module = ".".join(Path(file).with_suffix("").parts)
+        for name in re.findall(r"\w+", names):
+            pkgutil.resolve_name(f"{module if module.startswith('ossicle.') else f'ossicle.{module}'}:{name}")
+
+
+def test_each_walk_visits_each_folder_once_in_the_order_of_the_folders() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    order = re.findall(r"`([a-z_/]+)`", page[page.index("`core` →") : page.index("The two walks")])
+    walks = [re.findall(r"^\| `([\w/]+)/\w+\.py`", section, re.MULTILINE) for section in page.split("\n## ")]
+    walks = [walk for walk in walks if walk]
+    assert len(walks) == 2
+    for walk in walks:
+        visited = [folder if folder in order else folder.partition("/")[0] for folder in walk]
+        visited = [folder for place, folder in enumerate(visited) if place == 0 or visited[place - 1] != folder]
+        assert visited == sorted(visited, key=order.index)
+        assert len(visited) == len(set(visited))
