@@ -130,7 +130,7 @@ class TokenizerContract:
         self._compare(
             self._tokens(tokenizer, clips),
             self._tokens(tokenizer, _with_garbage(clips)),
-            "tokens of real patches depend on what lies in padded places: leave those out with `batch.valid`",
+            "tokens of real patches depend on what lies in padded positions: leave those out with `batch.valid`",
         )
 
     def test_tokenizing_changes_nothing(self) -> None:

@@ -318,7 +318,7 @@ MOVES, CONFIGURATION = "every_tensor_moves_with_it", "configuration_is_frozen_an
         (SeedOfItsOwn, "another_seed_another_tokenizer", "gives the same tokens from seeds 3 and 4: draw with `self"),
         (NormalisesOverTheBatch, ALONE, "other tokens alone than in a batch: let nothing pass from one clip"),
         (NormalisesOverPadding, ALONE, "clip 1 gets other tokens alone than in a batch"),
-        (NormalisesOverPadding, PADDING, "hang on what lies in padded positions: leave those out with `batch.valid`"),
+        (NormalisesOverPadding, PADDING, "depend on what lies in padded positions: leave those out with `batch.valid`"),
         (Overwrites, "tokenizing_changes_nothing", "overwrites `batch.patches`, which the encoder is still to see"),
         (Counts, "tokenizing_changes_nothing", "tokenizing changes `usage` of tokenizer `Counts`: learn in `fit` or"),
         (BareTensor, MOVES, "`_steps` of tokenizer `BareTensor` is a bare tensor"),
