@@ -296,7 +296,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _dry_run(options: argparse.Namespace, console: Console) -> int:
     from .display import TerminalDisplay
-    from .planning.dry_run import STEPS, print_rehearsal, rehearse
+    from .planning.dry_run import STEPS, dry_run, print_dry_run
 
     given = {"--store": options.store is not None, "--elastic": options.elastic}
     if useless := [option for option, is_given in given.items() if is_given]:
@@ -304,14 +304,14 @@ def _dry_run(options: argparse.Namespace, console: Console) -> int:
             f"{' and '.join(useless)} cannot go with --dry-run, which goes on from nothing and keeps what it makes, if "
             "anything, in --out: leave one or the other out"
         )
-    found = rehearse(
+    found = dry_run(
         options.experiment,
         overrides=options.overrides,
         out=options.out,
         steps=STEPS if options.steps is None else options.steps,
         on_stage=TerminalDisplay(console).note,
     )
-    print_rehearsal(found, console)
+    print_dry_run(found, console)
     return 0
 
 

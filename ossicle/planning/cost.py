@@ -117,13 +117,13 @@ def count_step(
     weights = {tensor.data_ptr(): tensor.nbytes for module in (objective, *inputs) for tensor in _tensors(module)}
     trained = sum(parameter.numel() for parameter in objective.parameters() if parameter.requires_grad)
     one, two = (noise.batch(front_end, clips) for clips in (1, 2))
-    with unperformed(), sdpa_kernel(SDPBackend.MATH):  # type: ignore[no-untyped-call]
+    with fake_compute(), sdpa_kernel(SDPBackend.MATH):  # type: ignore[no-untyped-call]
         with FlopCounterMode(display=False) as counter:
             output, kept = _forward(objective, front_end, one, training)
             (output.loss / output.count).backward()  # type: ignore[no-untyped-call]
         more = _forward(objective, front_end, two, training)[1]
     objective.zero_grad(set_to_none=True)
-    of_one, of_two = (sum(size for place, size in sizes.items() if place not in weights) for sizes in (kept, more))
+    of_one, of_two = (sum(size for address, size in sizes.items() if address not in weights) for sizes in (kept, more))
     return StepCost(
         parameters=trained,
         kept={role: sum(map(Tensor.numel, part.parameters())) for role, part in objective.parts().items()},
@@ -172,7 +172,7 @@ def measure_steps(
 def _forward(
     objective: Objective, front_end: FrontEnd, batch: SpectrogramBatch, training: TrainingConfig
 ) -> tuple[ObjectiveOutput, Mapping[int, int]]:
-    """Give what the objective says, and the place and the bytes of all that is kept for the backward pass."""
+    """Return the objective's output, and the bytes saved for the backward pass by memory address."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -191,10 +191,10 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.buffers()
 
 
-class unperformed(TorchDispatchMode):  # noqa: N801  (a context manager, whose name reads like a function's)
-    """Inside, large floating-point tensors get a shape, and their numbers are whatever lay there.
+class fake_compute(TorchDispatchMode):  # noqa: N801  (a context manager, named like a function)
+    """Give large floating-point tensors a shape without computing their values, which are undefined.
 
-    What is small, or holds no floating-point numbers, is computed as ever, for shapes may follow from it.
+    Small tensors and those without floating-point numbers are computed as usual, because shapes may depend on them.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

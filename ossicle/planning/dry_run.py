@@ -1,8 +1,11 @@
-"""Try an experiment out: a few optimiser steps of every training at its full size, on synthetic clips.
+"""A dry run: a few optimiser steps of every training of an experiment at full size, on synthetic clips.
 
-Notable choices: the experiment is changed as a whole, every corpus for a synthetic one and every `TrainingConfig` for a
-short one, so that a stranger's parts are tried like our own; each training runs in a process of its own, whose memory
-nothing else fills. Stages that no training waits for are left out.
+Notable choices:
+
+- The whole experiment is changed: every corpus is replaced by a synthetic one and every `TrainingConfig` by a short
+  one, so that third-party parts are tried, too.
+- Each training runs in a separate process, so that its memory can be measured.
+- Stages that no training needs are left out.
 """
 
 from __future__ import annotations
@@ -32,22 +35,22 @@ from ..experiment.output_paths import check_folder
 from ..experiment.run import STORE
 from ..report.formats import SPACE, duration
 from ..training.precision import has_bf16
-from .subprocess_measure import measured, rehearsal
+from .subprocess_measure import dry_run_stage, measured
 
 CLIPS = 2
-"""In each step."""
+"""Clips in each step."""
 STEPS = 2
-"""Of each training, unless another number is asked for; fewer would only warm up."""
+"""Default number of steps of each training. The first one only warms up."""
 
 
 @dataclass(frozen=True)
-class RehearsedStage:
-    """How the short training of a stage went.
+class DryRunStage:
+    """The figures of a stage's short training.
 
     Attributes:
-        seconds: of the whole stage, with what it waits for and is not made yet
-        step_seconds: of a step after the first
-        bytes: by how much its process grew at most
+        seconds: duration of the stage, including the stages that it needs and that did not exist
+        step_seconds: mean duration of the steps after the first
+        bytes: largest growth of the memory of its process
         loss: after the last step
     """
 
@@ -59,48 +62,46 @@ class RehearsedStage:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """How the short trainings of an experiment went.
+class DryRun:
+    """The figures of an experiment's short trainings.
 
     Attributes:
         clip_seconds: length of the clips
-        folder: where everything lies that was made; None if it is gone
-        in_fp32: whether what asks for bf16 was tried in fp32, for this processor has no bf16 arithmetic
+        folder: the folder with everything that was made; None if it was deleted
+        in_fp32: whether trainings in bf16 ran in fp32, because this processor has no bf16 arithmetic
     """
 
     name: str
     steps: int
     clip_seconds: float
-    stages: Sequence[RehearsedStage]
+    stages: Sequence[DryRunStage]
     folder: Path | None
     in_fp32: bool = False
 
 
-def rehearse(
+def dry_run(
     experiment: str | Path,
     *,
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
     steps: int = STEPS,
     on_stage: Callable[[str], None] = lambda name: None,
-) -> Rehearsal:
-    """Try every training of an experiment; its corpora may be missing.
+) -> DryRun:
+    """Try every training of an experiment, whose corpora may be missing.
 
     Args:
         experiment: path of its YAML
-        overrides: `dotted.path=VALUE`, laid over the YAML
-        out: keeps what is made; nothing is kept when None
-        steps: of each training, two at least
-        on_stage: told of every stage before it is tried
+        overrides: `dotted.path=VALUE`, merged into the YAML
+        out: a folder for everything that is made; a temporary folder when None
+        steps: steps of each training, at least 2
+        on_stage: called with the name of each stage before it runs
 
     Raises:
         ConfigError: if the experiment cannot run as written, whatever its corpora
-        OssicleError: if a training fails, or `out` is no folder
+        OssicleError: if a training fails, or `out` is not a folder
     """
     if steps < 2:
-        raise OssicleError(
-            f"a dry run takes two steps at least, for the first one warms up, but {steps} were asked for"
-        )
+        raise OssicleError(f"--steps must be at least 2, because the first step only warms up, but is {steps}")
     if out is not None:
         check_folder("--out", Path(out))
     checked = compose(Path(experiment), overrides)
@@ -114,9 +115,9 @@ def rehearse(
             if training_of(stage) is not None:
                 on_stage(stage.name)
                 order = {"experiment": str(resolved), "store": str(folder / STORE), "stage": stage.name}
-                found.append(RehearsedStage(name=stage.name, **measured(rehearsal, order)))
+                found.append(DryRunStage(name=stage.name, **measured(dry_run_stage, order)))
     in_fp32 = not has_bf16() and any(config.precision == "bf16" for config in _trainings(checked.experiment))
-    return Rehearsal(checked.experiment.name, steps, seconds, found, Path(out) if out else None, in_fp32)
+    return DryRun(checked.experiment.name, steps, seconds, found, Path(out) if out else None, in_fp32)
 
 
 @contextmanager
@@ -130,10 +131,10 @@ def _folder(out: str | Path | None) -> Iterator[Path]:
 
 
 def shortened(checked: CheckedExperiment, folder: Path, *, steps: int, seconds: float) -> Experiment:
-    """The same experiment on synthetic corpora, with every training cut short.
+    """The same experiment on synthetic corpora, with short trainings.
 
     Args:
-        folder: where synthetic corpora are to lie
+        folder: where to put the synthetic corpora
         seconds: length of their clips
     """
     synthetic = checked.plugins.catalog.get("corpus", "synthetic")
@@ -154,7 +155,7 @@ def shortened(checked: CheckedExperiment, folder: Path, *, steps: int, seconds: 
 
 
 def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A configuration with `change` made to it and to everything inside."""
+    """A configuration with `change` applied to it and to everything inside."""
     value = change(value)
     if isinstance(value, PartChoice):
         return replace(value, config=_changed(value.config, change))
@@ -181,7 +182,7 @@ def _trainings(experiment: Experiment) -> list[TrainingConfig]:
 
 
 def _is_multi_label(choice: PartChoice, corpora: Corpora) -> bool:
-    """Whether the clips of a corpus carry several labels; not if that cannot be told."""
+    """Whether the clips of a corpus have several labels; False if that is unknown."""
     corpus = corpora.corpus(choice)
     stated = getattr(corpus, "multi_label", None)
     if isinstance(stated, bool):
@@ -192,23 +193,23 @@ def _is_multi_label(choice: PartChoice, corpora: Corpora) -> bool:
         return False
 
 
-def print_rehearsal(rehearsal: Rehearsal, console: Console) -> None:
+def print_dry_run(found: DryRun, console: Console) -> None:
     """Print a table of the trainings."""
     table = Table(
         title=Text(
-            f"{rehearsal.name}: {rehearsal.steps} steps of {CLIPS} clips of {rehearsal.clip_seconds:g}{SPACE}s each",
+            f"{found.name}: {found.steps} steps of {CLIPS} clips of {found.clip_seconds:g}{SPACE}s each",
             "bold",
         ),
         title_justify="left",
     )
     table.add_column("stage")
-    for heading in ("a step", "peak memory", "loss", "in all"):
+    for heading in ("step", "peak memory", "loss", "total"):
         table.add_column(heading, justify="right")
-    for stage in rehearsal.stages:
+    for stage in found.stages:
         step, memory = f"{stage.step_seconds:.3g}{SPACE}s", f"{stage.bytes / 2**30:.2f}{SPACE}GiB"
         table.add_row(Text(stage.name), step, memory, f"{stage.loss:.3f}", duration(stage.seconds))
     console.print(table)
-    kept = "nothing was kept" if rehearsal.folder is None else f"kept in {rehearsal.folder}"
-    if rehearsal.in_fp32:
-        kept += "; in fp32 throughout, for this processor has no bf16 arithmetic"
-    console.print(Text(f"memory: by how much the process of each training grew at most; {kept}", "dim"), soft_wrap=True)
+    kept = "nothing is kept" if found.folder is None else f"everything is kept in {found.folder}"
+    precision = "; all in fp32, because this processor has no bf16 arithmetic" if found.in_fp32 else ""
+    note = f"memory: largest growth of the process of each training; {kept}{precision}"
+    console.print(Text(note, "dim"), soft_wrap=True)

@@ -15,7 +15,7 @@ from ..core.display import Silent
 from ..core.errors import CorpusError
 from ..core.stages import Stage, stage_key
 from ..core.store import Artifact, Store
-from .subprocess_measure import stand_in
+from .subprocess_measure import placeholder_manifest
 
 ASSUMED_CLASSES = 2
 """Of a corpus whose labels are not known yet."""
@@ -67,7 +67,7 @@ class KnownCorpora(Corpora):
         except CorpusError:
             pass
         multi_label = bool(getattr(corpus, "multi_label", False))
-        return self._unknown.setdefault(choice, stand_in(ASSUMED_CLASSES, multi_label=multi_label))
+        return self._unknown.setdefault(choice, placeholder_manifest(ASSUMED_CLASSES, multi_label=multi_label))
 
     def fingerprint(self, choice: PartChoice) -> str:
         """The fingerprint of its clips.

@@ -32,7 +32,7 @@ from ..experiment.run import DEFAULT_OUT, STORE
 from ..tokenizers.token_cache import is_worth_caching
 from .cost import Noise, StepCost, count_step
 from .locate import KnownCorpora, located
-from .previews import Sketches
+from .previews import Previews
 from .subprocess_measure import calibration, measured
 
 
@@ -291,7 +291,7 @@ class _Scales:
     """Weighs each kind of training once."""
 
     def __init__(self, checked: CheckedExperiment, corpora: Corpora, on_stage: Callable[[str], None]) -> None:
-        self._sketches = Sketches(checked.stages, checked.plugins, corpora)
+        self._previews = Previews(checked.stages, checked.plugins, corpora)
         self._on_stage = on_stage
         self._found: dict[str, tuple[str, StepCost, bool | None]] = {}
 
@@ -304,16 +304,16 @@ class _Scales:
         kind = self._kind(stage, noise)
         if kind in self._found:
             other, cost, tokens_cached = self._found[kind]
-            self._sketches.adopt(stage.name, other)
+            self._previews.adopt(stage.name, other)
             return cost, tokens_cached
         self._on_stage(stage.name)
-        sketch = self._sketches.sketch(stage.name)
-        if sketch is None:
+        preview = self._previews.preview(stage.name)
+        if preview is None:
             raise OssicleError("its author does not say what it trains")
-        cost = count_step(sketch.objective, sketch.front_end, noise, settings, inputs=sketch.inputs)
-        tokenizers = [part for part in sketch.inputs if isinstance(part, Tokenizer)]
+        cost = count_step(preview.objective, preview.front_end, noise, settings, inputs=preview.inputs)
+        tokenizers = [part for part in preview.inputs if isinstance(part, Tokenizer)]
         tokens_cached = (
-            all(is_worth_caching(part, type(sketch.objective)) for part in tokenizers) if tokenizers else None
+            all(is_worth_caching(part, type(preview.objective)) for part in tokenizers) if tokenizers else None
         )
         self._found[kind] = stage.name, cost, tokens_cached
         return cost, tokens_cached
@@ -328,7 +328,7 @@ class _Scales:
         return json.dumps([stage.objective, settings, inputs, asdict(noise)], sort_keys=True, default=str)
 
     def _recipes(self, source: str) -> Mapping[str, Recipe]:
-        return self._sketches.recipes(source)
+        return self._previews.recipes(source)
 
 
 def _bearing(value: Any) -> Any:

@@ -1,7 +1,9 @@
-"""What stages would train and hand on, before any of them has run; a plan weighs it.
+"""Previews of stages: what they would train and pass on, before any of them has run. A plan measures them.
 
-Notable choices: only recipes of parts are held, and a part is built anew whenever it is asked for, so that a plan needs
-the memory of one stage; a stage that trains nothing is taken to make the parts that its settings name.
+Notable choices:
+
+- Only recipes of parts are stored. A part is built whenever it is needed, so that a plan needs the memory of one stage.
+- A stage that trains nothing is expected to make the parts that its settings name.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from ..core.plugin_loading import Plugins
 from ..core.stage_runner import StageRun
 from ..core.stages import Stage
 from ..core.store import Artifact, write_card
-from .cost import unperformed
+from .cost import fake_compute
 
 T = TypeVar("T")
 
@@ -39,7 +41,7 @@ _MODULES: Final[Mapping[str, type[nn.Module]]] = {
 
 
 @dataclass(frozen=True)
-class Sketch:
+class Preview:
     """What a stage would train.
 
     Attributes:
@@ -53,12 +55,12 @@ class Sketch:
     inputs: Sequence[nn.Module]
 
 
-class Sketches:
+class Previews:
     """The stages of an experiment as they would start.
 
     Args:
-        corpora: of what the stages learn from
-        drawn: whether initial weights are drawn as their seeds say; quicker without, and all one number
+        corpora: the corpora that the stages learn from
+        drawn: whether initial weights are drawn from their seeds; if not, building is faster and all weights are equal
     """
 
     def __init__(self, stages: Sequence[Stage], plugins: Plugins, corpora: Corpora, *, drawn: bool = False) -> None:
@@ -68,8 +70,8 @@ class Sketches:
         self._drawn = drawn
         self._recipes: dict[str, Mapping[str, Recipe]] = {}
 
-    def sketch(self, name: str) -> Sketch | None:
-        """Build what the stage of this name trains; None if it trains nothing that can be told.
+    def preview(self, name: str) -> Preview | None:
+        """Build what the stage of this name trains; None if it trains nothing, or does not say what.
 
         Raises:
             OssicleError: if its parts cannot be built
@@ -83,31 +85,31 @@ class Sketches:
             objective: Objective = getattr(import_module(module), function)(run)
         made = {role: recipe_of(part) for role, part in objective.parts().items()}
         self._recipes[name] = self._front_end_of(stage) | made
-        return Sketch(objective, self.rebuilt(self._recipes[name]["front_end"], FrontEnd, {}), run.built)
+        return Preview(objective, self.rebuilt(self._recipes[name]["front_end"], FrontEnd, {}), run.built)
 
     def recipes(self, name: str) -> Mapping[str, Recipe]:
-        """What the parts are built from that a stage hands on, by role."""
-        if name not in self._recipes and self.sketch(name) is None:
+        """The recipes of the parts that a stage passes on, by role."""
+        if name not in self._recipes and self.preview(name) is None:
             stage = self._stages[name]
             needs = [*stage.inputs, *(value for value in stage.settings.values() if _is_corpus(value))]
             self._recipes[name] = self._named_by(stage) if needs else self._made_by(stage)
         return self._recipes[name]
 
     def adopt(self, name: str, other: str) -> None:
-        """Take it that a stage hands on the same parts as another one, which has been looked at."""
+        """Assume that a stage passes on the same parts as another one, whose preview exists."""
         self._recipes[name] = self._recipes[other]
 
     def rebuilt(self, recipe: Recipe, expected: type[T], options: Mapping[str, Any]) -> T:
-        """Build a part anew."""
+        """Build a part from its recipe."""
         choice = with_options(recipe.choice, options, self.plugins.catalog) if options else recipe.choice
         with self._building():
             return build(choice, expected, **recipe.arguments)
 
     def _building(self) -> Any:
-        return nullcontext() if self._drawn else unperformed()  # type: ignore[no-untyped-call]
+        return nullcontext() if self._drawn else fake_compute()  # type: ignore[no-untyped-call]
 
-    def _run(self, stage: Stage) -> _SketchedRun:
-        return _SketchedRun(
+    def _run(self, stage: Stage) -> _PreviewRun:
+        return _PreviewRun(
             stage,
             inputs={role: Artifact(Path(source)) for role, source in stage.inputs.items()},
             folder=Path(),
@@ -115,11 +117,11 @@ class Sketches:
             plugins=self.plugins,
             corpora=self._corpora,
             display=Silent(),
-            sketches=self,
+            previews=self,
         )
 
     def _front_end_of(self, stage: Stage) -> dict[str, Recipe]:
-        """The front end that the first input has of those that have one."""
+        """The front end of the first input that has one."""
         found = [recipes["front_end"] for recipes in map(self.recipes, stage.inputs.values()) if "front_end" in recipes]
         return {"front_end": found[0]} if found else {}
 
@@ -140,7 +142,7 @@ class Sketches:
         return made
 
     def _made_by(self, stage: Stage) -> Mapping[str, Recipe]:
-        """Run a stage that waits for nothing, such as one that reads a checkpoint, and forget what it made."""
+        """Run a stage without inputs, such as one that reads a checkpoint, and discard its artifact."""
         with TemporaryDirectory() as folder:
             module, _, function = stage.action.partition(":")
             run = self._run(stage)
@@ -157,17 +159,17 @@ def _is_corpus(value: Any) -> bool:
 
 
 @dataclass
-class _SketchedRun(StageRun):
-    """Builds the parts of inputs that have not been made."""
+class _PreviewRun(StageRun):
+    """A run whose inputs do not exist yet: it builds their parts from recipes."""
 
-    sketches: Sketches = field(kw_only=True)
+    previews: Previews = field(kw_only=True)
     built: list[nn.Module] = field(default_factory=list)
 
     def part(self, source: str, role: str, expected: type[T], *, options: Mapping[str, Any] | None = None) -> T:
         recipe = self._recipes_of(source).get(role)
         if recipe is None:
             raise ArtifactError(f"`{self.stage.inputs[source]}` would hold no {role}, which `{self.stage.name}` needs")
-        part = self.sketches.rebuilt(recipe, expected, options or {})
+        part = self.previews.rebuilt(recipe, expected, options or {})
         assert isinstance(part, nn.Module)
         self.built.append(part.eval())
         return part
@@ -176,4 +178,4 @@ class _SketchedRun(StageRun):
         return role in self._recipes_of(source)
 
     def _recipes_of(self, source: str) -> Mapping[str, Recipe]:
-        return self.sketches.recipes(self.stage.inputs[source])
+        return self.previews.recipes(self.stage.inputs[source])

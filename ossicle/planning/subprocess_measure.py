@@ -1,7 +1,9 @@
-"""What is measured in a process of its own, whose memory nothing else fills.
+"""Measurements in a separate process, so that the memory of a training is measured without anything else.
 
-Notable choices: an order names a stage of a resolved experiment, which the process composes anew; what the imports of
-a training take is not counted as memory of its stage.
+Notable choices:
+
+- An order names a stage of a resolved experiment, which the process reads again.
+- The memory that imports take is not counted as memory of the stage.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ Answer: TypeAlias = dict[str, Any]
 
 
 def measured(what: Callable[[Order], Answer], order: Order) -> Answer:
-    """Have something measured, one after the other.
+    """Run a measurement in a new process and wait for its answer.
 
     Args:
-        what: `calibration` or `rehearsal`
+        what: `calibration` or `dry_run_stage`
 
     Raises:
         OssicleError: if it fails, or its process is killed
@@ -43,19 +45,19 @@ def measured(what: Callable[[Order], Answer], order: Order) -> Answer:
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawning, initializer=end_with_parent) as pool:
         try:
-            answer = pool.submit(_told, what, order).result()
+            answer = pool.submit(_answer, what, order).result()
         except BrokenProcessPool as error:
             raise OssicleError(
-                f"the process of `{order['stage']}` was killed; if it was for want of memory, take a smaller encoder, "
-                "shorter `crop_seconds` or a machine with more"
+                f"the process of `{order['stage']}` was killed; if the memory did not suffice, use a smaller encoder, "
+                "shorter `crop_seconds` or a machine with more memory"
             ) from error
     if isinstance(answer, str):
         raise OssicleError(answer)
     return answer
 
 
-def _told(what: Callable[[Order], Answer], order: Order) -> Answer | str:
-    # Not every error of ours finds its way through a pipe.
+def _answer(what: Callable[[Order], Answer], order: Order) -> Answer | str:
+    # Not every error of ours can be pickled.
     try:
         return what(order)
     except OssicleError as error:
@@ -65,30 +67,30 @@ def _told(what: Callable[[Order], Answer], order: Order) -> Answer | str:
 def calibration(order: Order) -> Answer:
     """Take a few optimiser steps of a stage on noise.
 
-    The order: `experiment`, the file; `stage`; `most_clips`; `noise`, what stands for the stage's corpus.
+    The order: `experiment`, the file; `stage`; `most_clips`; `noise`, which replaces the stage's corpus.
     """
     from ..core.memory import keep_freed_memory
     from ..training import engine  # noqa: F401  # before the meter starts
     from ..training.memory_meter import MemoryMeter
     from .cost import Noise, measure_steps
-    from .previews import Sketches
+    from .previews import Previews
 
     checked = compose(Path(order["experiment"]), [])
     noise = Noise(**order["noise"])
     names = {stage.name: stage for stage in checked.stages}
     training = training_of(names[order["stage"]])
-    assert training is not None  # whoever orders has looked
-    corpora = StandInCorpora(noise.classes, multi_label=noise.multi_label)
+    assert training is not None  # the caller has checked
+    corpora = PlaceholderCorpora(noise.classes, multi_label=noise.multi_label)
     keep_freed_memory()
     meter = MemoryMeter()
-    sketch = Sketches(checked.stages, checked.plugins, corpora, drawn=True).sketch(order["stage"])
-    assert sketch is not None
-    taken = measure_steps(sketch.objective, sketch.front_end, noise, training, most_clips=order["most_clips"])
+    preview = Previews(checked.stages, checked.plugins, corpora, drawn=True).preview(order["stage"])
+    assert preview is not None
+    taken = measure_steps(preview.objective, preview.front_end, noise, training, most_clips=order["most_clips"])
     return {"clips": taken.clips, "seconds": taken.seconds, "bytes": meter.grown()}
 
 
-def rehearsal(order: Order) -> Answer:
-    """Run a stage, and those that it waits for as far as they are not made.
+def dry_run_stage(order: Order) -> Answer:
+    """Run a stage, and the stages that it needs unless their artifacts exist.
 
     The order: `experiment`, the file; `stage`; `store`, the folder of artifacts.
     """
@@ -99,7 +101,7 @@ def rehearsal(order: Order) -> Answer:
     from ..training import engine  # noqa: F401  # before the meter starts
     from ..training.memory_meter import MemoryMeter
 
-    # torcheval takes an accuracy of 0 for one that nobody has measured, and says so.
+    # torcheval warns about an accuracy of 0 as if it had not been measured.
     logging.disable(logging.WARNING)
     checked = compose(Path(order["experiment"]), [])
     clock = _Clock(order["stage"])
@@ -115,7 +117,7 @@ def rehearsal(order: Order) -> Answer:
     with naming_full_disk(Path(order["store"])):
         records = run()
         if records[-1].reused:
-            # Cut short it is the same as another training, or an earlier dry run has made it.
+            # Its short form equals that of another training, or an earlier dry run has made it.
             shutil.rmtree(records[-1].artifact.path)
             records = run()
     return {
@@ -126,18 +128,18 @@ def rehearsal(order: Order) -> Answer:
     }
 
 
-class StandInCorpora(Corpora):
-    """Corpora without recordings, of which only the labels are known."""
+class PlaceholderCorpora(Corpora):
+    """Corpora without recordings: only the labels are known."""
 
     def __init__(self, classes: int, *, multi_label: bool) -> None:
         super().__init__(Silent())
-        self._stand_in = stand_in(classes, multi_label=multi_label)
+        self._placeholder = placeholder_manifest(classes, multi_label=multi_label)
 
     def manifest(self, choice: PartChoice) -> Manifest:
-        return self._stand_in
+        return self._placeholder
 
 
-def stand_in(classes: int, *, multi_label: bool) -> Manifest:
+def placeholder_manifest(classes: int, *, multi_label: bool) -> Manifest:
     """The manifest of a corpus without clips."""
     import numpy as np
 
@@ -154,7 +156,7 @@ def stand_in(classes: int, *, multi_label: bool) -> Manifest:
 
 
 class _Clock:
-    """Notes when the steps of a stage end."""
+    """Records when the steps of a stage end."""
 
     def __init__(self, stage: str) -> None:
         self.loss = float("nan")

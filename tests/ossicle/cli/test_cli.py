@@ -26,7 +26,7 @@ from ossicle.core.errors import ArtifactError, OssicleError
 from ossicle.display import TerminalDisplay
 from ossicle.experiment.run import run
 from ossicle.inference.ensemble import _shared
-from ossicle.planning.dry_run import Rehearsal, RehearsedStage, print_rehearsal
+from ossicle.planning.dry_run import DryRun, DryRunStage, print_dry_run
 from ossicle.report.verdict import Question
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
@@ -560,7 +560,7 @@ def test_what_others_say_is_shown_as_it_is(text: str, terminal: bool) -> None:
     display = TerminalDisplay(console)
     display.note(text)
     display.warn(text)
-    print_rehearsal(Rehearsal(text, 2, 1.0, [RehearsedStage(text, 1.0, 1.0, 1, 0.5)], None), console)
+    print_dry_run(DryRun(text, 2, 1.0, [DryRunStage(text, 1.0, 1.0, 1, 0.5)], None), console)
     display.start(text, 3)
     display.metrics({f"[/{text}] accuracy": 0.5})
     display.finish()

@@ -17,7 +17,7 @@ from ossicle.core.config_files.experiment_loader import resolved_yaml
 from ossicle.core.stages import training_of
 from ossicle.experiment.check import CheckedExperiment, compose
 from ossicle.planning.dry_run import shortened
-from ossicle.planning.subprocess_measure import rehearsal
+from ossicle.planning.subprocess_measure import dry_run_stage
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
 
@@ -39,13 +39,13 @@ CHAIN = (
 )
 
 
-def rehearsed(checked: CheckedExperiment, folder: Path) -> Any:
+def shortened_run(checked: CheckedExperiment, folder: Path) -> Any:
     return shortened(checked, folder, steps=3, seconds=2.5)
 
 
 def test_every_corpus_and_every_training_is_changed(tiny: Path, tmp_path: Path) -> None:
     checked = compose(tiny, WHOLE)
-    short = rehearsed(checked, tmp_path / "corpora")
+    short = shortened_run(checked, tmp_path / "corpora")
     corpora = {choice.display_name: choice for _, choice in parts_of(short) if choice.kind == "corpus"}
     assert set(corpora) == {"nowhere", "audioset20k", "esc50"}
     assert {choice.name for choice in corpora.values()} == {"synthetic"}
@@ -96,16 +96,16 @@ def test_what_an_earlier_dry_run_has_made_is_tried_again(
 ) -> None:
     monkeypatch.setattr("ossicle.planning.subprocess_measure.logging.disable", lambda level: None)
     short = tmp_path / "short.yaml"
-    short.write_text(resolved_yaml(rehearsed(compose(tiny, ["pretrain.crop_seconds=2"]), tmp_path / "corpora")))
+    short.write_text(resolved_yaml(shortened_run(compose(tiny, ["pretrain.crop_seconds=2"]), tmp_path / "corpora")))
     order = {"experiment": str(short), "store": str(tmp_path / "store"), "stage": "iteration 1/pretrain"}
-    assert all(rehearsal(order)["step_seconds"] > 0 for _ in range(2))
+    assert all(dry_run_stage(order)["step_seconds"] > 0 for _ in range(2))
 
 
 def test_the_whole_recipe_can_be_tried_without_its_corpora(tmp_path: Path) -> None:
     experiment, again = tmp_path / "mine.yaml", tmp_path / "short.yaml"
     experiment.write_text("base: recipes/audioset2m\n")
     checked = compose(experiment, [])
-    again.write_text(resolved_yaml(rehearsed(checked, tmp_path / "corpora")))
+    again.write_text(resolved_yaml(shortened_run(checked, tmp_path / "corpora")))
     found = compose(again, []).stages
     assert [stage.name for stage in found] == [stage.name for stage in checked.stages]
     assert {training.steps for stage in found if (training := training_of(stage))} == {3}
@@ -116,13 +116,13 @@ def test_bf16_is_tried_where_there_is_some(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool, expected: str
 ) -> None:
     monkeypatch.setattr("ossicle.planning.dry_run.has_bf16", lambda: there)
-    short = rehearsed(compose(tiny, ["pretrain.precision=bf16"]), tmp_path / "corpora")
+    short = shortened_run(compose(tiny, ["pretrain.precision=bf16"]), tmp_path / "corpora")
     assert short.pretrain.precision == expected
 
 
 def test_one_step_is_too_few(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tiny), "--dry-run", "--steps", "1"]) == 2
-    assert "a dry run takes two steps at least" in capsys.readouterr().err
+    assert "--steps must be at least 2, because the first step only warms up, but is 1" in capsys.readouterr().err
 
 
 WAITING = """\
