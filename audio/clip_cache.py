@@ -1,8 +1,10 @@
-"""Spectrograms of clips that come whole, kept in memory for every stage of a process: small corpora are decoded once.
+"""A cache in memory of the spectrograms of whole clips, shared by all stages of a process.
 
-Notable choices: a clip is known by its file's state, looked up each time that it is asked for, so that what has changed
-on disk is read anew; a full store refuses a clip sooner than it drops one of the same stream, because dropping the one
-that was used longest ago would drop each just before its next epoch; what only earlier streams have used makes room.
+Small corpora are decoded once. Notable choices:
+
+- The key of a clip contains the state of its file, which is read at each access, so that a changed file is read again.
+- A full cache refuses a clip rather than dropping one of the same stream. Dropping the least recently used clip would
+  drop each clip just before its next epoch. Clips that only earlier streams have used are dropped.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LIMIT_VARIABLE: Final = "OSSICLE_KEPT_CLIPS_MIB"
-"""Environment variable: how many MiB a process may keep; 0 keeps nothing."""
+"""Environment variable: the size of the cache in MiB; 0 turns it off."""
 
 _DEFAULT_LIMIT = 2**30
 _MOST_OF_MEMORY = 8  # an eighth
@@ -33,7 +35,7 @@ class Clip(NamedTuple):
     """What the data pipeline needs of a clip.
 
     Attributes:
-        fbank: (T, F) float32, before normalisation; nobody writes into it
+        fbank: (T, F) float32, before normalisation; read-only by convention
         samples: real samples of the waveform
     """
 
@@ -41,52 +43,52 @@ class Clip(NamedTuple):
     samples: int
 
 
-class KeptClips:
-    """Clips by key, up to a number of bytes; several threads may use it.
+class ClipCache:
+    """Clips by key, up to a number of bytes. Thread-safe.
 
     Args:
-        limit: most bytes of spectrograms to keep
+        limit: largest number of bytes of spectrograms
 
     Attributes:
-        size: bytes of spectrograms that are kept
+        size: bytes of spectrograms in the cache
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0
-        self._kept: OrderedDict[Hashable, tuple[Clip, int]] = OrderedDict()  # longest unused first
+        self._clips: OrderedDict[Hashable, tuple[Clip, int]] = OrderedDict()  # least recently used first
         self._streams = 0
         self._lock = threading.Lock()
 
     def begin(self) -> int:
-        """Give the number of a new stream of clips."""
+        """Return the number of a new stream of clips."""
         with self._lock:
             self._streams += 1
             return self._streams
 
     def get(self, key: Hashable, stream: int) -> Clip | None:
-        """Give what is kept under `key`, and note that `stream` has used it."""
+        """Return the clip with this key, if it is cached, and record that `stream` has used it."""
         with self._lock:
-            if key not in self._kept:
+            if key not in self._clips:
                 return None
-            clip, _ = self._kept[key]
-            self._kept[key] = clip, stream
-            self._kept.move_to_end(key)
+            clip, _ = self._clips[key]
+            self._clips[key] = clip, stream
+            self._clips.move_to_end(key)
             return clip
 
     def put(self, key: Hashable, clip: Clip, stream: int) -> None:
-        """Keep a clip, unless all room is taken by others that `stream` or a later one has used."""
+        """Cache a clip, unless the cache is full of clips that `stream` or a later one has used."""
         needed = _bytes(clip)
         with self._lock:
-            if key in self._kept or needed > self.limit:
+            if key in self._clips or needed > self.limit:
                 return
             while self.size + needed > self.limit:
-                key_of_oldest, (oldest, last_stream) = next(iter(self._kept.items()))
+                key_of_oldest, (oldest, last_stream) = next(iter(self._clips.items()))
                 if last_stream >= stream:
                     return
-                del self._kept[key_of_oldest]
+                del self._clips[key_of_oldest]
                 self.size -= _bytes(oldest)
-            self._kept[key] = clip, stream
+            self._clips[key] = clip, stream
             self.size += needed
 
 
@@ -95,13 +97,13 @@ def _bytes(clip: Clip) -> int:
 
 
 @cache
-def kept_clips() -> KeptClips:
-    """The one store of this process.
+def clip_cache() -> ClipCache:
+    """The cache of this process.
 
     Raises:
-        OssicleError: if its environment variable holds no number
+        OssicleError: if its environment variable is not a number
     """
-    return KeptClips(_limit())
+    return ClipCache(_limit())
 
 
 def _limit() -> int:
@@ -119,7 +121,7 @@ def _limit() -> int:
 
 
 def state_of(path: Path | str) -> Hashable | None:
-    """What changes whenever a file does; None where there is no telling: it is missing, or was changed just now.
+    """A value that changes whenever a file does; None if that is unknown: the file is missing or was just changed.
 
     A program can set back the time of modification, but not that of the inode's change.
     """

@@ -4,7 +4,7 @@ Notable choices: a clip's place in the stream decides its row and its crop, so t
 waits in buckets (fairseq2's own `shuffle` and `repeat` lose clips on resuming at the end of an epoch). Clips of similar
 length share a batch; they are sorted by what the manifest says of their length and read when a batch is full, so that
 numbers wait in buckets and not spectrograms, and buckets may be many. The stream never ends, so that no batch is cut
-short at the end of an epoch. The spectrogram of a stretch that is the same every time is kept in memory (`kept_clips`).
+short at the end of an epoch. The spectrogram of a stretch that is the same every time is kept in memory (`clip_cache`).
 A file that cannot be read is reported once and left out; when no file can be read any more, the stream ends in an error
 instead of searching for ever.
 """
@@ -31,7 +31,7 @@ from ..core.corpus import Manifest
 from ..core.data import SpectrogramBatch
 from ..core.errors import CorpusError
 from ..core.interfaces import FrontEnd
-from .clip_cache import Clip, kept_clips, state_of
+from .clip_cache import Clip, clip_cache, state_of
 from .decode import decode
 
 log = logging.getLogger("ossicle")
@@ -149,8 +149,8 @@ class _Reader:
         self._transform = front_end.transform
         # As they are now: whatever is set on the front end later does not reach the transform.
         self._frames_key = front_end.frames_key
-        self._kept = kept_clips()
-        self._stream = self._kept.begin()
+        self._cache = clip_cache()
+        self._stream = self._cache.begin()
         self._reported: set[int] = set()
         self._lock = threading.Lock()
 
@@ -185,7 +185,7 @@ class _Reader:
         path = self._manifest.path(row)
         seconds = float(self.used_seconds[row])
         key = self._key(path, start_seconds, seconds) if comes_again else None
-        clip = None if key is None else self._kept.get(key, self._stream)
+        clip = None if key is None else self._cache.get(key, self._stream)
         if clip is None:
             try:
                 clip = self._spectrogram(path, start_seconds, seconds)
@@ -193,7 +193,7 @@ class _Reader:
                 self._report(row, error)
                 return None
             if key is not None:
-                self._kept.put(key, clip, self._stream)
+                self._cache.put(key, clip, self._stream)
         self.failures_in_a_row = 0
         return clip
 

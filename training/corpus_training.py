@@ -22,7 +22,7 @@ from ..core.distributed import compute_device, rank, world_size
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import FrontEnd, Objective
 from ..core.stage_runner import StageRun
-from .engine import KeptCheckpoints, train
+from .engine import CheckpointHistory, train
 
 if TYPE_CHECKING:
     from fairseq2.data.data_pipeline import DataPipeline
@@ -43,8 +43,8 @@ def train_on_corpus(
     rows: npt.NDArray[np.int64] | None = None,
     weights: npt.NDArray[np.float64] | None = None,
     keep_checkpoints: int = 1,
-    choose_weights: Callable[[KeptCheckpoints], None] | None = None,
-    watch: Callable[[int], Mapping[str, float]] = lambda step: {},
+    choose_weights: Callable[[CheckpointHistory], None] | None = None,
+    monitor: Callable[[int], Mapping[str, float]] = lambda step: {},
 ) -> None:
     """Train `objective` on the stage's corpus, and write its curves and pictures.
 
@@ -55,7 +55,7 @@ def train_on_corpus(
         rows: the clips to train on; the good ones of `training.splits` when None
         weights: as in `audio.pipeline.training_pipeline`
         keep_checkpoints, choose_weights: as in `training.engine.train`
-        watch: gives further figures of a step whose metrics are published
+        monitor: returns further metrics of a step whose metrics are published
     """
     manifest = run.manifest()
     if rows is None:
@@ -88,7 +88,7 @@ def train_on_corpus(
         seed=run.stage.seed,
         device=compute_device(),
         display=run.display,
-        on_publish=lambda step, metrics: _publish(run, step, metrics, watch(step)),
+        on_publish=lambda step, metrics: _publish(run, step, metrics, monitor(step)),
         keep_checkpoints=keep_checkpoints,
         choose_weights=choose_weights,
         elastic=run.elastic,
@@ -105,12 +105,14 @@ def train_on_corpus(
     _keep_pictures(run, objective, front_end, rows)
 
 
-def _publish(run: StageRun, step: int, metrics: Mapping[str, Any], watched: Mapping[str, float]) -> None:
-    """Keep what fairseq2's recorders do not: histograms and warnings of a step, and what was watched."""
-    plain = {name: value for name, value in metrics.items() if not isinstance(value, Tensor | list)} | dict(watched)
+def _publish(run: StageRun, step: int, metrics: Mapping[str, Any], monitored: Mapping[str, float]) -> None:
+    """Keep what fairseq2's recorders do not: histograms and warnings of a step, and the results of the monitor."""
+    plain = {name: value for name, value in metrics.items() if not isinstance(value, Tensor | list)} | dict(monitored)
     histograms = {name: value.tolist() for name, value in metrics.items() if isinstance(value, Tensor)}
     with (run.work / HISTOGRAMS).open("a") as file:
-        file.write(json.dumps({"step": step, "warnings": metrics["warnings"], "watched": watched, **histograms}) + "\n")
+        file.write(
+            json.dumps({"step": step, "warnings": metrics["warnings"], "monitored": monitored, **histograms}) + "\n"
+        )
     run.plugins.manager.hook.ossicle_step_end(stage=run.stage.name, step=step, metrics=plain)
 
 
@@ -129,13 +131,13 @@ def _last_per_step(path: Path, key: str) -> list[dict[str, Any]]:
 def _keep_curves(run: StageRun) -> None:
     """Write `metrics.jsonl`, `codebook_usage.npz` and the warnings of the whole training."""
     counted = _last_per_step(run.work / HISTOGRAMS, "step")
-    watched = {record["step"]: record["watched"] for record in counted}
+    monitored = {record["step"]: record["monitored"] for record in counted}
     with (run.folder / "metrics.jsonl").open("w") as file:
         for record in _last_per_step(run.work / TRAIN_LOG, "Step"):
             step, time = record.pop("Step"), record.pop("Time")
             if isinstance(record.get("lr"), list):
                 record["lr"] = max(record["lr"])
-            file.write(json.dumps({"step": step, "time": time, **record, **watched.get(step, {})}) + "\n")
+            file.write(json.dumps({"step": step, "time": time, **record, **monitored.get(step, {})}) + "\n")
     if counted and "tokens" in counted[0]:
         np.savez_compressed(
             run.folder / "codebook_usage.npz",

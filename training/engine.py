@@ -66,12 +66,12 @@ StepListener = Callable[[int, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class KeptCheckpoints:
-    """The checkpoints that a finished training kept.
+class CheckpointHistory:
+    """The checkpoints of a finished training that are still on disk.
 
     Attributes:
         steps: the optimiser steps after which they were written, ascending; the last one ends the training
-        load: gives the objective the mean of the weights at the given steps
+        load: loads the mean of the weights at the given steps into the objective
     """
 
     steps: Sequence[int]
@@ -108,7 +108,7 @@ def train(
     on_publish: StepListener,
     first_batches: Callable[[], Iterable[PatchBatch]] = tuple,
     keep_checkpoints: int = 1,
-    choose_weights: Callable[[KeptCheckpoints], None] | None = None,
+    choose_weights: Callable[[CheckpointHistory], None] | None = None,
     elastic: bool = False,
 ) -> TrainingSummary:
     """Train `objective` in place for `settings.steps` steps, going on from the newest checkpoint in `folder`.
@@ -162,21 +162,21 @@ def train(
     spread.gather()
     objective.eval()
     if choose_weights is not None:
-        choose_weights(_kept_checkpoints(folder, checkpoints, objective, settings, keep_checkpoints))
+        choose_weights(_history(folder, checkpoints, objective, settings, keep_checkpoints))
     return _summary(trainer, cpu_before)
 
 
 def _run(
     trainer: Trainer, unit: _ObjectiveUnit, spread: SpreadObjective, asked: threading.Event, settings: TrainingConfig
 ) -> None:
-    def heed() -> None:
+    def before_step() -> None:
         taken = trainer._step_nr - 1
         if taken % settings.log_every == 0:
             _refuse_divergence(spread, taken)
         if any(from_all_ranks(asked.is_set())):
             request_stop(trainer)
 
-    unit.before_step = heed
+    unit.before_step = before_step
     with suppress(TaskStopException):
         trainer.run()
     _refuse_divergence(spread, trainer._step_nr)
@@ -215,9 +215,9 @@ def _delete_irregular(checkpoints: CheckpointManager, settings: TrainingConfig) 
             checkpoints.delete_checkpoint(step)
 
 
-def _kept_checkpoints(
+def _history(
     folder: Path, checkpoints: CheckpointManager, objective: Objective, settings: TrainingConfig, wanted: int
-) -> KeptCheckpoints:
+) -> CheckpointHistory:
     regular = [step for step in checkpoints.get_step_numbers() if _is_regular(step, settings)]
     parameters = dict(objective.named_parameters())
 
@@ -231,7 +231,7 @@ def _kept_checkpoints(
                 mean[name] = value
         objective.load_state_dict(mean)
 
-    return KeptCheckpoints(regular[-wanted:], load)
+    return CheckpointHistory(regular[-wanted:], load)
 
 
 def _prepare(objective: Objective, batches: Iterable[PatchBatch], seed: int) -> None:

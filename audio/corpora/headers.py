@@ -32,7 +32,7 @@ PATH_REMEDY = (
     "Paths that begin with ./ are relative to the YAML file that states them, others to the working directory."
 )
 
-KEPT_FROM = 2000
+CACHE_FROM = 2000
 """Number of recordings from which on headers are cached."""
 
 _THREADS = 8
@@ -69,7 +69,7 @@ def read_headers(root: Path, paths: Sequence[str]) -> Headers:
     """Read the headers of the files at `paths`, each relative to `root` or absolute, without decoding them."""
     root = root.absolute()
     files = [os.path.join(root, path) for path in paths]
-    if len(files) < KEPT_FROM:
+    if len(files) < CACHE_FROM:
         return Headers.of(_read_all(files))
     states = np.array(_map(_state, files), dtype=np.uint64)
     cached = _CachedHeaders.read(cache_folder() / "headers" / f"{_hash(str(root)):016x}.npz")

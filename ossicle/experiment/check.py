@@ -16,7 +16,7 @@ from ..core.experiment import Experiment
 from ..core.plugin_loading import Plugins, load_plugins
 from ..core.stages import Schedule, Stage, in_order
 from ..core.task import TaskConfig
-from ..tasks.stages.monitor_split import watch_problems
+from ..tasks.stages.monitor_split import monitor_problems
 from ..tasks.stages.specs import teacher_facts
 from ..tasks.stages.tokenizer_training_config import TokenizerTrainingConfig
 from .leakage import leaks
@@ -176,7 +176,7 @@ def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: 
             yield from (resolved.problem(path, message) for message in found)
     if experiment.corpus not in broken:
         yield from _split_problems(resolved, corpora)
-        yield from _watch_problems(resolved, corpora)
+        yield from _monitor_problems(resolved, corpora)
     for number, task in enumerate(experiment.evaluate):
         if isinstance(task.config, TaskConfig) and (task.config.corpus or experiment.corpus) not in broken:
             manifest = corpora.manifest(task.config.corpus or experiment.corpus)
@@ -195,10 +195,10 @@ def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[
         yield resolved.problem(("pretrain", "splits"), message)
 
 
-def _watch_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:
-    """Encoders that are to be judged while they learn, on a corpus that cannot judge them."""
+def _monitor_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:
+    """Evaluations during pre-training (`watch`) for which the corpus does not suffice."""
     experiment = resolved.experiment
-    watching = [path for path, choice in parts_of(experiment) if choice.kind == "task" and path[-1] == "watch"]
-    if watching:
-        found = watch_problems(corpora.manifest(experiment.corpus))
-        yield from (resolved.problem(path, message) for path in watching for message in found)
+    monitors = [path for path, choice in parts_of(experiment) if choice.kind == "task" and path[-1] == "watch"]
+    if monitors:
+        found = monitor_problems(corpora.manifest(experiment.corpus))
+        yield from (resolved.problem(path, message) for path in monitors for message in found)

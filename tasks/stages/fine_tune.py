@@ -29,7 +29,7 @@ from ...core.parts import build, save_part
 from ...core.stage_runner import StageRun
 from ...core.stages import training_of
 from ...training.corpus_training import train_on_corpus
-from ...training.engine import KeptCheckpoints
+from ...training.engine import CheckpointHistory
 from ..evaluation.features import judged_rows
 from ..evaluation.metrics import figure, metric_name
 from ..evaluation.protocols import NO_FOLD, LabelledRows, LabelledSplits, lessons, protocols
@@ -148,8 +148,8 @@ def _learn(run: StageRun, config: FineTuningConfig, lesson: _Lesson) -> tuple[_C
         logits = model.logits(manifest, lesson.valid.rows, config).numpy()
         return figure(lesson.valid.truth, logits, multi_label=manifest.multi_label)
 
-    def choose(kept: KeptCheckpoints) -> None:
-        name, value = choose_weights(kept, config, score)
+    def choose(history: CheckpointHistory) -> None:
+        name, value = choose_weights(history, config, score)
         chosen["weights"] = name
         if value is not None:
             chosen[f"valid_{metric_name(multi_label=manifest.multi_label)}"] = value
@@ -168,28 +168,28 @@ def _learn(run: StageRun, config: FineTuningConfig, lesson: _Lesson) -> tuple[_C
 
 
 def choose_weights(
-    kept: KeptCheckpoints, config: FineTuningConfig, score: Callable[[], float | None]
+    history: CheckpointHistory, config: FineTuningConfig, score: Callable[[], float | None]
 ) -> tuple[str, float | None]:
     """Load the weights that the configuration's rule selects, and say which they are and how they score.
 
     Of equal scores, the later checkpoint's wins, and the mean of several wins over all.
 
     Args:
-        kept: the last checkpoints
+        history: the last checkpoints
         score: the validation score of what is loaded, higher is better; None where nothing can be scored
     """
-    last = tuple(kept.steps[-config.average_last :])
+    last = tuple(history.steps[-config.average_last :])
     candidates = [last]
     if config.select == "best":
-        singles = [(step,) for step in kept.steps[-config.best_of :]]
+        singles = [(step,) for step in history.steps[-config.best_of :]]
         candidates = [*(single for single in singles if single != last), last]
     scored: list[tuple[float | None, tuple[int, ...]]] = []
     for steps in candidates:
-        kept.load(steps)
+        history.load(steps)
         scored.append((score(), steps))
     value, best = max(reversed(scored), key=lambda found: found[0] or 0.0)
     if best != candidates[-1]:
-        kept.load(best)
+        history.load(best)
     return _named(best), value
 
 

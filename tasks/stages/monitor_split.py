@@ -1,8 +1,10 @@
-"""Which clips judge an encoder while it learns; importable without torch.
+"""The clips that evaluate an encoder while it is pre-trained. Importable without torch.
 
-Notable choices: the test clips are never touched. The validation clips take their place, and a fifth of the training
-clips takes that of the validation clips: of every class alike, but never the last clip that carries a class or the last
-that does not. The draw is the same in every process and after every restart, and leaves the global generators alone.
+Notable choices:
+
+- The test clips are never used. The validation clips serve as test clips, and a fifth of the training clips as
+  validation clips: the same share of every class, but never the last clip with a class or the last without it.
+- The draw is the same in every process and after every restart, and does not use the global generators.
 """
 
 from __future__ import annotations
@@ -22,23 +24,23 @@ _ONE_OF_EACH = 1e-9
 _SEED = 0
 
 
-def watch_problems(manifest: Manifest) -> list[str]:
-    """Say why an encoder that learns cannot be judged by a corpus, as far as its labels and splits tell."""
+def monitor_problems(manifest: Manifest) -> list[str]:
+    """Reasons why the labels and splits of a corpus do not suffice to evaluate an encoder during pre-training."""
     counts = manifest.labels.counts
     if not manifest.label_names or not all(counts[manifest.rows_in(split)].any() for split in (TRAIN, VALID)):
-        return ["needs a corpus with labelled `train` and `valid` clips, and this one has none: leave `watch` out"]
+        return ["needs a corpus with labelled `train` and `valid` clips, and this one has none: remove `watch`"]
     try:
         protocols(without_test(manifest))
     except CorpusError as error:
-        roles = "the `valid` clips stand for the `test` clips, and some `train` clips for the `valid` clips"
-        return [f"cannot judge by this corpus, where {roles}: {error}"]
+        roles = "the `valid` clips serve as `test` clips, and some `train` clips as `valid` clips"
+        return [f"cannot evaluate on this corpus, where {roles}: {error}"]
     return []
 
 
 def without_test(manifest: Manifest) -> Manifest:
-    """Let validation clips stand for the test clips, and some training clips for them.
+    """Use validation clips as test clips, and some training clips as validation clips.
 
-    Test clips lose their split; so do clips without a label, where each should have one.
+    Test clips lose their split. So do unlabelled clips, if each clip should have one label.
     """
     splits = manifest.splits.astype("<U10").copy()
     splits[manifest.splits == TEST] = ""
@@ -51,7 +53,7 @@ def without_test(manifest: Manifest) -> Manifest:
 
 
 def _set_aside(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Draw the training clips that settings are chosen on: (clips, classes) to their places, ascending."""
+    """Draw the training clips that settings are chosen on: (clips, classes) to their rows, ascending."""
     teaching = label_subset(np.hstack([truth, ~truth]), _ONE_OF_EACH, seed=_SEED)
     rest = np.setdiff1d(np.arange(len(truth)), teaching)
     return rest[label_subset(truth[rest], CHOOSING_SHARE, seed=_SEED)]

@@ -12,7 +12,7 @@ from ...core.parts import build, save_part
 from ...core.stage_runner import StageRun
 from ...tokenizers.token_cache import TokenCache, is_worth_caching
 from ...training.corpus_training import train_on_corpus
-from .monitor import watcher
+from .monitor import monitor
 
 
 def initialise(run: StageRun) -> None:
@@ -34,8 +34,8 @@ def pretrain(run: StageRun) -> None:
     training: PretrainConfig = run.stage.settings["training"]
     objective = _objective(run, front_end, _frozen_tokenizer(run, training))
     encoder = objective.parts()["encoder"]
-    watch = watcher(run, front_end, encoder, training)
-    train_on_corpus(run, objective, front_end, training, watch=watch)
+    evaluate = monitor(run, front_end, encoder, training)
+    train_on_corpus(run, objective, front_end, training, monitor=evaluate)
     run.metrics["parameters"] = sum(parameter.numel() for parameter in encoder.parameters())
     run.parts["encoder"] = save_part(run.folder, "encoder", encoder)
     run.copy_part("survey", "front_end")

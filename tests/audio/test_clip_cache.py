@@ -22,7 +22,7 @@ from torch import Tensor
 
 import ossicle.audio.clip_cache as keeping
 import ossicle.audio.pipeline as pipeline
-from ossicle.audio.clip_cache import LIMIT_VARIABLE, Clip, KeptClips, kept_clips
+from ossicle.audio.clip_cache import LIMIT_VARIABLE, Clip, ClipCache, clip_cache
 from ossicle.audio.corpora.folder import FolderCorpus
 from ossicle.audio.corpus_config import FolderConfig
 from ossicle.audio.decode import decode
@@ -58,12 +58,12 @@ def old_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def keep(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], KeptClips]:
+def keep(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], ClipCache]:
     """Give this process a store of so many bytes."""
 
-    def keep(limit: int) -> KeptClips:
-        store = KeptClips(limit)
-        monkeypatch.setattr(pipeline, "kept_clips", lambda: store)
+    def keep(limit: int) -> ClipCache:
+        store = ClipCache(limit)
+        monkeypatch.setattr(pipeline, "clip_cache", lambda: store)
         return store
 
     return keep
@@ -99,7 +99,7 @@ def same(one: SpectrogramBatch, two: SpectrogramBatch) -> bool:
 
 @pytest.mark.parametrize("crop_seconds", [0.1, 1.2, 10.0])
 def test_batches_are_the_same_with_and_without(
-    manifest: Manifest, keep: Callable[[int], KeptClips], crop_seconds: float
+    manifest: Manifest, keep: Callable[[int], ClipCache], crop_seconds: float
 ) -> None:
     keep(0)
     expected = list(islice(stream(manifest, batch_seconds=3 * crop_seconds, crop_seconds=crop_seconds), 12))
@@ -111,7 +111,7 @@ def test_batches_are_the_same_with_and_without(
 
 
 def test_goes_on_exactly_in_a_process_that_has_kept_nothing(
-    manifest: Manifest, keep: Callable[[int], KeptClips]
+    manifest: Manifest, keep: Callable[[int], ClipCache]
 ) -> None:
     keep(PLENTY)
     expected = list(islice(stream(manifest), 12))
@@ -124,7 +124,7 @@ def test_goes_on_exactly_in_a_process_that_has_kept_nothing(
 
 
 def test_a_clip_that_comes_whole_is_decoded_once_for_all_stages(
-    manifest: Manifest, keep: Callable[[int], KeptClips], decoded: Counter[str]
+    manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     keep(PLENTY)
     list(islice(stream(manifest, crop_seconds=10.0), 15))
@@ -134,7 +134,7 @@ def test_a_clip_that_comes_whole_is_decoded_once_for_all_stages(
 
 
 def test_random_crops_are_drawn_anew_and_not_kept(
-    manifest: Manifest, keep: Callable[[int], KeptClips], decoded: Counter[str]
+    manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     store = keep(PLENTY)
     list(islice(stream(manifest, batch_seconds=0.3, crop_seconds=0.1), 12))
@@ -143,7 +143,7 @@ def test_random_crops_are_drawn_anew_and_not_kept(
 
 
 def test_first_stretches_are_kept_apart_from_whole_clips(
-    manifest: Manifest, keep: Callable[[int], KeptClips], decoded: Counter[str]
+    manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     keep(PLENTY)
     whole = one_pass(manifest)
@@ -153,7 +153,7 @@ def test_first_stretches_are_kept_apart_from_whole_clips(
     assert max(batch.frames.shape[1] for batch in starts[1]) < min(batch.frames.shape[1] for batch in whole)
 
 
-def test_a_batch_that_is_written_into_spoils_nothing(manifest: Manifest, keep: Callable[[int], KeptClips]) -> None:
+def test_a_batch_that_is_written_into_spoils_nothing(manifest: Manifest, keep: Callable[[int], ClipCache]) -> None:
     keep(PLENTY)
     alone = {"batch_seconds": 0.01, "crop_seconds": 10.0}
     expected = [batch.frames.clone() for batch in islice(stream(manifest, **alone), CLIPS)]
@@ -163,7 +163,7 @@ def test_a_batch_that_is_written_into_spoils_nothing(manifest: Manifest, keep: C
 
 
 def test_statistics_are_no_reason_to_compute_anew_but_settings_are(
-    manifest: Manifest, keep: Callable[[int], KeptClips], decoded: Counter[str]
+    manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     keep(PLENTY)
     fitted = KaldiFbank(KaldiFbankConfig(mel_bins=32, patch_frames=8))
@@ -203,7 +203,7 @@ class Coarse(KaldiFbank):
 
 
 def test_a_front_end_of_ones_own_is_kept_only_when_it_says_what_decides_its_frames(
-    manifest: Manifest, keep: Callable[[int], KeptClips], decoded: Counter[str]
+    manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     store = keep(PLENTY)
     config = KaldiFbankConfig(mel_bins=32)
@@ -223,7 +223,7 @@ def test_a_front_end_of_ones_own_is_kept_only_when_it_says_what_decides_its_fram
     assert not any(map(same, first, one_pass(manifest, coarse)))
 
 
-def test_what_changed_on_disk_is_read_anew(tmp_path: Path, keep: Callable[[int], KeptClips]) -> None:
+def test_what_changed_on_disk_is_read_anew(tmp_path: Path, keep: Callable[[int], ClipCache]) -> None:
     """Same name, same length, and the time of modification set back."""
     keep(PLENTY)
     rng = np.random.default_rng(0)
@@ -245,7 +245,7 @@ def test_what_changed_on_disk_is_read_anew(tmp_path: Path, keep: Callable[[int],
 
 
 def test_a_file_that_has_only_just_changed_is_not_kept(
-    manifest: Manifest, keep: Callable[[int], KeptClips], monkeypatch: pytest.MonkeyPatch
+    manifest: Manifest, keep: Callable[[int], ClipCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its next change might fall into the same tick of the file system's clock."""
     store = keep(PLENTY)
@@ -255,7 +255,7 @@ def test_a_file_that_has_only_just_changed_is_not_kept(
 
 
 def test_a_kept_clip_whose_file_vanishes_is_reported_and_left_out(
-    manifest: Manifest, keep: Callable[[int], KeptClips], caplog: pytest.LogCaptureFixture
+    manifest: Manifest, keep: Callable[[int], ClipCache], caplog: pytest.LogCaptureFixture
 ) -> None:
     keep(PLENTY)
     one_pass(manifest)
@@ -269,7 +269,7 @@ def test_a_kept_clip_whose_file_vanishes_is_reported_and_left_out(
 
 
 def test_a_bound_is_kept_and_all_the_room_used(
-    manifest: Manifest, keep: Callable[[int], KeptClips], decoded: Counter[str]
+    manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     whole = keep(PLENTY)
     expected = one_pass(manifest)
@@ -290,7 +290,7 @@ def clip(frames: int) -> Clip:
     uses=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6), st.integers(1, 12)), max_size=60),
 )
 def test_no_order_of_use_breaks_the_bound(limit: int, uses: list[tuple[int, int, int]]) -> None:
-    store = KeptClips(4 * limit)
+    store = ClipCache(4 * limit)
     streams = [store.begin() for _ in range(3)]
     put: dict[int, Clip] = {}
     for stream_number, key, frames in uses:
@@ -304,7 +304,7 @@ def test_no_order_of_use_breaks_the_bound(limit: int, uses: list[tuple[int, int,
 
 
 def test_a_new_stream_takes_the_room_of_the_old_but_never_its_own() -> None:
-    store = KeptClips(4 * 4)
+    store = ClipCache(4 * 4)
     training, later = store.begin(), store.begin()
     for number in range(6):
         store.put(("train", number), clip(1), training)
@@ -319,7 +319,7 @@ def test_a_new_stream_takes_the_room_of_the_old_but_never_its_own() -> None:
 
 
 def test_threads_share_a_store() -> None:
-    store = KeptClips(4 * 50)
+    store = ClipCache(4 * 50)
 
     def use(seed: int) -> None:
         rng, stream_number = np.random.default_rng(seed), store.begin()
@@ -341,7 +341,7 @@ def test_threads_share_a_store() -> None:
     assert store.size == 4 * sum(kept.samples for key in range(30) if (kept := store.get(key, last))) <= store.limit
 
 
-def test_no_more_is_kept_than_a_clips_own_frames(manifest: Manifest, keep: Callable[[int], KeptClips]) -> None:
+def test_no_more_is_kept_than_a_clips_own_frames(manifest: Manifest, keep: Callable[[int], ClipCache]) -> None:
     """The same tensors wait in buckets, and a checkpoint would hold all that lies behind them."""
     store = keep(PLENTY)
     batches = one_pass(manifest)
@@ -355,7 +355,7 @@ def test_no_more_is_kept_than_a_clips_own_frames(manifest: Manifest, keep: Calla
 def test_the_environment_says_how_much(monkeypatch: pytest.MonkeyPatch, stated: str, processes: str, most: int) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, stated)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
-    limit = kept_clips.__wrapped__().limit
+    limit = clip_cache.__wrapped__().limit
     assert limit == most if stated else most // 64 < limit <= most
 
 
@@ -363,4 +363,4 @@ def test_the_environment_says_how_much(monkeypatch: pytest.MonkeyPatch, stated: 
 def test_a_bound_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, stated: str) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, stated)
     with pytest.raises(OssicleError, match=f"OSSICLE_KEPT_CLIPS_MIB is `{stated}`, but must be a whole number of MiB"):
-        kept_clips.__wrapped__()
+        clip_cache.__wrapped__()

@@ -26,7 +26,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         soundfile.write(tmp_path / "sounds" / path, np.zeros(number + 1), RATE)
     (tmp_path / "sounds" / PATHS[-1]).write_text("not audio")
     monkeypatch.setenv("OSSICLE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(headers, "KEPT_FROM", 10)
+    monkeypatch.setattr(headers, "CACHE_FROM", 10)
     now = time.time_ns
     monkeypatch.setattr("ossicle.audio.clip_cache.time.time_ns", lambda: now() + 10**10)
     return tmp_path / "sounds"

@@ -34,7 +34,7 @@ from ossicle.experiment.check import CheckedExperiment, check
 from ossicle.tasks.stages.fine_tune import choose_weights
 from ossicle.tasks.stages.fine_tune_config import FineTuneConfig, FineTuningConfig
 from ossicle.tasks.stages.specs import fine_tune_stage
-from ossicle.training.engine import KeptCheckpoints, train
+from ossicle.training.engine import CheckpointHistory, train
 
 RATE = 16000
 
@@ -331,7 +331,7 @@ def weights_after(folder: Path, stops: Sequence[int] = ()) -> dict[tuple[int, ..
     """The slopes and counts that ten steps leave to choose from, asked to stop after some of them."""
     found = {}
 
-    def choose(kept: KeptCheckpoints) -> None:
+    def choose(kept: CheckpointHistory) -> None:
         for steps in [*((step,) for step in kept.steps), tuple(kept.steps)]:
             kept.load(steps)
             found[steps] = (objective.line.weight.detach().clone(), int(objective.batches))
@@ -383,11 +383,11 @@ class Recorded:
         self.scores = scores
         self.loaded: tuple[int, ...] = ()
 
-    def kept(self, steps: Sequence[int]) -> KeptCheckpoints:
+    def kept(self, steps: Sequence[int]) -> CheckpointHistory:
         def load(wanted: Sequence[int]) -> None:
             self.loaded = tuple(wanted)
 
-        return KeptCheckpoints(steps, load)
+        return CheckpointHistory(steps, load)
 
     def score(self) -> float:
         return self.scores[self.loaded]

@@ -1,4 +1,4 @@
-"""Watching an encoder while it learns: what it sees, and that it changes nothing."""
+"""Evaluating an encoder during pre-training: which clips it uses, and that it changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ossicle.core.errors import ConfigError
 from ossicle.core.store import Artifact
 from ossicle.experiment.check import check
 from ossicle.experiment.run import run
-from ossicle.tasks.stages.monitor_split import watch_problems, without_test
+from ossicle.tasks.stages.monitor_split import monitor_problems, without_test
 
 WATCH = ("pretrain.watch=knn_probe", "pretrain.watch_every=4")
 
@@ -43,28 +43,28 @@ def labelled(truth: npt.NDArray[np.bool_], splits: Sequence[str], *, multi_label
 
 def test_no_test_clip_takes_part() -> None:
     splits = ["train"] * 40 + ["valid"] * 5 + ["test"] * 7
-    watched = without_test(labelled(np.eye(2, dtype=np.bool_)[np.arange(52) % 2], splits))
-    assert set(watched.splits[45:]) == {""}
-    assert set(watched.splits[40:45]) == {"test"}
-    assert set(watched.splits[:40]) == {"train", "valid"}
+    monitored = without_test(labelled(np.eye(2, dtype=np.bool_)[np.arange(52) % 2], splits))
+    assert set(monitored.splits[45:]) == {""}
+    assert set(monitored.splits[40:45]) == {"test"}
+    assert set(monitored.splits[:40]) == {"train", "valid"}
 
 
 @pytest.mark.parametrize(("clips", "set_aside"), [(1, 0), (2, 1), (3, 1), (20, 4), (101, 20)])
 def test_every_class_gives_a_fifth_of_its_training_clips_and_keeps_one(clips: int, set_aside: int) -> None:
     truth = np.repeat(np.eye(50, dtype=np.bool_), clips, axis=0)
-    watched = without_test(labelled(truth, ["train"] * len(truth)))
-    assert (truth[watched.splits == "valid"].sum(0) == set_aside).all()
-    assert (truth[watched.splits == "train"].sum(0) == clips - set_aside).all()
+    monitored = without_test(labelled(truth, ["train"] * len(truth)))
+    assert (truth[monitored.splits == "valid"].sum(0) == set_aside).all()
+    assert (truth[monitored.splits == "train"].sum(0) == clips - set_aside).all()
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 4).flatmap(lambda classes: arrays(np.bool_, (20, classes))))
 def test_what_several_labels_a_clip_can_teach_they_teach_still(truth: npt.NDArray[np.bool_]) -> None:
-    watched = without_test(labelled(truth, ["train"] * 20, multi_label=True))
-    teaching = truth[watched.splits == "train"]
+    monitored = without_test(labelled(truth, ["train"] * 20, multi_label=True))
+    teaching = truth[monitored.splits == "train"]
     assert np.array_equal(teaching.any(0), truth.any(0))
     assert np.array_equal(teaching.all(0), truth.all(0))
-    assert (watched.splits == "valid").any()
+    assert (monitored.splits == "valid").any()
 
 
 def test_a_clip_without_its_label_is_passed_over() -> None:
@@ -72,16 +72,16 @@ def test_a_clip_without_its_label_is_passed_over() -> None:
     truth[[3, 25]] = False
     clips = labelled(truth, ["train"] * 20 + ["valid"] * 10)
     assert set(without_test(clips).splits[[3, 25]]) == {""}
-    assert watch_problems(clips) == []
+    assert monitor_problems(clips) == []
 
 
-def test_what_cannot_be_watched_by_is_said() -> None:
+def test_a_corpus_that_does_not_suffice_is_reported() -> None:
     truth = np.eye(3, dtype=np.bool_)[np.arange(30) % 3]
-    (missing,) = watch_problems(labelled(truth, ["train"] * 20 + ["test"] * 10))
+    (missing,) = monitor_problems(labelled(truth, ["train"] * 20 + ["test"] * 10))
     assert missing.startswith("needs a corpus with labelled `train` and `valid` clips")
     splits = np.where(truth[:, 2], "valid", np.where(np.arange(30) < 20, "train", "valid"))
-    (untaught,) = watch_problems(labelled(truth, splits.tolist()))
-    assert untaught.startswith("cannot judge by this corpus, where the `valid` clips stand for the `test` clips")
+    (untaught,) = monitor_problems(labelled(truth, splits.tolist()))
+    assert untaught.startswith("cannot evaluate on this corpus, where the `valid` clips serve as `test` clips")
     assert "no `train` clip carries `class 2`" in untaught
 
 
@@ -90,14 +90,14 @@ def artifact(folder: Path, kind: str) -> Artifact:
     return Artifact((folder / next(stage["artifact"] for stage in stages if stage["kind"] == kind)).resolve())
 
 
-def test_a_watched_training_learns_the_same_and_shows_more(tiny: Path, tmp_path: Path) -> None:
+def test_a_monitored_training_learns_the_same_and_shows_more(tiny: Path, tmp_path: Path) -> None:
     plain = artifact(run(tiny, overrides=["evaluate=[]"], out=tmp_path / "plain"), "pretrain")
-    watched = artifact(run(tiny, overrides=["evaluate=[]", *WATCH], out=tmp_path / "watched"), "pretrain")
-    assert plain.card["key"] == watched.card["key"]
-    assert (plain.path / "encoder.safetensors").read_bytes() == (watched.path / "encoder.safetensors").read_bytes()
-    records = [json.loads(line) for line in (watched.path / "metrics.jsonl").read_text().splitlines()]
-    shown = {record["step"]: {name for name in record if name.startswith("watched_")} for record in records}
-    assert shown[4] == {"watched_accuracy_mean", "watched_accuracy_bands", "watched_accuracy_bands+std"}
+    monitored = artifact(run(tiny, overrides=["evaluate=[]", *WATCH], out=tmp_path / "monitored"), "pretrain")
+    assert plain.card["key"] == monitored.card["key"]
+    assert (plain.path / "encoder.safetensors").read_bytes() == (monitored.path / "encoder.safetensors").read_bytes()
+    records = [json.loads(line) for line in (monitored.path / "metrics.jsonl").read_text().splitlines()]
+    shown = {record["step"]: {name for name in record if name.startswith("monitor_")} for record in records}
+    assert shown[4] == {"monitor_accuracy_mean", "monitor_accuracy_bands", "monitor_accuracy_bands+std"}
     assert not shown[2]
     assert not shown[6]
 
