@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..core.build import build
 from ..core.interfaces import FrontEnd
-from ..core.parts import build, save_part
+from ..core.parts import save_part
 from ..core.stage_runner import StageRun
 from .corpus_config import SurveyRules
 from .frame_statistics import FrameStatistics

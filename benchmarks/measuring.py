@@ -20,7 +20,7 @@ from typing import Final
 import torch
 
 from ..core.distributed import compute_device
-from ..core.memory import keep_freed_memory
+from ..training.memory import keep_freed_memory
 from .peers import find_peers
 from .protocol import BareProducts, Spread, Taken, agreement, half_is_faster, interleave, ratio, shares, take
 from .seats import THREADS, Entry, Seat

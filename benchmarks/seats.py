@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import OssicleError
-from ..core.launcher import end_with_parent
-from ..core.memory import keep_freed_memory
+from ..plugins.launcher_interface import end_with_parent
+from ..training.memory import keep_freed_memory
 from ..training.memory_meter import MemoryMeter
 from .protocol import Taken, count_flops, take
 from .work import Contender, Precision

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core.memory import keep_freed_memory
 from ..encoders.attention import attend
 from ..encoders.conv_position import correlate_direct, correlate_fourier
 from ..encoders.dropout import Dropout
+from ..training.memory import keep_freed_memory
 from .protocol import interleave, ratio, take
 
 CLIPS: Final = 4

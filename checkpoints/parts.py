@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from ..audio.front_end_config import KaldiFbankConfig
 from ..audio.kaldi_fbank import KaldiFbank
+from ..core.build import build
 from ..core.catalog import Catalog
 from ..core.choices import PartChoice
 from ..core.errors import ArtifactError, OssicleError
 from ..core.interfaces import Encoder, FrontEnd, Head
-from ..core.parts import build, choice_in, load_part
+from ..core.parts import choice_in, load_part
 from ..core.store import Artifact, find_artifact
 from ..encoders.encoder_config import LinearHeadConfig
 from .checkpoint_config import CheckpointConfig, EncoderCheckpointConfig, FrontEndCheckpointConfig, HeadCheckpointConfig

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..core.build import build
 from ..core.catalog import Catalog
 from ..core.choices import PartChoice
 from ..core.errors import ArtifactError
 from ..core.interfaces import FrontEnd, Tokenizer
-from ..core.parts import build
 from ..encoders.beats import Beats
 from ..tokenizers.self_distilled import SelfDistilled
 from ..tokenizers.tokenizer_config import SelfDistilledConfig

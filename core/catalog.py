@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .config import Config
 from .errors import OssicleError, PluginError
+from .part_kinds import PartKind, load_target
 from .wording import choices
-
-KINDS = ("corpus", "front_end", "encoder", "tokenizer", "head", "objective", "masking", "schedule", "task", "launcher")
 
 C = TypeVar("C", bound=type)
 
@@ -45,8 +43,8 @@ class Origin:
         return cls(source=path.name, version=f"sha256:{digest}", path=str(path))
 
     @classmethod
-    def of_program(cls, part: type) -> Origin:
-        """The origin of a class that a notebook or script defines."""
+    def of_program(cls, part: Callable[..., Any]) -> Origin:
+        """The origin of what a notebook or script defines."""
         try:
             digest = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:16]
         except (OSError, TypeError) as error:
@@ -76,28 +74,17 @@ class Part:
     aliases: tuple[str, ...] = ()
 
     def load(self) -> Callable[..., Any]:
-        """Import the part's class, or the function that makes it.
+        """Import the part's class, or the function that makes it; see `load_target`."""
+        return load_target(self.target, str(self.error("")))
 
-        Raises:
-            PluginError: if what the plugin named cannot be imported or called
-        """
-        if isinstance(self.target, type):
-            return self.target
-        module, _, name = self.target.partition(":")
-        try:
-            loaded = getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise PluginError(f"{self.kind} `{self.name}` of {self.origin.describe()}: {error}") from error
-        if not callable(loaded):
-            raise PluginError(f"{self.kind} `{self.name}` of {self.origin.describe()}: `{self.target}` is no class")
-        made: Callable[..., Any] = loaded
-        return made
+    def error(self, reason: str) -> PluginError:
+        """The error of a part that cannot be built."""
+        return PluginError(f"{self.kind} `{self.name}` of {self.origin.describe()} cannot be built: {reason}")
 
     @property
     def summary(self) -> str:
         """The first line of the part's documentation."""
-        documented = self.config if isinstance(self.target, str) else self.target
-        return (inspect.getdoc(documented) or "").partition("\n")[0]
+        return _first_line(self.config if isinstance(self.target, str) else self.target)
 
 
 class UnknownPartError(OssicleError):
@@ -141,11 +128,48 @@ class Catalog:
 
     Attributes:
         failures: plugins that could not be loaded
+        part_kinds: the kinds of parts, by name
     """
 
     failures: list[PluginFailure] = field(default_factory=list)
+    part_kinds: dict[str, PartKind] = field(default_factory=dict)
     _parts: dict[tuple[str, str], Part] = field(default_factory=dict)
     _origin: Origin | None = None
+
+    def add_part_kind(
+        self, name: str, interface: type | str, summary: str = "", *, construct: str | None = None
+    ) -> None:
+        """Offer a kind of part. Plugins call this in the hook `ossicle_register_part_kinds`.
+
+        Args:
+            interface: the class that parts of this kind implement, or `"module:Class"`
+            summary: one line of documentation; the interface's first line when left out
+            construct: as in `core.part_kinds.PartKind`
+
+        Raises:
+            PluginError: if the name is taken, or there is no documentation
+        """
+        if not (summary := summary or _first_line(interface)):
+            raise PluginError(f"kind of part `{name}` needs documentation: a docstring of its interface, or `summary=`")
+        origin = self._origin or Origin.of_program(load_target(interface, f"kind of part `{name}`"))
+        kind = PartKind(name, interface, summary, construct, origin)
+        if (taken := self.part_kinds.setdefault(name, kind)) != kind:
+            raise _offered_twice(f"kind of part `{name}`", taken.origin, origin)
+
+    def part_kind(self, name: str) -> PartKind:
+        """Look a kind of part up.
+
+        Raises:
+            PluginError: if no plugin offers it
+        """
+        if name not in self.part_kinds:
+            raise PluginError(self.unknown("kind of part", name, self.part_kinds))
+        return self.part_kinds[name]
+
+    def unknown(self, what: str, name: str, allowed: Iterable[str]) -> str:
+        """Report a name that no plugin offers, and the plugins that failed."""
+        failed = (f" Plugin {one.source} may offer it, but failed to load: {one.error}" for one in self.failures)
+        return f"there is no {what} called `{name}`. {choices(name, allowed)}{''.join(failed)}"
 
     def add(
         self,
@@ -166,8 +190,7 @@ class Catalog:
         Raises:
             PluginError: if the kind is unknown, a name is taken or the configuration class cannot be found
         """
-        if kind not in KINDS:
-            raise PluginError(f"there is no kind of part called `{kind}`; allowed: {', '.join(KINDS)}")
+        self.part_kind(kind)
         if isinstance(part, str) and (config is None or ":" not in part):
             raise PluginError(f'{kind} `{name}`: a part named by text needs the form "module:Class" and `config=`')
         if not isinstance(part, type | str):
@@ -177,9 +200,7 @@ class Catalog:
         for called in (name, *aliases):
             taken = self.find(kind, called)
             if taken is not None and (taken.origin, taken.target) != (origin, part):
-                both = [taken.origin.describe(), origin.describe()]
-                by = f"twice by {both[0]}" if both[0] == both[1] else f"by {both[0]} and by {both[1]}"
-                raise PluginError(f"{kind} `{called}` is offered {by}; rename one of them")
+                raise _offered_twice(f"{kind} `{called}`", taken.origin, origin)
         # An error in a third-party configuration shows with its plugin, not when the part is first used.
         if origin.source != "ossicle":
             config.model_rebuild()
@@ -189,11 +210,11 @@ class Catalog:
     def added_by(self, origin: Origin) -> Iterator[None]:
         """Note `origin` as the source of everything added inside the block; if it fails, nothing of it stays."""
         previous, self._origin = self._origin, origin
-        parts = dict(self._parts)
+        before = dict(self._parts), dict(self.part_kinds)
         try:
             yield
         except BaseException:
-            self._parts = parts
+            self._parts, self.part_kinds = before
             raise
         finally:
             self._origin = previous
@@ -204,7 +225,8 @@ class Catalog:
     def parts(self, kind: str | None = None) -> list[Part]:
         """All parts, or those of one kind, ordered by kind and name."""
         chosen = [part for part in self._parts.values() if kind in (None, part.kind)]
-        return sorted(chosen, key=lambda part: (KINDS.index(part.kind), part.name))
+        order = list(self.part_kinds)
+        return sorted(chosen, key=lambda part: (order.index(part.kind), part.name))
 
     def find(self, kind: str, name: object) -> Part | None:
         """The part of this kind with this name or alias, if there is one."""
@@ -215,12 +237,24 @@ class Catalog:
         """Look a part up by its name or an alias.
 
         Raises:
-            UnknownPartError: if there is none of that kind and name
+            PluginError: if there is no such kind
+            UnknownPartError: if there is no part of that name
         """
+        self.part_kind(kind)
         part = self.find(kind, name)
         if part is None:
-            raise UnknownPartError(f"there is no {kind} called `{name}`. {choices(name, self.names(kind))}")
+            raise UnknownPartError(self.unknown(kind, name, self.names(kind)))
         return part
+
+
+def _offered_twice(what: str, one: Origin, other: Origin) -> PluginError:
+    both = [one.describe(), other.describe()]
+    by = f"twice by {both[0]}" if both[0] == both[1] else f"by {both[0]} and by {both[1]}"
+    return PluginError(f"{what} is offered {by}; rename one of them")
+
+
+def _first_line(documented: object) -> str:
+    return "" if isinstance(documented, str) else (inspect.getdoc(documented) or "").partition("\n")[0]
 
 
 @dataclass(frozen=True)
@@ -231,42 +265,25 @@ class Declared:
     name: str
     part: type
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Equal for what a notebook cell declares each time it runs."""
+        return self.kind, self.name, self.part.__module__, self.part.__qualname__
+
 
 declared: list[Declared] = []
 """Parts that decorators have named so far in this process; `core.plugin_loading` hands them to a catalog."""
 
 
-def _decorator(kind: str) -> Callable[[str], Callable[[C], C]]:
-    def named(name: str) -> Callable[[C], C]:
-        if not isinstance(name, str):
-            raise PluginError(f'name the part: `@ossicle.{kind}("my_{kind}")`')
+def part(kind: str, name: str) -> Callable[[C], C]:
+    """Offer the decorated class as a part of this kind and name."""
+    if not isinstance(name, str):
+        raise PluginError(f'name the part: `@ossicle.{kind}("my_{kind}")`')
 
-        def declare(part: C) -> C:
-            config_of(part)
-            same = Declared(kind, name, part)
-            # Running a notebook cell again replaces what it declared before.
-            declared[:] = [
-                old
-                for old in declared
-                if (old.kind, old.name, old.part.__module__, old.part.__qualname__)
-                != (kind, name, part.__module__, part.__qualname__)
-            ]
-            declared.append(same)
-            return part
+    def declare(part: C) -> C:
+        config_of(part)
+        new = Declared(kind, name, part)
+        declared[:] = [*(old for old in declared if old.place != new.place), new]
+        return part
 
-        return declare
-
-    named.__doc__ = f"Offer the decorated class as a {kind.replace('_', ' ')} of this name."
-    return named
-
-
-corpus = _decorator("corpus")
-front_end = _decorator("front_end")
-encoder = _decorator("encoder")
-tokenizer = _decorator("tokenizer")
-head = _decorator("head")
-objective = _decorator("objective")
-masking = _decorator("masking")
-schedule = _decorator("schedule")
-task = _decorator("task")
-launcher = _decorator("launcher")
+    return declare

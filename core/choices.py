@@ -17,7 +17,7 @@ from .errors import ConfigError, Problem
 from .wording import NodePath, choices, given
 
 if TYPE_CHECKING:
-    from .catalog import Catalog, Origin, Part
+    from .catalog import Catalog, Part
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,6 @@ class PartChoice:
         # A folder `recordings.2024` has no suffix.
         return path.stem if path.suffix[1:2].isalpha() else path.name
 
-    @property
-    def origin(self) -> Origin:
-        """Where the part came from."""
-        return self.part.origin
-
     def plain(self) -> dict[str, Any]:
         """`{type: name, **configuration}` with every default."""
         return {"type": self.name, **self.config.model_dump(mode="json")}
@@ -107,6 +102,8 @@ class ChoiceOf:
         catalog: Catalog | None = (info.context or {}).get("catalog")
         if catalog is None:
             raise TypeError('parts are looked up in `context={"catalog": catalog}`, which was not given')
+        if self.kind not in catalog.part_kinds:
+            raise PydanticCustomError(UNKNOWN, catalog.unknown("kind of part", self.kind, catalog.part_kinds))
         if is_checkpoint(value):
             value = self._spelled_out(value)
         name = value.get("type") if isinstance(value, dict) else value
@@ -114,7 +111,7 @@ class ChoiceOf:
             raise PydanticCustomError(PROBLEM, self._malformed(value, catalog))
         part = catalog.find(self.kind, name)
         if part is None:
-            raise PydanticCustomError(UNKNOWN, self._unknown(name, catalog))
+            raise PydanticCustomError(UNKNOWN, catalog.unknown(self._called, name, catalog.names(self.kind)))
         config = {key: item for key, item in value.items() if key != "type"} if isinstance(value, dict) else {}
         if info.mode == "json":
             return PartChoice.of(part, config, catalog=catalog)
@@ -138,12 +135,6 @@ class ChoiceOf:
             return f"must name its part in `type`, but {stated}. {allowed}"
         return f"must be a part's name or a mapping with `type`, but is {given(value)}. {allowed}"
 
-    def _unknown(self, name: str, catalog: Catalog) -> str:
-        message = f"there is no {self._called} called `{name}`. {choices(name, catalog.names(self.kind))}"
-        for failure in catalog.failures:
-            message += f" Plugin {failure.source} could have brought it, but failed to load: {failure.error}"
-        return message
-
 
 def is_checkpoint(value: Any) -> bool:
     """Whether a value is the shorthand `{checkpoint: PATH}` for a part of a checkpoint."""
@@ -153,10 +144,8 @@ def is_checkpoint(value: Any) -> bool:
 CHECKPOINT = "checkpoint"
 """The part, of several kinds, that comes from a checkpoint; as a key, the shorthand for it."""
 
-
 PLACEHOLDER = "x-ossicle-part"
 """Stands in a configuration's JSON schema for the parts of a kind, which only a catalog knows."""
-
 
 CorpusChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("corpus")]
 FrontEndChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("front_end")]
@@ -164,10 +153,8 @@ EncoderChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("encoder")]
 TokenizerChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("tokenizer")]
 HeadChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("head")]
 ObjectiveChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("objective")]
-MaskingChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("masking")]
 ScheduleChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("schedule")]
 TaskChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("task")]
-LauncherChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("launcher")]
 
 
 def with_options(choice: PartChoice, options: Mapping[str, Any], catalog: Catalog | None = None) -> PartChoice:

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from .catalog import Catalog
 
-
 _JSON = (str, int, float, bool, list, tuple, dict, type(None))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from .build import build
 from .choices import PartChoice
 from .corpus import Corpus, Manifest
 from .display import Display
-from .errors import PluginError
 
 
 class Corpora:
@@ -17,10 +17,7 @@ class Corpora:
         self._fingerprints: dict[PartChoice, str] = {}
 
     def corpus(self, choice: PartChoice) -> Corpus:
-        corpus = choice.part.load()(choice.config)
-        if not isinstance(corpus, Corpus):
-            raise PluginError(f"corpus `{choice.name}` of {choice.part.origin.describe()} must be an ossicle.Corpus")
-        return corpus
+        return build(choice, Corpus)  # type: ignore[type-abstract]
 
     def manifest(self, choice: PartChoice) -> Manifest:
         """Prepare a corpus and list its clips.

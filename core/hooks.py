@@ -32,6 +32,10 @@ class Hooks:
     """The hook specifications."""
 
     @hookspec
+    def ossicle_register_part_kinds(self, catalog: Catalog) -> None:
+        """Hand kinds of parts to the catalog, before all parts: `catalog.add_part_kind("decoder", Decoder)`."""
+
+    @hookspec
     def ossicle_register(self, catalog: Catalog) -> None:
         """Hand parts to the catalog: `catalog.add("tokenizer", "pca", PcaTokenizer)`."""
 

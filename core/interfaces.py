@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from .data import AudioBatch, Encoded, Grid, PatchBatch, SpectrogramBatch, TokenBatch, VisiblePatches
+from .data import AudioBatch, Encoded, PatchBatch, SpectrogramBatch, TokenBatch, VisiblePatches
 from .errors import PluginError
 
 _building = threading.local()
@@ -350,49 +350,9 @@ class Objective(nn.Module, ABC):
         return {}
 
 
-class Masking(ABC):
-    """Which patches of a training clip are hidden from the encoder, where an objective says how many.
-
-    It draws nothing itself, so that a clip is masked alike in every batch and on any number of processes.
-    """
-
-    @abstractmethod
-    def order(self, ranks: Tensor, grid: Grid) -> Tensor:
-        """Say in which order patches are seen: (B, N) int64; the lowest numbers of a clip stay visible.
-
-        Where numbers are equal, it is left open which patch comes first.
-
-        Args:
-            ranks: (B, N) int64, the patches of each clip in random order: every real one has another number from 0 on,
-                and padding the numbers after those
-            grid: the layout of the N patches
-        """
-
-
 def _members_of_lists(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         if isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList | nn.ModuleDict):
             yield child
         else:
             yield from _members_of_lists(child)
-
-
-__all__ = [
-    "AudioBatch",
-    "Encoded",
-    "Encoder",
-    "FrontEnd",
-    "Grid",
-    "Head",
-    "LayeredModule",
-    "Masking",
-    "Objective",
-    "ObjectiveOutput",
-    "ParameterGroup",
-    "PatchBatch",
-    "SpectrogramBatch",
-    "TokenBatch",
-    "Tokenizer",
-    "VisiblePatches",
-    "building_with",
-]

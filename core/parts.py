@@ -1,9 +1,9 @@
-"""Build parts from their configuration, and keep them as tensors and configuration: nothing is ever unpickled."""
+"""Parts that are modules: built from a seed, kept as tensors and configuration. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,10 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .catalog import Catalog, Part, UnknownPartError
+from .build import build
+from .catalog import Catalog, UnknownPartError
 from .choices import PartChoice, with_options
 from .errors import ArtifactError, PluginError
-from .interfaces import Encoder, FrontEnd, Head, Tokenizer, building_with
+from .interfaces import building_with
 from .store import Artifact
 
 T = TypeVar("T")
@@ -24,39 +25,35 @@ T = TypeVar("T")
 _PLAIN = (str, int, float, bool, type(None))
 
 
-def build(choice: PartChoice, expected: type[T], *, seed: int = 0, **offers: Any) -> T:
-    """Construct a part, giving its constructor those of `offers` that it names, and the `catalog` if it names that.
+def construct_module(choice: PartChoice, arguments: Mapping[str, Any], seed: int | None) -> object:
+    """Construct a module whose initial values the seed decides, and note what it was built from.
 
     A part may settle its configuration while it is built: what it holds as `config` is what is kept.
-
-    Args:
-        expected: the interface that the part must implement
-        seed: drives the part's random initial values
-
-    Raises:
-        PluginError: if the constructor names something that is not on offer, or needs something that would not be there
-            when what it makes is loaded again, or the part is no `expected`
     """
-    part = choice.part
-    construct: Any = part.load()
-    if isinstance(construct, type) and not issubclass(construct, expected):
-        raise PluginError(_misfit(part, expected))
-    arguments = _arguments(part, construct, offers)
-    if isinstance(construct, type) and issubclass(construct, (FrontEnd, Tokenizer, Encoder, Head)):
-        _refuse_what_cannot_be_kept(part, construct, arguments)
-    with building_with(seed):
-        built = construct(choice.config, **arguments)
-    if not isinstance(built, expected):
-        raise PluginError(_misfit(part, expected))
-    _note_recipe(built, choice, arguments)
-    return built
-
-
-def _note_recipe(built: object, choice: PartChoice, arguments: Mapping[str, Any]) -> None:
+    with building_with(seed or 0):
+        built = choice.part.load()(choice.config, **arguments)
     if isinstance(built, nn.Module) and not hasattr(built, _RECIPE):
         settled = getattr(built, "config", None)
         kept = PartChoice(choice.part, settled) if type(settled) is type(choice.config) else choice
         setattr(built, _RECIPE, Recipe(kept, arguments))
+    return built
+
+
+def construct_stored(choice: PartChoice, arguments: Mapping[str, Any], seed: int | None) -> object:
+    """As `construct_module`, for parts that artifacts hold: what could not be built again is refused before training.
+
+    Raises:
+        PluginError: if the constructor needs an argument that a card cannot hold
+    """
+    called = choice.part.load()
+    parameters = inspect.signature(called).parameters
+    for name in arguments.keys() - _kept(arguments).keys() - {"catalog"} if isinstance(called, type) else ():
+        if parameters[name].default is inspect.Parameter.empty:
+            raise choice.part.error(
+                f"its constructor needs `{name}`, which is missing when the part is loaded again: give `{name}` a "
+                "default. Of a teacher, `teacher_choice` is kept"
+            )
+    return construct_module(choice, arguments, seed)
 
 
 def comes_trained(choice: PartChoice) -> bool:
@@ -98,43 +95,9 @@ def recipe_of(module: nn.Module) -> Recipe:
     if not isinstance(recipe, Recipe):
         raise PluginError(
             f"`{type(module).__name__}` cannot be kept, because it is no part of the catalog: "
-            "an objective hands on the parts it was given, or parts made by `ossicle.core.parts.build`"
+            "an objective hands on the parts it was given, or parts made by `ossicle.build`"
         )
     return recipe
-
-
-def _misfit(part: Part, expected: type) -> str:
-    return f"{part.kind} `{part.name}` of {part.origin.describe()} must be an ossicle.{expected.__name__}"
-
-
-def _arguments(part: Part, construct: Callable[..., Any], offers: Mapping[str, Any]) -> dict[str, Any]:
-    parameters = list(inspect.signature(construct).parameters.values())[1:]
-    chosen = {}
-    for parameter in parameters:
-        if parameter.name == "catalog":
-            chosen["catalog"] = part.catalog
-        elif parameter.name in offers:
-            chosen[parameter.name] = offers[parameter.name]
-        elif parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-        ):
-            raise PluginError(
-                f"{part.kind} `{part.name}` of {part.origin.describe()} asks for `{parameter.name}`, "
-                f"but only these are on offer: {', '.join(sorted(offers)) or 'nothing'}"
-            )
-    return chosen
-
-
-def _refuse_what_cannot_be_kept(part: Part, construct: type, arguments: Mapping[str, Any]) -> None:
-    """Tell before a part is trained that it could not be built anew from its artifact."""
-    parameters = inspect.signature(construct).parameters
-    for name in arguments.keys() - _kept(arguments).keys() - {"catalog"}:
-        if parameters[name].default is inspect.Parameter.empty:
-            raise PluginError(
-                f"{part.kind} `{part.name}` of {part.origin.describe()} needs `{name}`, which will not be there when "
-                f"it is loaded again: give `{name}` a default. Of a teacher, `teacher_choice` is kept"
-            )
 
 
 def save_part(folder: Path, role: str, module: nn.Module) -> dict[str, Any]:
@@ -154,8 +117,8 @@ def save_part(folder: Path, role: str, module: nn.Module) -> dict[str, Any]:
         "type": recipe.choice.name,
         "config": recipe.choice.config.model_dump(mode="json"),
         "arguments": _kept(recipe.arguments),
-        "origin": recipe.choice.origin.describe(),
-        "plugin": recipe.choice.origin.path,
+        "origin": recipe.choice.part.origin.describe(),
+        "plugin": recipe.choice.part.origin.path,
     }
 
 

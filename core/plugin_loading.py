@@ -12,14 +12,15 @@ import importlib.metadata
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import pluggy
 
-from .catalog import Catalog, Origin, PluginFailure, declared
+from . import part_kinds
+from .catalog import Catalog, Declared, Origin, PluginFailure, declared
 from .errors import OssicleError, PluginError
 from .hooks import HOOKS, Hooks
 from .wording import choices
@@ -35,6 +36,24 @@ class Plugins:
     catalog: Catalog
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A plugin on its way into the catalog.
+
+    Attributes:
+        name: identifies it in the plugin manager and in warnings
+        package: what decorators name anywhere inside this top-level package belongs to the plugin
+        load: gives the module or object that has its hooks
+        file: the file that it is; None if it is installed
+    """
+
+    origin: Origin
+    name: str
+    package: str
+    load: Callable[[], object]
+    file: Path | None = None
+
+
 def load_plugins(files: Sequence[Path] = ()) -> Plugins:
     """Gather every part on offer.
 
@@ -42,49 +61,111 @@ def load_plugins(files: Sequence[Path] = ()) -> Plugins:
         files: Python files to take as plugins besides the installed ones
 
     Raises:
-        PluginError: if one of `files` cannot be loaded, or a part declared in the running program is unfit
+        PluginFileError: if one of `files` cannot be loaded
+        PluginError: if a part declared in the running program is unfit
     """
     plugins = Plugins(pluggy.PluginManager("ossicle"), Catalog())
     plugins.manager.add_hookspecs(Hooks)
+    core = Origin(*_name_and_version(importlib.metadata.distribution("ossicle")))
     installed = sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name)
-    for entry_point in installed:
-        origin = _origin_of(entry_point)
-        try:
-            name = f"{origin.source}:{entry_point.name}"
-            _take_in(plugins, entry_point.load(), origin, name=name, package=_package(entry_point.module))
-        except (Exception, SystemExit) as error:
-            source = f"{origin.describe()} ({entry_point.value})"
-            plugins.catalog.failures.append(PluginFailure(source, _told(error)))
-    for path in {path.resolve(): path.absolute() for path in files}.values():
-        module = import_file(path)
-        try:
-            _take_in(plugins, module, Origin.of_file(path), name=str(path), package=module.__name__)
-        except (Exception, SystemExit) as error:
-            raise _failed(path, error) from error
-    elsewhere = {_package(entry_point.module) for entry_point in installed}
-    for part in list(declared):
+    sources = [_Source(core, part_kinds.__name__, "", lambda: part_kinds), *map(_installed, installed)]
+    elsewhere = {source.package for source in sources}
+    sources += map(_of_file, {path.resolve(): path.absolute() for path in files}.values())
+    # Every kind comes before every part, so that plugins may be loaded in any order.
+    for step in (_register_kinds, _register_parts):
+        sources = [source for source in sources if _succeeds(step, plugins, source)]
+    for part in declared:
         package = _package(part.part.__module__)
         if package not in elsewhere and not package.startswith(_FILE_MODULE):
             plugins.catalog.add(part.kind, part.name, part.part)
     return plugins
 
 
+def _installed(entry_point: importlib.metadata.EntryPoint) -> _Source:
+    origin = _origin_of(entry_point)
+    name = f"{origin.describe()} ({entry_point.value})"
+    return _Source(origin, name, _package(entry_point.module), entry_point.load)
+
+
+def _of_file(path: Path) -> _Source:
+    module = import_file(path)
+    return _Source(Origin.of_file(path), str(path), module.__name__, lambda: module, path)
+
+
+def _succeeds(step: Callable[[Plugins, _Source], None], plugins: Plugins, source: _Source) -> bool:
+    """Take a step of loading a plugin; if it fails, nothing that the step adds stays."""
+    try:
+        with plugins.catalog.added_by(source.origin):
+            step(plugins, source)
+    except (Exception, SystemExit) as error:
+        if plugins.manager.has_plugin(source.name):
+            plugins.manager.unregister(name=source.name)
+        if source.file is not None:
+            raise _failed(source.file, error) from error
+        plugins.catalog.failures.append(PluginFailure(source.name, _told(error)))
+        return False
+    return True
+
+
+def _register_kinds(plugins: Plugins, source: _Source) -> None:
+    manager, plugin = plugins.manager, source.load()
+    if manager.is_registered(plugin):
+        return
+    _check_hooks(manager, plugin)
+    manager.register(plugin, name=source.name)
+    if not _decorated(source) and not manager.get_hookcallers(plugin):
+        raise PluginError(
+            'it offers nothing: mark a part with `@ossicle.tokenizer("name")` or its like, or a hook with '
+            "`@ossicle.hookimpl`"
+        )
+    _call("ossicle_register_part_kinds", plugins, source)
+
+
+def _register_parts(plugins: Plugins, source: _Source) -> None:
+    if plugins.manager.has_plugin(source.name):
+        _call("ossicle_register", plugins, source)
+        for part in _decorated(source):
+            plugins.catalog.add(part.kind, part.name, part.part)
+
+
+def _decorated(source: _Source) -> list[Declared]:
+    return [part for part in declared if _package(part.part.__module__) == source.package]
+
+
+def _call(hook: str, plugins: Plugins, source: _Source) -> None:
+    """Call a hook of one plugin only."""
+    manager = plugins.manager
+    others = [other for other in manager.get_plugins() if other is not manager.get_plugin(source.name)]
+    manager.subset_hook_caller(hook, others)(catalog=plugins.catalog)
+
+
+class PluginFileError(PluginError):
+    """A plugin file that cannot be loaded; takes the message and the path."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def path(self) -> Path:
+        return Path(self.args[1])
+
+
 def import_file(path: Path) -> ModuleType:
     """Import a Python file as a module of its own; a file that has not changed is imported once.
 
     Raises:
-        PluginError: if the file is missing or its code fails
+        PluginFileError: if the file is missing or its code fails
     """
     path = path.absolute()
     if not path.is_file():
-        raise PluginError(f"plugin file {path} does not exist")
+        raise PluginFileError(f"plugin file {path} does not exist", path)
     digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:16]
     name = f"{_FILE_MODULE}{path.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise PluginError(f"plugin file {path} must be a Python file (.py)")
+        raise PluginFileError(f"plugin file {path} must be a Python file (.py)", path)
     module = importlib.util.module_from_spec(spec)
     # Type hints of the module's classes are looked up through sys.modules.
     sys.modules[name] = module
@@ -100,33 +181,8 @@ _FILE_MODULE = "ossicle_plugin_file_"
 
 
 def _package(module: str) -> str:
-    """The top-level package of a module: what a plugin declares anywhere inside is its own."""
+    """The top-level package of a module."""
     return module.partition(".")[0]
-
-
-def _take_in(plugins: Plugins, plugin: object, origin: Origin, *, name: str, package: str) -> None:
-    """Let one plugin register its parts; on failure nothing of it stays."""
-    manager = plugins.manager
-    if manager.is_registered(plugin):
-        return
-    _check_hooks(manager, plugin)
-    try:
-        manager.register(plugin, name=name)
-        own = [part for part in declared if _package(part.part.__module__) == package]
-        if not own and not manager.get_hookcallers(plugin):
-            raise PluginError(
-                'it offers nothing: mark a part with `@ossicle.tokenizer("name")` or its like, or a hook with '
-                "`@ossicle.hookimpl`"
-            )
-        with plugins.catalog.added_by(origin):
-            others = [other for other in manager.get_plugins() if other is not plugin]
-            manager.subset_hook_caller("ossicle_register", others)(catalog=plugins.catalog)
-            for part in own:
-                plugins.catalog.add(part.kind, part.name, part.part)
-    except BaseException:
-        if manager.is_registered(plugin):
-            manager.unregister(plugin)
-        raise
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
@@ -177,8 +233,8 @@ def _digest_of(package: str) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
-def _failed(path: Path, error: BaseException) -> PluginError:
-    return PluginError(f"plugin file {path}{_line_in(path, error)}: {_told(error)}")
+def _failed(path: Path, error: BaseException) -> PluginFileError:
+    return PluginFileError(f"plugin file {path}{_line_in(path, error)}: {_told(error)}", path)
 
 
 def _told(error: BaseException) -> str:

@@ -28,7 +28,6 @@ from .corpus import Manifest
 from .display import Display, Silent
 from .distributed import alone, from_all_ranks, from_first_rank, rank, world_size
 from .errors import ArtifactError, OssicleError
-from .memory import keep_freed_memory
 from .plugin_loading import Plugins
 from .stages import Stage, describe, in_order, stage_key, training_of
 from .store import Artifact, Store
@@ -113,7 +112,6 @@ def run_stages(
         Interrupted: if a stage was asked to stop; what it had done is kept
         OssicleError: if the processes of this run see different recordings, code or artifacts
     """
-    keep_freed_memory()
     display = display or Silent()
     records: dict[str, StageRecord] = {}
     for stage in in_order(stages):

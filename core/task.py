@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .choices import CorpusChoice
 from .config import Config
@@ -24,16 +24,6 @@ if TYPE_CHECKING:
     from .stages import Stage
 
 Scale = Literal["logits", "probabilities"]
-
-FOLDS_NEEDED = "Cross-validation needs three or more: one to test on, the next to choose on, the rest to learn from"
-
-_TO_FILL = {
-    "train": "draw fewer clips for the others",
-    "valid": "draw some by `valid_share`",
-    "test": "draw some by a folder's `test_share`",
-}
-"""Split to how it gets clips, where a corpus does not come with it."""
-_OR_NAMED = ", or name its clips in a table's split column"
 
 
 @dataclass(frozen=True)
@@ -121,15 +111,14 @@ class Assignment:
         return self.experiment.corpus_display_name(self.corpus)
 
 
-def folds_of(manifest: Manifest) -> list[int]:
-    """The folds to cross-validate over, ascending; none where the corpus has a `test` split or no folds."""
-    if len(manifest.rows_in("test")):
-        return []
-    return sorted(fold for fold in set(manifest.folds[manifest.rows_in("train", "valid")].tolist()) if fold >= 0)
-
-
 class TaskConfig(Config):
-    """Base of a task's configuration."""
+    """Base of a task's configuration.
+
+    Attributes:
+        needs_labelled_splits: whether its corpus must have labels in three splits, or in three folds or more
+    """
+
+    needs_labelled_splits: ClassVar[bool] = True
 
     corpus: CorpusChoice | None = None
     """The labelled corpus to judge on; the experiment's own when left out."""
@@ -146,29 +135,10 @@ class TaskConfig(Config):
         """
         return None
 
-    def corpus_problems(self, manifest: Manifest) -> list[str]:
-        """Say what the corpus lacks for this task, which needs labels in three splits or in three folds or more."""
-        if not manifest.label_names:
-            return ["the corpus has no labels to judge by"]
-        if folds := folds_of(manifest):
-            return _fold_problems(manifest, folds)
-        return [
-            f"the corpus has no labelled clip in its split `{split}`: {remedy}{_OR_NAMED}"
-            for split, remedy in _TO_FILL.items()
-            if not manifest.labels.counts[manifest.rows_in(split)].any()
-        ]
-
 
 def lists_own_stages(config: type[Config]) -> bool:
     """Whether a task with this configuration replaces the evaluation of frozen features with its own stages."""
     return issubclass(config, TaskConfig) and config.stages is not TaskConfig.stages
-
-
-def _fold_problems(manifest: Manifest, folds: list[int]) -> list[str]:
-    if len(folds) < 3:
-        return [f"the corpus has {len(folds)} folds and no split `test`. {FOLDS_NEEDED}"]
-    labelled = set(manifest.folds[manifest.labels.counts > 0].tolist())
-    return [f"the corpus has no labelled clip in its fold {fold}" for fold in folds if fold not in labelled]
 
 
 class Task(ABC):

@@ -111,9 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     command = add("plugins", "list the parts on offer, where they come from, and plugins that failed")
     command.add_argument("files", nargs="*", type=Path, help="plugin files to load besides the installed ones")
     command.add_argument("--json", action="store_true", help="print JSON")
-    command = add("explain", "show a part's fields, defaults and documentation")
+    command = add("explain", "show a part's fields, defaults and documentation, or what a kind of part is")
     command.add_argument("kind", help="such as corpus, encoder, tokenizer, objective or task")
-    command.add_argument("name", help="the part's name")
+    command.add_argument("name", nargs="?", help="the part's name; left out, the kind and its parts are shown")
     command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file that brings the part")
     command = add("schema", "print the JSON schema of experiments, for editors")
     command.add_argument("--plugin", type=Path, action="append", default=[], help="plugin file with further parts")
@@ -417,6 +417,7 @@ def _ensemble(options: argparse.Namespace) -> int:
 
 def _plugins(options: argparse.Namespace) -> int:
     from .core.plugin_loading import load_plugins
+    from .explain import interface_of
 
     catalog = load_plugins(options.files).catalog
     parts: list[dict[str, Any]] = [
@@ -431,7 +432,11 @@ def _plugins(options: argparse.Namespace) -> int:
     ]
     if options.json:
         failures = [{"source": failure.source, "error": failure.error} for failure in catalog.failures]
-        print(json.dumps({"parts": parts, "failures": failures}, indent=2))
+        kinds = [
+            {"name": one.name, "origin": one.origin.describe(), "interface": interface_of(one), "summary": one.summary}
+            for one in catalog.part_kinds.values()
+        ]
+        print(json.dumps({"kinds": kinds, "parts": parts, "failures": failures}, indent=2))
         return 0
     widths = {column: max(len(part[column]) for part in parts) for column in ("kind", "name", "origin")}
     for part in parts:
@@ -448,14 +453,11 @@ def _warn_of(catalog: Catalog) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from .core.catalog import KINDS
     from .core.plugin_loading import load_plugins
-    from .core.wording import choices
-    from .explain import explain
+    from .explain import explain, explain_kind
 
-    if options.kind not in KINDS:
-        raise OssicleError(f"there is no kind of part called `{options.kind}`. {choices(options.kind, KINDS)}")
-    print(explain(load_plugins(options.plugin).catalog.get(options.kind, options.name)))
+    catalog = load_plugins(options.plugin).catalog
+    print(explain(catalog.get(options.kind, options.name)) if options.name else explain_kind(catalog, options.kind))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Describe a part's configuration for people."""
+"""Describe a part's configuration, or a kind of part, for people."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from .core.catalog import Part
+from .core.catalog import Catalog, Part
 from .core.choices import ChoiceOf
 from .core.config import Config
 from .core.config_files.field_docs import configs_in, documented
+from .core.part_kinds import PartKind
 
 
 def explain(part: Part) -> str:
@@ -24,6 +25,32 @@ def explain(part: Part) -> str:
     lines = [f"{part.kind} {part.name}{also}   ({part.origin.describe()})", "", inspect.getdoc(owner) or "", ""]
     lines += _fields(documented(part.config), "  ") or ["  (nothing to set)"]
     return "\n".join(lines).rstrip()
+
+
+def explain_kind(catalog: Catalog, name: str) -> str:
+    """A kind's origin, its documentation, its interface and its parts.
+
+    Raises:
+        PluginError: if no plugin offers it
+    """
+    kind = catalog.part_kind(name)
+    return "\n".join(
+        [
+            f"{kind.name}   ({kind.origin.describe()})",
+            "",
+            kind.summary,
+            "",
+            f"  interface: {interface_of(kind)}",
+            f"  parts: {', '.join(catalog.names(name)) or 'none'}",
+        ]
+    )
+
+
+def interface_of(kind: PartKind) -> str:
+    """The interface of a kind of part, as its documentation names it."""
+    if isinstance(kind.interface, str):
+        return kind.interface.replace(":", ".")
+    return f"{kind.interface.__module__}.{kind.interface.__qualname__}"
 
 
 def _fields(config: type[Config], indent: str) -> list[str]:

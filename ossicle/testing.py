@@ -30,6 +30,7 @@ from torch.utils._pytree import tree_leaves
 
 from .audio.front_end_config import KaldiFbankConfig
 from .audio.kaldi_fbank import KaldiFbank
+from .core.build import build
 from .core.catalog import Catalog, Part
 from .core.choices import PartChoice
 from .core.config import TokenizerConfig
@@ -37,7 +38,7 @@ from .core.config_files.field_docs import documented
 from .core.data import AudioBatch, Grid, PatchBatch
 from .core.errors import ArtifactError, PluginError
 from .core.interfaces import Encoder, Objective, Tokenizer
-from .core.parts import build, comes_trained, load_part, save_part
+from .core.parts import comes_trained, load_part, save_part
 from .core.plugin_loading import load_plugins
 from .core.store import Artifact
 

@@ -29,7 +29,7 @@ from ossicle.core.catalog import Catalog
 from ossicle.core.config import Config
 from ossicle.core.errors import OssicleError
 from ossicle.core.hooks import hookimpl
-from ossicle.core.launcher import Job, Launcher, end_with_parent
+from ossicle.plugins.launcher_interface import Job, Launcher, end_with_parent
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -362,6 +362,12 @@ def _kill_tree(process: subprocess.Popen[bytes]) -> None:
             child.kill()
     process.kill()
     process.wait()
+
+
+@hookimpl
+def ossicle_register_part_kinds(catalog: Catalog) -> None:
+    """Add launchers as a kind of part."""
+    catalog.add_part_kind("launcher", Launcher)
 
 
 @hookimpl

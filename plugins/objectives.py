@@ -15,6 +15,13 @@ from ossicle.tasks.objectives.objective_config import AveragedTeacherConfig, Rec
 
 
 @hookimpl
+def ossicle_register_part_kinds(catalog: Catalog) -> None:
+    """Add maskings as a kind of part."""
+    interface = "ossicle.tasks.objectives.masking:Masking"
+    catalog.add_part_kind("masking", interface, "Which patches of a training clip are hidden from the encoder.")
+
+
+@hookimpl
 def ossicle_register(catalog: Catalog) -> None:
     """Offer the objectives of MAE and of data2vec, and every masking."""
     objectives = "ossicle.tasks.objectives"

@@ -10,18 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from ossicle.core.catalog import KINDS, Part
+import ossicle
+from ossicle.core.catalog import Part
 from ossicle.core.config_files.field_docs import documented
 from ossicle.core.config_files.presets import preset_names
 from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.hooks import Hooks
+from ossicle.core.part_kinds import PartKind
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.experiment.check import check, compose
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PARTS = [part for part in load_plugins().catalog.parts() if part.origin.source == "ossicle"]
+CATALOG = load_plugins().catalog
+PARTS = [part for part in CATALOG.parts() if part.origin.source == "ossicle"]
+KINDS = [kind for kind in CATALOG.part_kinds.values() if kind.origin.source == "ossicle"]
 
 
 def test_every_hook_is_documented_with_its_signature() -> None:
@@ -68,7 +72,22 @@ def test_every_decorator_is_documented() -> None:
     (sentence,) = re.findall(
         r"`@ossicle\.(corpus`,.*?)\s+name\s+a\s+class", (ROOT / "docs/plugins.md").read_text(), re.DOTALL
     )
-    assert tuple(re.findall(r"\w+(?=`)", sentence)) == KINDS
+    names = re.findall(r"\w+(?=`)", sentence)
+    assert names == [kind.name for kind in KINDS]
+    assert all(callable(getattr(ossicle, name)) for name in names)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_kind_of_part_is_documented_with_its_interface_and_what_it_offers(kind: PartKind) -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    (row,) = re.findall(rf"^\| `{kind.name}` \| .* \| `ossicle\.(\w+)` \| (.*) \|$", page, re.MULTILINE)
+    interface, offers = row
+    assert getattr(ossicle, interface) is kind.load()[0]
+    offered = {"catalog", *re.findall(r"`(\w+)`", offers)}
+    if kind.name == "objective":
+        offered |= {"teacher", "teacher_head"}  # a tokenizer's
+    for part in CATALOG.parts(kind.name):
+        assert set(list(inspect.signature(part.load()).parameters)[1:]) <= offered, part.name
 
 
 PLACE = re.compile(r"evaluate\.\{[\d,]+\}\.corpus\.\w+=[^\s`]+")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+from ..core.build import build
 from ..core.data import Grid, PatchBatch
 from ..core.interfaces import Tokenizer
-from ..core.parts import build
 from .clustering import Reservoir
 from .tokenizer_config import PositionConfig, ShuffledConfig
 

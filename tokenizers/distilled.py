@@ -10,10 +10,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..core.build import build
 from ..core.choices import PartChoice
 from ..core.data import PatchBatch
 from ..core.interfaces import Encoder
-from ..core.parts import build, choice_of
+from ..core.parts import choice_of
 from .quantiser import Quantised, Quantiser, QuantisingTokenizer
 from .tokenizer_config import DistilledConfig
 

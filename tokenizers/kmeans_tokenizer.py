@@ -12,11 +12,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..core.build import build
 from ..core.choices import PartChoice
 from ..core.data import Encoded, PatchBatch
 from ..core.errors import PluginError
 from ..core.interfaces import Encoder, Tokenizer
-from ..core.parts import build
 from .clustering import flat_kmeans, sampled
 from .nearest import nearest_code
 from .tokenizer_config import KMeansConfig

@@ -15,8 +15,9 @@ from typing import TypeAlias
 from pydantic import ValidationError
 
 from ..catalog import Catalog, PluginFailure
-from ..errors import ConfigError, PluginError, Problem
+from ..errors import ConfigError, Problem
 from ..experiment import Experiment
+from ..plugin_loading import PluginFileError
 from ..wording import NodePath, choices
 from .documents import Document, load_document, override, resolve_base, to_yaml
 from .validation import in_reading_order, problems_of
@@ -87,26 +88,20 @@ def resolved_yaml(experiment: Experiment) -> str:
 
 
 def _catalog(document: Document, catalog_for: CatalogFor) -> tuple[Catalog, list[Problem]]:
-    """Load the plugins that a document names; those that fail become problems and the others are kept."""
-    problems: list[Problem] = []
-    sound: list[Path] = []
-    failures: list[PluginFailure] = []
+    """Load the plugins that a document names; those that fail become problems and the others stay."""
     stated = document.tree.get("plugins")
-    for index, text in enumerate(stated if isinstance(stated, list) else []):
-        if not isinstance(text, str):
-            continue
-        where = document.span(("plugins", index)).value
-        fault = _plugin_fault(text)
-        if not fault:
-            try:
-                catalog_for([*sound, Path(text)])
-                sound.append(Path(text))
-            except PluginError as error:
-                fault = str(error)
-                failures.append(PluginFailure(Path(text).name, fault))
-        if fault:
-            problems.append(Problem(where, fault))
-    catalog = catalog_for(sound)
+    texts = stated if isinstance(stated, list) else []
+    faults = {index: _plugin_fault(text) for index, text in enumerate(texts) if isinstance(text, str)}
+    failures: list[PluginFailure] = []
+    while True:
+        sound = {Path(texts[index]): index for index, fault in faults.items() if not fault}
+        try:
+            catalog = catalog_for(list(sound))
+            break
+        except PluginFileError as error:
+            faults[sound[error.path]] = str(error)
+            failures.append(PluginFailure(error.path.name, str(error)))
+    problems = [Problem(document.span(("plugins", index)).value, fault) for index, fault in faults.items() if fault]
     return (replace(catalog, failures=[*catalog.failures, *failures]) if failures else catalog), problems
 
 

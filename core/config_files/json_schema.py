@@ -20,7 +20,7 @@ def experiment_schema(catalog: Catalog) -> dict[str, Any]:
     """Describe what an experiment's YAML may hold, given the parts on offer."""
     schema = _relaxed(documented(Experiment).model_json_schema())
     definitions: dict[str, Any] = {name: _relaxed(item) for name, item in schema.pop("$defs", {}).items()}
-    definitions |= {kind: _kind(kind, catalog) for kind in sorted({part.kind for part in catalog.parts()})}
+    definitions |= {kind: _kind(kind, catalog) for kind in catalog.part_kinds}
     for part in catalog.parts():
         definitions |= _definitions(part)
     schema["properties"]["base"] = {

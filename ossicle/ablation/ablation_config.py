@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, field_validator
 
-from ..core.choices import LauncherChoice
+from ..core.choices import ChoiceOf, PartChoice
 from ..core.config import Config
 from ..core.experiment import naming_a_folder
 
@@ -74,7 +74,7 @@ class StudyConfig(Config):
     compare: CompareConfig
     """What the variants are compared by."""
 
-    launcher: LauncherChoice | None = None
+    launcher: Annotated[PartChoice, ChoiceOf("launcher")] | None = None
     """Where cells run; `local` when absent."""
 
     _folder = field_validator("name")(naming_a_folder)

@@ -6,7 +6,6 @@ cells need is made by one of them; a failed cell is told and the others go on; w
 
 from __future__ import annotations
 
-import inspect
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -17,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from ..core.build import build
+from ..core.choices import PartChoice
 from ..core.config_files.experiment_loader import resolved_yaml
-from ..core.errors import Interrupted, OssicleError, PluginError
-from ..core.launcher import Job, Launcher
+from ..core.errors import Interrupted, OssicleError
 from ..core.plugin_loading import load_plugins
 from ..core.store import Store
 from ..experiment.output_paths import check_folder
 from ..experiment.run import DEFAULT_OUT, STORE
+from ..plugins.launcher_interface import Job, Launcher
 from .cell import run_cell
 from .cells import CheckedCell, check_cells
 from .expectation import expectation, measure
@@ -140,16 +141,8 @@ def _compare(record: AblationRecord, console: Console) -> None:
 
 
 def _launcher(study: Study, catalog: Catalog, options: Options, folder: Path) -> Launcher:
-    choice = study.config.launcher
-    part = catalog.get("launcher", "local") if choice is None else choice.part
-    made = part.load()
-    asked = inspect.signature(made).parameters
-    offered = {"jobs": options.jobs, "folder": folder}
-    config = part.config() if choice is None else choice.config
-    launcher = made(config, **{name: value for name, value in offered.items() if name in asked})
-    if not isinstance(launcher, Launcher):
-        raise PluginError(f"launcher `{part.name}` of {part.origin.describe()} must be an ossicle.Launcher")
-    return launcher
+    choice = study.config.launcher or PartChoice.of(catalog.get("launcher", "local"), {})
+    return build(choice, Launcher, jobs=options.jobs, folder=folder)  # type: ignore[type-abstract]
 
 
 @contextmanager

@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.build import build
 from ..core.choices import PartChoice, parts_of
 from ..core.config_files.documents import Document
 from ..core.config_files.experiment_loader import ResolvedExperiment, load_experiment
 from ..core.config_files.validation import in_reading_order
 from ..core.corpora import Corpora
-from ..core.errors import ConfigError, CorpusError, OssicleError, PluginError, Problem
+from ..core.errors import ConfigError, CorpusError, OssicleError, Problem
 from ..core.experiment import Experiment
 from ..core.plugin_loading import Plugins, load_plugins
 from ..core.stages import Schedule, Stage, in_order
 from ..core.task import TaskConfig
+from ..tasks.evaluation.folds import label_problems
 from ..tasks.stages.monitor_split import monitor_problems
 from ..tasks.stages.specs import teacher_facts
 from ..tasks.stages.tokenizer_training_config import TokenizerTrainingConfig
@@ -110,14 +112,8 @@ def _located(problem: Problem, resolved: ResolvedExperiment) -> Problem:
 
 def stages_of(experiment: Experiment) -> list[Stage]:
     """The stages that an experiment's schedule makes of it, inputs first."""
-    return in_order(_schedule(experiment.schedule).stages(experiment))
-
-
-def _schedule(choice: PartChoice) -> Schedule:
-    schedule = choice.part.load()(choice.config)
-    if not isinstance(schedule, Schedule):
-        raise PluginError(f"schedule `{choice.name}` of {choice.origin.describe()} must be an ossicle.Schedule")
-    return schedule
+    schedule = build(experiment.schedule, Schedule, seed=experiment.seed)  # type: ignore[type-abstract]
+    return in_order(schedule.stages(experiment))
 
 
 def _misfits(resolved: ResolvedExperiment, stages: Sequence[Stage]) -> Iterator[Problem]:
@@ -178,10 +174,12 @@ def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: 
         yield from _split_problems(resolved, corpora)
         yield from _monitor_problems(resolved, corpora)
     for number, task in enumerate(experiment.evaluate):
-        if isinstance(task.config, TaskConfig) and (task.config.corpus or experiment.corpus) not in broken:
-            manifest = corpora.manifest(task.config.corpus or experiment.corpus)
+        config = task.config
+        if not isinstance(config, TaskConfig) or not config.needs_labelled_splits:
+            continue
+        if (corpus := config.corpus or experiment.corpus) not in broken:
             where = ("evaluate", number, "corpus")
-            yield from (resolved.problem(where, message) for message in task.config.corpus_problems(manifest))
+            yield from (resolved.problem(where, message) for message in label_problems(corpora.manifest(corpus)))
 
 
 def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from ..core.choices import PartChoice
 from ..core.corpora import Corpora
 from ..core.corpus import Manifest
 from ..core.stages import Stage, with_inputs
-from ..core.task import folds_of
+from ..tasks.evaluation.folds import folds_of
 
 
 def leaks(stages: Sequence[Stage], corpora: Corpora) -> Iterator[str]:

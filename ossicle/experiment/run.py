@@ -18,6 +18,7 @@ from ..core.distributed import first_rank_first, joined, rank
 from ..core.stage_runner import StageRecord, run_stages, versions
 from ..core.store import Store
 from ..report import write_report
+from ..training.memory import keep_freed_memory
 from .check import CheckedExperiment, check
 from .command_line import command_line
 from .full_disk import naming_full_disk
@@ -75,6 +76,7 @@ def run(
         artifacts = Store(Path(store or Path(out) / STORE))
         started = datetime.now(UTC)
         clock = time.perf_counter()
+        keep_freed_memory()
         with naming_full_disk(artifacts.root):
             records = run_stages(
                 checked.stages,

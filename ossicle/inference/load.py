@@ -27,11 +27,11 @@ from ..core.catalog import Origin
 from ..core.data import Encoded, Grid, PatchBatch
 from ..core.errors import ArtifactError, OssicleError, PluginError
 from ..core.interfaces import Encoder, FrontEnd, Head, Tokenizer
-from ..core.memory import keep_freed_memory
 from ..core.plugin_loading import load_plugins
 from ..encoders.pooling import pool_columns, pool_mean
 from ..tasks.stages.import_checkpoint import classes_of, parts_of
 from ..training.layer_switches import compile_layers
+from ..training.memory import keep_freed_memory
 from .results import Classes, Embedding, Tokens, in_sequence, side_by_side
 
 Waveform: TypeAlias = Tensor | npt.NDArray[Any]

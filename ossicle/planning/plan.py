@@ -26,9 +26,9 @@ from ..core.interfaces import Tokenizer
 from ..core.parts import Recipe
 from ..core.stages import Stage, describe, training_of
 from ..core.store import Artifact, Store
-from ..core.task import folds_of
 from ..experiment.check import CheckedExperiment, compose, corpus_problems
 from ..experiment.run import DEFAULT_OUT, STORE
+from ..tasks.evaluation.folds import folds_of
 from ..tokenizers.token_cache import is_worth_caching
 from .cost import Noise, StepCost, count_step
 from .locate import KnownCorpora, located

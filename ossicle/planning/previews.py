@@ -18,12 +18,13 @@ from typing import Any, Final, TypeVar
 
 from torch import nn
 
+from ..core.build import build
 from ..core.choices import PartChoice, with_options
 from ..core.corpora import Corpora
 from ..core.display import Silent
 from ..core.errors import ArtifactError
 from ..core.interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
-from ..core.parts import Recipe, build, load_part, recipe_of
+from ..core.parts import Recipe, load_part, recipe_of
 from ..core.plugin_loading import Plugins
 from ..core.stage_runner import StageRun
 from ..core.stages import Stage

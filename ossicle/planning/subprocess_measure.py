@@ -25,9 +25,9 @@ from ..core.corpus import Labels, Manifest, text_column
 from ..core.display import Silent
 from ..core.errors import OssicleError
 from ..core.hooks import hookimpl
-from ..core.launcher import end_with_parent
 from ..core.stages import training_of
 from ..experiment.check import compose
+from ..plugins.launcher_interface import end_with_parent
 
 Order: TypeAlias = Mapping[str, Any]
 Answer: TypeAlias = dict[str, Any]
@@ -69,8 +69,8 @@ def calibration(order: Order) -> Answer:
 
     The order: `experiment`, the file; `stage`; `most_clips`; `noise`, which replaces the stage's corpus.
     """
-    from ..core.memory import keep_freed_memory
     from ..training import engine  # noqa: F401  # before the meter starts
+    from ..training.memory import keep_freed_memory
     from ..training.memory_meter import MemoryMeter
     from .cost import Noise, measure_steps
     from .previews import Previews

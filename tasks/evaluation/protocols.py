@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ...core.corpus import TEST, TRAIN, UNLABELLED, VALID, Manifest
 from ...core.errors import CorpusError
-from ...core.task import FOLDS_NEEDED, folds_of
+from .folds import FOLDS_NEEDED, folds_of
 
 NO_FOLD = -1
 

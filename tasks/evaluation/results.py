@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...core.errors import PluginError
+from ...core.build import build
 from ...core.stage_runner import StageRun
 from ...core.task import Features, Scale, Score, Task, TaskResult
 from .bootstrap import accuracy_of_draws, bootstrap_interval, mean_average_precision_of_draws
@@ -25,10 +25,7 @@ from .protocols import NO_FOLD, LabelledSplits
 
 def evaluate(run: StageRun) -> None:
     """Fit and score a task: `scores.json`, and `predictions.npz` with the per-clip predictions behind them."""
-    choice = run.stage.settings["task"]
-    task = choice.part.load()(choice.config)
-    if not isinstance(task, Task):
-        raise PluginError(f"task `{choice.name}` of {choice.part.origin.describe()} must be an ossicle.Task")
+    task = build(run.stage.settings["task"], Task, seed=run.stage.seed)  # type: ignore[type-abstract]
     with np.load(run.inputs["features"].file("features.npz"), allow_pickle=False) as file:
         views = dict(file)
     rows = views.pop("rows")

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...core.build import build
 from ...core.data import Encoded, PatchBatch, VisiblePatches
 from ...core.errors import ConfigError, Problem
-from ...core.interfaces import Encoder, Masking, Objective
-from ...core.parts import build
+from ...core.interfaces import Encoder, Objective
 from ...encoders.cross_attention import CrossAttentionStack
 from ...encoders.layers import TransformerStack
 from ...encoders.vit import sine_cosine
-from .masking import Uniform, mask, positions_of
+from .masking import Masking, Uniform, mask, positions_of
 from .masking_config import UniformMaskingConfig
 from .objective_config import MaskedObjectiveConfig
 

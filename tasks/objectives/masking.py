@@ -8,13 +8,14 @@ is in.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.data import Grid, PatchBatch, VisiblePatches
-from ...core.interfaces import Masking
 from .masking_config import (
     BlockMaskingConfig,
     FrequencyMaskingConfig,
@@ -26,6 +27,25 @@ from .masking_config import (
 _LARGEST = 2**63 - 1
 _BEYOND = 2**31  # higher than any rank
 _GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed number
+
+
+class Masking(ABC):
+    """Which patches of a training clip are hidden from the encoder, where an objective says how many.
+
+    It draws nothing itself, so that a clip is masked alike in every batch and on any number of processes.
+    """
+
+    @abstractmethod
+    def order(self, ranks: Tensor, grid: Grid) -> Tensor:
+        """Say in which order patches are seen: (B, N) int64; the lowest numbers of a clip stay visible.
+
+        Where numbers are equal, it is left open which patch comes first.
+
+        Args:
+            ranks: (B, N) int64, the patches of each clip in random order: every real one has another number from 0 on,
+                and padding the numbers after those
+            grid: the layout of the N patches
+        """
 
 
 class Uniform(Masking):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ...audio.augmentation_config import AugmentationConfig
-from ...core.choices import MaskingChoice
+from ...core.choices import ChoiceOf, PartChoice
 from ...core.config import Config, ObjectiveConfig
 from ...encoders.encoder_config import StackConfig, check_divides
 
@@ -107,7 +107,7 @@ class MaskedObjectiveConfig(ObjectiveConfig):
     mask_ratio: float = Field(default=0.75, gt=0, lt=1)
     """Share of a clip's patches that is hidden."""
 
-    masking: MaskingChoice | None = None
+    masking: Annotated[PartChoice, ChoiceOf("masking")] | None = None
     """Which patches are hidden together; `uniform` when absent."""
 
     predictor: PredictorConfig = PredictorConfig()

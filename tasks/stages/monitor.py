@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from torch import nn
 
+from ...core.build import build
 from ...core.choices import PartChoice
 from ...core.corpus import TEST
 from ...core.distributed import world_size
 from ...core.errors import ConfigError, Problem
 from ...core.experiment import PretrainConfig
 from ...core.interfaces import Encoder, FrontEnd
-from ...core.parts import build
 from ...core.stage_runner import StageRun
 from ...core.task import Features, Task
 from ..evaluation.features import embed, judged_rows
@@ -50,7 +50,7 @@ class _Monitor:
             raise ConfigError(
                 [Problem("pretrain.watch", "needs the whole encoder in each process: use `parallel: ddp`")]
             )
-        self._task = build(choice, Task)
+        self._task = build(choice, Task, seed=run.stage.seed)
         self._front_end, self._encoder = front_end, encoder
         self._crop_seconds = training.crop_seconds
         self._seed = run.stage.seed

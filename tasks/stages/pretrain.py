@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.build import build
 from ...core.distributed import compute_device
 from ...core.errors import ArtifactError
 from ...core.experiment import PretrainConfig
 from ...core.interfaces import Encoder, FrontEnd, Objective, Tokenizer
-from ...core.parts import build, save_part
+from ...core.parts import save_part
 from ...core.stage_runner import StageRun
 from ...tokenizers.token_cache import TokenCache, is_worth_caching
 from ...training.corpus_training import train_on_corpus

@@ -7,10 +7,11 @@ from typing import Any
 
 from ...audio.patch_batches import patch_batches
 from ...audio.survey import good_rows
+from ...core.build import build
 from ...core.data import PatchBatch
 from ...core.distributed import compute_device
 from ...core.interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
-from ...core.parts import build, choice_of, comes_trained, save_part
+from ...core.parts import choice_of, comes_trained, save_part
 from ...core.stage_runner import StageRun
 from ...training.corpus_training import train_on_corpus
 from .pretrain import check_front_end

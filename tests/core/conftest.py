@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from ossicle.core.catalog import Catalog, Origin
 from ossicle.core.choices import CorpusChoice, TokenizerChoice
 from ossicle.core.config import Config
+from ossicle.core.part_kinds import ossicle_register_part_kinds
 from ossicle.core.plugin_loading import import_file
 
 
@@ -104,6 +105,7 @@ def catalog_for() -> Callable[[Sequence[Path]], Catalog]:
             import_file(file)
         catalog = Catalog()
         with catalog.added_by(Origin("tests")):
+            ossicle_register_part_kinds(catalog)
             for kind, name, config in PARTS:
                 catalog.add(kind, name, f"nowhere:{name}", config=config)
         return catalog
@@ -114,3 +116,21 @@ def catalog_for() -> Callable[[Sequence[Path]], Catalog]:
 @pytest.fixture
 def catalog(catalog_for: Callable[[Sequence[Path]], Catalog]) -> Catalog:
     return catalog_for([])
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lay a module and its metadata where Python looks for them, as pip does."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+    def lay(name: str, code: str) -> None:
+        (site / f"{name}.py").write_text(code)
+        information = site / f"{name}-1.0.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (information / "entry_points.txt").write_text(f"[ossicle]\n{name} = {name}\n")
+
+    return lay

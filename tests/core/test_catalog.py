@@ -10,6 +10,7 @@ import pytest
 import ossicle
 from ossicle.core.catalog import Catalog, Origin, UnknownPartError, config_of, declared
 from ossicle.core.errors import PluginError
+from ossicle.core.part_kinds import ossicle_register_part_kinds
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
 
@@ -37,8 +38,15 @@ class Heir(Part):
     """Inherits its constructor."""
 
 
-def test_a_part_is_found_by_kind_and_name() -> None:
+def with_kinds() -> Catalog:
     catalog = Catalog()
+    with catalog.added_by(Origin("tests")):
+        ossicle_register_part_kinds(catalog)
+    return catalog
+
+
+def test_a_part_is_found_by_kind_and_name() -> None:
+    catalog = with_kinds()
     with catalog.added_by(ONE):
         catalog.add("tokenizer", "mine", Part)
         catalog.add("encoder", "mine", "nowhere:Encoder", config=Settings)
@@ -54,7 +62,7 @@ def test_a_part_is_found_by_kind_and_name() -> None:
 
 
 def test_an_unknown_part_is_told_with_what_there_is() -> None:
-    catalog = Catalog()
+    catalog = with_kinds()
     with catalog.added_by(ONE):
         catalog.add("tokenizer", "random_projection", Part)
     with pytest.raises(UnknownPartError) as caught:
@@ -68,7 +76,7 @@ def test_an_unknown_part_is_told_with_what_there_is() -> None:
 
 
 def test_two_plugins_may_not_claim_one_name() -> None:
-    catalog = Catalog()
+    catalog = with_kinds()
     with catalog.added_by(ONE):
         catalog.add("tokenizer", "mine", Part)
         catalog.add("tokenizer", "mine", Part)
@@ -88,7 +96,7 @@ def test_two_plugins_may_not_claim_one_name() -> None:
 
 
 def test_a_part_is_also_found_by_its_former_names_but_listed_once() -> None:
-    catalog = Catalog()
+    catalog = with_kinds()
     with catalog.added_by(ONE):
         catalog.add("tokenizer", "fresh", Part, aliases=["stale"])
     assert catalog.get("tokenizer", "stale") is catalog.get("tokenizer", "fresh")
@@ -101,7 +109,7 @@ def test_a_part_is_also_found_by_its_former_names_but_listed_once() -> None:
 
 @pytest.mark.parametrize(("name", "aliases"), [("stale", []), ("other", ["stale"]), ("other", ["fresh"])])
 def test_a_former_name_is_taken_too(name: str, aliases: list[str]) -> None:
-    catalog = Catalog()
+    catalog = with_kinds()
     with catalog.added_by(ONE):
         catalog.add("tokenizer", "fresh", Part, aliases=["stale"])
     taken = (aliases or [name])[0]
@@ -146,7 +154,7 @@ def test_a_configuration_is_read_off_an_inherited_constructor() -> None:
         (
             "tokeniser",
             Part,
-            "there is no kind of part called `tokeniser`; allowed: corpus, front_end, encoder, tokenizer",
+            "there is no kind of part called `tokeniser`. Did you mean `tokenizer`? Allowed: corpus, front_end",
         ),
         ("tokenizer", "no_colon", 'tokenizer `x`: a part named by text needs the form "module:Class" and `config=`'),
         ("tokenizer", 3, 'tokenizer `x` must be a class, or text of the form "module:Class", but is 3'),
@@ -154,20 +162,26 @@ def test_a_configuration_is_read_off_an_inherited_constructor() -> None:
 )
 def test_what_cannot_be_offered(kind: str, part: Any, message: str) -> None:
     with pytest.raises(PluginError) as caught:
-        Catalog().add(kind, "x", part, config=Settings)
+        with_kinds().add(kind, "x", part, config=Settings)
     assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("ossicle_nowhere:Part", "tokenizer `x` of ears 1.0: No module named 'ossicle_nowhere'"),
-        ("ossicle.core.errors:Nothing", "tokenizer `x` of ears 1.0: module 'ossicle.core.errors' has no attribute"),
-        ("ossicle.core.errors:annotations", "tokenizer `x` of ears 1.0: `ossicle.core.errors:annotations` is no class"),
+        ("ossicle_nowhere:Part", "tokenizer `x` of ears 1.0 cannot be built: No module named 'ossicle_nowhere'"),
+        (
+            "ossicle.core.errors:Nothing",
+            "tokenizer `x` of ears 1.0 cannot be built: module 'ossicle.core.errors' has no attribute",
+        ),
+        (
+            "ossicle.core.errors:annotations",
+            "tokenizer `x` of ears 1.0 cannot be built: `ossicle.core.errors:annotations` is not a class",
+        ),
     ],
 )
 def test_a_part_that_cannot_be_imported_is_told_when_it_is_used(target: str, message: str) -> None:
-    catalog = Catalog()
+    catalog = with_kinds()
     with catalog.added_by(ONE):
         catalog.add("tokenizer", "x", target, config=Settings)
     with pytest.raises(PluginError) as caught:
@@ -206,4 +220,4 @@ def test_a_files_fingerprint_follows_its_content_and_not_its_place(tmp_path: Pat
 def test_a_class_without_source_is_refused() -> None:
     made = type("Made", (Part,), {"__module__": "nowhere"})
     with pytest.raises(PluginError, match="the source of `Made` cannot be read"):
-        Catalog().add("tokenizer", "made", made, config=Settings)
+        with_kinds().add("tokenizer", "made", made, config=Settings)

@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from ossicle.core.build import build
 from ossicle.core.catalog import Catalog, Origin, UnknownPartError
 from ossicle.core.choices import PartChoice
 from ossicle.core.config import Config
 from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.errors import ArtifactError, PluginError
 from ossicle.core.interfaces import Encoder, Tokenizer
-from ossicle.core.parts import build, load_part, save_part
+from ossicle.core.part_kinds import ossicle_register_part_kinds
+from ossicle.core.parts import load_part, save_part
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.core.store import Artifact, write_card
 
@@ -48,6 +50,7 @@ class Asking(Tokenizer):
 def choice(part: type, **config: Any) -> PartChoice:
     catalog = Catalog()
     with catalog.added_by(Origin("ears", "1.0")):
+        ossicle_register_part_kinds(catalog)
         catalog.add("tokenizer", "mine", part)
     return PartChoice.of(catalog.get("tokenizer", "mine"), config)
 
@@ -71,17 +74,23 @@ def test_asking_for_what_is_not_on_offer() -> None:
     with pytest.raises(PluginError) as caught:
         build_tokenizer(choice(Asking), patch_dim=5, bands=2)
     assert str(caught.value) == (
-        "tokenizer `mine` of ears 1.0 asks for `cochlea`, but only these are on offer: bands, patch_dim"
+        "tokenizer `mine` of ears 1.0 cannot be built: its constructor asks for `cochlea`, "
+        "but only these are on offer: bands, catalog, patch_dim"
     )
 
 
 def test_what_could_not_be_loaded_again_is_refused_before_it_is_trained() -> None:
-    with pytest.raises(PluginError, match="needs `cochlea`, which will not be there when it is loaded again: give"):
+    with pytest.raises(
+        PluginError, match="its constructor needs `cochlea`, which is missing when the part is loaded again: give"
+    ):
         build_tokenizer(choice(Asking), patch_dim=5, cochlea=object())
 
 
 def test_a_part_of_the_wrong_class() -> None:
-    with pytest.raises(PluginError, match=r"tokenizer `mine` of ears 1\.0 must be an ossicle\.Encoder"):
+    with pytest.raises(
+        PluginError,
+        match=r"tokenizer `mine` of ears 1\.0 cannot be built: it must be an ossicle\.Encoder, but is a `Asking`",
+    ):
         build(choice(Asking), Encoder, patch_dim=5)  # type: ignore[type-abstract]
 
 

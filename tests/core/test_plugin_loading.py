@@ -16,36 +16,18 @@ import pytest
 import torch
 
 from ossicle.cli import main
+from ossicle.core.build import build
 from ossicle.core.catalog import PluginFailure
 from ossicle.core.choices import PartChoice
 from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.errors import PluginError
 from ossicle.core.interfaces import Tokenizer
-from ossicle.core.parts import build
 from ossicle.core.plugin_loading import load_plugins
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sign_hash.py"
 Install = Callable[..., None]
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Lay a module and its metadata where Python looks for them, as pip does."""
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("PYTHONPATH", str(site))
-
-    def lay(name: str, code: str) -> None:
-        (site / f"{name}.py").write_text(code)
-        information = site / f"{name}-1.0.dist-info"
-        information.mkdir()
-        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (information / "entry_points.txt").write_text(f"[ossicle]\n{name} = {name}\n")
-
-    return lay
 
 
 def plugin(name: str, *, hook: str = "ossicle_register", arguments: str = "catalog", body: str = "") -> str:
@@ -144,7 +126,7 @@ BROKEN_PACKAGES = {
     ),
     "fake_arguments": (
         plugin("x", arguments="catalogue", body="pass"),
-        "PluginValidationError: Plugin 'fake_arguments:",
+        "PluginValidationError: Plugin 'fake_arguments 1.0 (",
     ),
     "fake_claim": (plugin("sound"), "tokenizer `sound` is offered by fake_a 1.0 and by fake_claim 1.0; rename one of"),
     "fake_claim_too": (decorated("sound"), "tokenizer `sound` is offered by fake_a 1.0 and by fake_claim_too 1.0; ren"),
@@ -170,7 +152,7 @@ def test_broken_installed_plugins_cost_one_line_each(
     assert main(["plugins", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert {failure["source"] for failure in listed["failures"]} == {f"{name} 1.0 ({name})" for name in BROKEN_PACKAGES}
-    assert {"kind", "name", "origin", "summary"} == set(listed["parts"][0])
+    assert {"kind", "name", "aliases", "origin", "summary"} == set(listed["parts"][0])
 
     assert main(["check", str(tiny)]) == 0
     assert capsys.readouterr().err.count("warning: plugin fake_") == len(BROKEN_PACKAGES)
@@ -179,7 +161,7 @@ def test_broken_installed_plugins_cost_one_line_each(
     allowed = ", ".join(load_plugins().catalog.names("tokenizer"))
     assert "sound" in allowed
     assert f"there is no tokenizer called `x`. Allowed: {allowed}." in told
-    assert "Plugin fake_import 1.0 (fake_import) could have brought it, but failed to load: ModuleNotFound" in told
+    assert "Plugin fake_import 1.0 (fake_import) may offer it, but failed to load: ModuleNotFound" in told
 
 
 @pytest.mark.parametrize(
@@ -244,8 +226,9 @@ def test_a_built_package_brings_its_parts(tmp_path: Path) -> None:
     assert {
         "kind": "tokenizer",
         "name": "sign_hash",
+        "aliases": [],
         "origin": "fake-ears 2.5",
-        "summary": "Label a patch by the side of random hyperplanes on which it lies (Charikar, 2002).",
+        "summary": "Hash a patch by the sides of random hyperplanes that it lies on (Charikar, 2002).",
     } in json.loads(done.stdout)["parts"]
 
 
@@ -273,11 +256,11 @@ def test_a_script_declares_a_part_and_runs_an_experiment(tiny: Path, tmp_path: P
 
 
 PROMISES = [
-    ("torch.zeros(2, 3, dtype=torch.int64)", r"must give \(2, 4\) int64 labels, but gave \(2, 3\) torch.int64"),
-    ("torch.zeros(2, 4)", r"must give \(2, 4\) int64 labels, but gave \(2, 4\) torch.float32"),
-    ("torch.full((2, 4), 8)", "says `codebook_size` 8, but gave labels from 8 to 8"),
-    ("torch.full((2, 4), -1)", "says `codebook_size` 8, but gave labels from -1 to -1"),
-    ("None", r"must give \(2, 4\) int64 labels, but gave NoneType"),
+    ("torch.zeros(2, 3, dtype=torch.int64)", r"must give \(2, 4\) int64 tokens, but gave \(2, 3\) torch.int64"),
+    ("torch.zeros(2, 4)", r"must give \(2, 4\) int64 tokens, but gave \(2, 4\) torch.float32"),
+    ("torch.full((2, 4), 8)", "says `codebook_size` 8, but gave tokens from 8 to 8"),
+    ("torch.full((2, 4), -1)", "says `codebook_size` 8, but gave tokens from -1 to -1"),
+    ("None", r"must give \(2, 4\) int64 tokens, but gave NoneType"),
 ]
 
 

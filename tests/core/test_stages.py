@@ -20,6 +20,7 @@ from ossicle.core.corpus import Corpus, Manifest
 from ossicle.core.display import Silent
 from ossicle.core.errors import OssicleError
 from ossicle.core.experiment import TrainingConfig
+from ossicle.core.part_kinds import ossicle_register_part_kinds
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.core.stages import Stage, describe, in_order, stage_key
 
@@ -74,6 +75,7 @@ class Clips(Corpus):
 def choice(kind: str = "encoder", *, version: str = "1.0", **config: Any) -> PartChoice:
     catalog = Catalog()
     with catalog.added_by(Origin("ears", version)):
+        ossicle_register_part_kinds(catalog)
         catalog.add(kind, "mine", Clips)
     return PartChoice.of(catalog.get(kind, "mine"), config)
 
@@ -174,7 +176,9 @@ def test_a_manifest_is_read_once_per_corpus() -> None:
             return Manifest(Path(), np.array(["a"]), np.array([1]), np.array([1], np.int32), np.array(["train"]), [()])
 
     catalog = Catalog()
-    catalog.add("corpus", "counted", Counted)
+    with catalog.added_by(Origin("ears")):
+        ossicle_register_part_kinds(catalog)
+        catalog.add("corpus", "counted", Counted)
     corpora = Corpora(Silent())
     for size in (1, 1, 2):
         corpora.manifest(PartChoice.of(catalog.get("corpus", "counted"), {"size": size}))

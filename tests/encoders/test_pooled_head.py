@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ossicle.core.build import build
 from ossicle.core.choices import PartChoice
 from ossicle.core.data import Encoded, Grid
 from ossicle.core.interfaces import Head
-from ossicle.core.parts import build
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.encoders.pooling import encoded_views
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from ossicle.core.errors import OssicleError
-from ossicle.core.launcher import Job
 from ossicle.plugins import launchers
+from ossicle.plugins.launcher_interface import Job
 from ossicle.plugins.launchers import Local, LocalConfig, Slurm, SlurmConfig, _Submitted
 
 PATIENCE = 120.0

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans as Reference
 from torch import Tensor
 
+from ossicle.core.build import build
 from ossicle.core.choices import PartChoice
 from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.errors import PluginError
 from ossicle.core.interfaces import Encoder, Tokenizer
-from ossicle.core.parts import build
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.tokenizers.clustering import Reservoir, flat_kmeans, sampled
 from ossicle.tokenizers.kmeans_tokenizer import KMeans

@@ -9,10 +9,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from ossicle.core.build import build
 from ossicle.core.choices import PartChoice
 from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.interfaces import Tokenizer
-from ossicle.core.parts import build
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.tokenizers.controls import Position, Shuffled
 from ossicle.tokenizers.kmeans_tokenizer import KMeans

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from ossicle.core.build import build
 from ossicle.core.choices import PartChoice
 from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.interfaces import Tokenizer
-from ossicle.core.parts import build
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.tokenizers.self_distilled import SelfDistilled
 

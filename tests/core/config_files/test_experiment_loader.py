@@ -71,7 +71,7 @@ def test_values(sound: Path, catalog_for: CatalogFor) -> None:
     assert folder.config.path == sound.parent / "sounds"
     assert experiment.encoder.name == "beats"
     assert experiment.encoder.kind == "encoder"
-    assert experiment.encoder.origin.describe() == "tests"
+    assert experiment.encoder.part.origin.describe() == "tests"
 
 
 def test_resolved_yaml_reads_back_to_the_same_experiment(sound: Path, catalog_for: CatalogFor) -> None:

@@ -21,9 +21,9 @@ from ossicle.ablation.order import next_cell
 from ossicle.ablation.record import read_ablation
 from ossicle.ablation.study import load_study
 from ossicle.cli import main
-from ossicle.core.launcher import Job, Launcher
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.core.store import Store
+from ossicle.plugins.launcher_interface import Job, Launcher
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
 

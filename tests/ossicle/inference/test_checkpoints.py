@@ -16,13 +16,14 @@ from torch import nn
 
 import ossicle
 from ossicle.cli import main
+from ossicle.core.build import build
 from ossicle.core.choices import PartChoice
 from ossicle.core.config_files.json_schema import experiment_schema
 from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.errors import ArtifactError, ConfigError, OssicleError
 from ossicle.core.interfaces import Encoder, FrontEnd, Head, Tokenizer
-from ossicle.core.parts import build, save_part
+from ossicle.core.parts import save_part
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.core.store import Artifact
 from ossicle.experiment.check import check

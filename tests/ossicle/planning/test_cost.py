@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from ossicle.core.build import build
 from ossicle.core.choices import PartChoice
 from ossicle.core.experiment import TrainingConfig
 from ossicle.core.interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
-from ossicle.core.parts import build
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.planning import cost
 from ossicle.planning.cost import Noise, StepCost, count_step, measure_steps

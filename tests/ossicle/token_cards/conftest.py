@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from ossicle.core.build import build
 from ossicle.core.choices import PartChoice
 from ossicle.core.corpus import Manifest
 from ossicle.core.interfaces import Encoder, FrontEnd, Tokenizer
-from ossicle.core.parts import build, save_part
+from ossicle.core.parts import save_part
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.token_cards.clip_tokens import ClipTokens
 from ossicle.token_cards.clips import DrawnClips

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ossicle.core.corpus import Manifest
 from ossicle.core.errors import CorpusError
-from ossicle.core.task import TaskConfig
+from ossicle.tasks.evaluation.folds import label_problems
 from ossicle.tasks.evaluation.protocols import NO_FOLD, protocols
 
 
@@ -76,7 +76,7 @@ def test_a_test_split_goes_before_folds():
         [4, 5],
     )
     assert splits.fold == NO_FOLD
-    assert TaskConfig().corpus_problems(clips) == []
+    assert label_problems(clips) == []
 
 
 def test_validation_is_the_next_fold_and_after_the_last_the_first():
@@ -90,7 +90,7 @@ def test_two_folds_are_too_few():
     needed = "Cross-validation needs three or more: one to test on, the next to choose on, the rest to learn from"
     with pytest.raises(CorpusError, match=f"this corpus has 2 folds and no `test` clips. {needed}"):
         protocols(clips)
-    assert TaskConfig().corpus_problems(clips) == [f"the corpus has 2 folds and no split `test`. {needed}"]
+    assert label_problems(clips) == [f"the corpus has 2 folds and no split `test`. {needed}"]
 
 
 def test_a_fold_that_leaves_a_class_untaught_is_named():
@@ -103,11 +103,11 @@ def test_a_fold_that_leaves_a_class_untaught_is_named():
 
 def test_a_corpus_of_folds_is_fit_to_be_judged_if_every_fold_is_labelled():
     clips = manifest([0, 0, 1, 1, 2, 2])
-    assert TaskConfig().corpus_problems(clips) == []
+    assert label_problems(clips) == []
     partly = replace(clips, labels=[(0,), (1,), (), (), (0,), (1,)])
-    assert TaskConfig().corpus_problems(partly) == ["the corpus has no labelled clip in its fold 1"]
+    assert label_problems(partly) == ["the corpus has no labelled clip in its fold 1"]
     by_name = "or name its clips in a table's split column"
-    assert TaskConfig().corpus_problems(manifest([-1, -1])) == [
+    assert label_problems(manifest([-1, -1])) == [
         f"the corpus has no labelled clip in its split `valid`: draw some by `valid_share`, {by_name}",
         f"the corpus has no labelled clip in its split `test`: draw some by a folder's `test_share`, {by_name}",
     ]

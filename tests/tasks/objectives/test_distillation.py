@@ -9,11 +9,11 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from ossicle.core.build import build
 from ossicle.core.choices import PartChoice
 from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.errors import PluginError
 from ossicle.core.interfaces import Encoder, Head, Tokenizer
-from ossicle.core.parts import build
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.tasks.objectives.distillation import Distillation
 from ossicle.tasks.objectives.objective_config import DistillationConfig

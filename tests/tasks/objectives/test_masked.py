@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from ossicle.core.build import build
 from ossicle.core.choices import PartChoice
 from ossicle.core.data import Grid, PatchBatch
 from ossicle.core.errors import ConfigError, Interrupted
 from ossicle.core.experiment import TrainingConfig
 from ossicle.core.interfaces import Encoder, FrontEnd, Objective, Tokenizer
-from ossicle.core.parts import build
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.core.store import find_artifact
 from ossicle.experiment.run import run

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from ossicle.core.data import Grid, PatchBatch
-from ossicle.core.interfaces import Masking, building_with
+from ossicle.core.interfaces import building_with
 from ossicle.encoders.beats import Beats
 from ossicle.encoders.encoder_config import BeatsConfig
 from ossicle.tasks.objectives import masked as masked_objective
 from ossicle.tasks.objectives.masked_prediction import MaskedPrediction
-from ossicle.tasks.objectives.masking import mask, positions_of
+from ossicle.tasks.objectives.masking import Masking, mask, positions_of
 from ossicle.tasks.objectives.objective_config import MaskedPredictionConfig, PredictorConfig
 from ossicle.tokenizers.code_usage import entropy, perplexity
 from ossicle.tokenizers.random_projection import RandomProjection

@@ -14,11 +14,11 @@ from torch import Tensor
 
 import ossicle
 from ossicle.core.data import Grid, PatchBatch
-from ossicle.core.interfaces import Masking
 from ossicle.tasks.objectives.masking import (
     Block,
     Frequency,
     InverseBlock,
+    Masking,
     Time,
     Uniform,
     by_block,

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from ossicle.core.memory import keep_freed_memory
+from ossicle.training.memory import keep_freed_memory
 
 PAGE_FAULTS = """
 import resource, sys, torch
-from ossicle.core.memory import keep_freed_memory
+from ossicle.training.memory import keep_freed_memory
 keep_freed_memory()
 faults = []
 for _ in range(40):
@@ -51,7 +51,7 @@ def test_older_versions_of_glibc_are_told_what_they_accept(
         told.append((option, value))
         return int(option != -3 or value <= limit)
 
-    monkeypatch.setattr("ossicle.core.memory.ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    monkeypatch.setattr("ossicle.training.memory.ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     for name in [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]:
         monkeypatch.delenv(name)
     keep_freed_memory()
