@@ -1,7 +1,9 @@
-"""k-means, on the unit sphere and in flat space, and a uniform sample of a stream to run it on.
+"""k-means on the unit sphere and in Euclidean space, and a uniform sample of a stream to run it on.
 
-Notable choices: on the sphere it is our own, for it starts codebooks as the released code does; in flat space it is
-scikit-learn's, on one thread, so that the same vectors always give the same centres.
+Notable choices:
+
+- On the sphere the implementation is ours, because codebooks must start as in the released code.
+- In Euclidean space it is scikit-learn's on one thread, so the same vectors always give the same centres.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch.nn.functional import normalize
 
 
 def spherical_kmeans(samples: Tensor, start: Tensor, *, rounds: int) -> tuple[Tensor, Tensor]:
-    """Cluster unit vectors by cosine; a cluster that loses all its members keeps its centre.
+    """Cluster unit vectors by cosine. A cluster that loses all its members keeps its centre.
 
     Args:
         samples: (n, d) of unit length
@@ -44,8 +46,8 @@ def flat_kmeans(samples: Tensor, size: int, *, rounds: int, seed: int) -> tuple[
 
     Args:
         samples: (n, d)
-        size: K; where there are fewer samples, several centres lie on one of them
-        rounds: at most
+        size: K; with fewer samples, several centres are at the same sample
+        rounds: maximum number of rounds
 
     Returns:
         Centres (K, d), and the members of each cluster, (K,) int64, both on the samples' device.
@@ -54,7 +56,7 @@ def flat_kmeans(samples: Tensor, size: int, *, rounds: int, seed: int) -> tuple[
     clusters = min(size, len(vectors))
     model = KMeans(clusters, n_init=1, max_iter=rounds, random_state=seed)
     with warnings.catch_warnings(), threadpool_limits(1):
-        # Fewer different vectors than clusters, as in silence, are no reason to stop.
+        # There can be fewer different vectors than clusters, as in silence. This is not an error.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(vectors)
     again = np.arange(size) % clusters
@@ -67,8 +69,8 @@ class Reservoir:
     """A uniform sample of a stream of unknown length (Vitter, 1985, algorithm R).
 
     Args:
-        size: slots for items
-        seed: decides what is drawn, given the order of the stream
+        size: number of slots
+        seed: determines the sample, together with the order of the stream
     """
 
     def __init__(self, size: int, *, seed: int) -> None:
@@ -77,7 +79,7 @@ class Reservoir:
         self._generator = np.random.default_rng(seed)
 
     def slots(self, items: int) -> npt.NDArray[np.int64]:
-        """The slot of each of the next `items`, in order; an item with a slot of `size` or above is left out."""
+        """Return the slot of each of the next `items`, in order. An item with a slot of `size` or above is left out."""
         numbers = np.arange(self.seen, self.seen + items)
         self.seen += items
         slots: npt.NDArray[np.int64] = np.where(numbers < self.size, numbers, self._generator.integers(0, numbers + 1))
@@ -85,7 +87,7 @@ class Reservoir:
 
 
 def sampled(vectors: Iterable[Tensor], count: int, *, seed: int) -> Tensor:
-    """Draw `count` vectors uniformly from a stream, or all where there are fewer: each (n, d) to (count, d) float32."""
+    """Draw `count` vectors uniformly from a stream, or all if there are fewer: each (n, d) to (count, d) float32."""
     reservoir, kept = Reservoir(count, seed=seed), np.empty((0, 0), dtype=np.float32)
     for batch in vectors:
         here: npt.NDArray[Any] = batch.float().cpu().numpy()
@@ -93,6 +95,6 @@ def sampled(vectors: Iterable[Tensor], count: int, *, seed: int) -> Tensor:
             kept = np.empty((count, here.shape[1]), dtype=np.float32)
         slots = reservoir.slots(len(here))
         inside = slots < count
-        # Where two items fall on one slot, NumPy keeps the later one, as it should.
+        # If two items have the same slot, NumPy keeps the later one, as the algorithm requires.
         kept[slots[inside]] = here[inside]
     return torch.from_numpy(kept[: reservoir.seen])

@@ -1,4 +1,4 @@
-"""What a histogram over codes tells: how many are used, how evenly, and whether they have collapsed."""
+"""Statistics of code usage: how many codes are used, how evenly, and whether they have collapsed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 COLLAPSED_PERPLEXITY = 3.0
-"""Fewer effective tokens than this make the task trivial."""
+"""The task is trivial if the perplexity is below this."""
 
 
 def counted(ids: Tensor, codebook_size: int) -> Tensor:
@@ -19,22 +19,22 @@ def counted(ids: Tensor, codebook_size: int) -> Tensor:
 
 
 def entropy(counts: Tensor) -> float:
-    """Entropy of a histogram in nats; 0 for an empty one."""
+    """Return the entropy of a histogram in nats; 0 if it is empty."""
     share = counts[counts > 0].double()
     share = share / share.sum()
     return float(-(share * share.log()).sum())
 
 
 def perplexity(counts: Tensor) -> float:
-    """How many equally likely codes would have the histogram's entropy."""
+    """Return the number of equally likely codes with the entropy of the histogram."""
     return math.exp(entropy(counts))
 
 
 def collapse(token_perplexity: float, codebook_size: int) -> list[str]:
-    """A warning if nearly all tokens are the same few."""
+    """Return a warning if a few codes make up nearly all tokens."""
     if token_perplexity >= COLLAPSED_PERPLEXITY:
         return []
     return [
         f"the tokens have collapsed: perplexity {token_perplexity:.1f} of {codebook_size} codes; normalise before the "
-        "projection, or start the tokenizer anew with another seed, a lower lr or `revive_below`"
+        "projection, or start the tokenizer again with another seed, a lower lr or `revive_below`"
     ]

@@ -1,8 +1,11 @@
 """A codebook that follows its vectors by exponential moving averages (VQ-VAE's EMA variant).
 
-Notable choices: codes are fp32 buffers, which an optimiser never touches and mixed precision never rounds; statistics
-are summed over all ranks, so that every rank holds the same codes; nothing is written outside training. The released
-code updates its usage counts in evaluation too, and starts itself by k-means inside `forward`.
+Notable choices:
+
+- Codes are fp32 buffers, so optimisers do not change them and mixed precision does not round them.
+- Statistics are summed over all ranks, so all ranks have the same codes.
+- Evaluation changes nothing. The released code updates its usage counts in evaluation, and runs its initial k-means
+  inside `forward`.
 """
 
 from __future__ import annotations
@@ -18,16 +21,16 @@ from .quantiser import Quantised, Quantiser, straight_through
 
 
 class EmaCodebook(Quantiser):
-    """K vectors; a vector is coded by the nearest one (BEATs, equations 2 to 5; released code).
+    """K codes. The code of a vector is the nearest one (BEATs, equations 2 to 5; released code).
 
     Args:
         size: K
         dim: d, numbers per code
-        decay: share of a code that survives an update
-        revive_below: codes used less often than this per batch, on average, are put where a random vector of the batch
-            lies; 0 leaves unused codes where they are
-        spherical: whether vectors and codes have unit length, as in BEATs, so that the nearest is so by cosine
-        kmeans_rounds: rounds of k-means that start the codes
+        decay: weight of the old code in an update
+        revive_below: codes that are used less often than this per batch, on average, move to a random vector of the
+            batch; with 0, unused codes stay where they are
+        spherical: whether vectors and codes have unit length, as in BEATs; the nearest code then has the largest cosine
+        kmeans_rounds: rounds of the initial k-means
     """
 
     codes: Tensor
@@ -67,11 +70,11 @@ class EmaCodebook(Quantiser):
 
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
-        """Put the codes where k-means finds clusters, the same on every rank; needs one vector at least."""
+        """Initialise the codes by k-means, the same on every rank. Needs at least one vector."""
         points, rounds = self.to_code_space(vectors), self.kmeans_rounds
         if self.spherical:
             drawn = torch.randperm(len(points), device=points.device)[: self.size]
-            # Fewer vectors than codes: some start on the same vector.
+            # With fewer vectors than codes, several codes start at the same vector.
             drawn = drawn[torch.arange(self.size, device=points.device) % len(drawn)]
             centres, counts = spherical_kmeans(points, points[drawn], rounds=rounds)
         else:
@@ -87,7 +90,7 @@ class EmaCodebook(Quantiser):
         counts = torch.bincount(ids, minlength=self.size).float()
         sums = torch.zeros_like(self.codes).index_add_(0, ids, points)
         sum_over_ranks(counts, sums)
-        # On the sphere the mean's direction counts alone, and dividing would only cost precision.
+        # On the sphere only the direction of the mean matters, and a division would lose precision.
         means = normalize(sums, dim=-1) if self.spherical else sums / counts.clamp(min=1.0)[:, None]
         moved = torch.lerp(means, self.codes, self.decay)
         self.codes.copy_(self.to_code_space(torch.where(counts[:, None] > 0, moved, self.codes)))

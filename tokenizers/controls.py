@@ -1,4 +1,4 @@
-"""Tokens that hold nothing worth learning: the controls that a study of tokenizers should carry."""
+"""Controls for studies of tokenizers: tokens without information about the sound."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .clustering import Reservoir
 from .tokenizer_config import PositionConfig, ShuffledConfig
 
 MIXING = (-0x00AE502812AA7333, -0x3B314601E57A13AD)
-"""Of MurmurHash3's last step, as signed numbers: every bit that goes in turns about half of those that come out."""
+"""Multipliers of MurmurHash3's finaliser as signed integers. Each input bit changes about half of the output bits."""
 
 
 class Position(Tokenizer):
-    """Label a patch by its position in the grid, whatever it sounds like.
+    """Give a patch its position in the grid as token, independent of the audio.
 
     Args:
         bands: patches per time column
@@ -37,9 +37,9 @@ class Position(Tokenizer):
 class Shuffled(Tokenizer):
     """Give a clip the tokens of another clip of the corpus, at the same positions.
 
-    This keeps how often tokens occur, at which positions and beside which others, and breaks the link to the audio.
-    Which clip lends its tokens depends only on the exact numbers of a clip's patches: it is the same in every batch and
-    run, and differs between crops.
+    This keeps the frequencies of tokens, their positions and their neighbours, and breaks the link to the audio. The
+    choice of the other clip depends only on the exact values of the patches. It is the same in every batch and run,
+    and differs between crops.
 
     Args:
         patch_dim: P, numbers per patch
@@ -52,11 +52,11 @@ class Shuffled(Tokenizer):
 
     def __init__(self, config: ShuffledConfig, patch_dim: int, bands: int) -> None:
         super().__init__(codebook_size=1)
-        # From the same seed it gives the tokens that it gives by itself.
+        # With the same seed, the source gives the same tokens as without this wrapper.
         self.source = build(config.tokenizer, Tokenizer, seed=self.seed, patch_dim=patch_dim, bands=bands)
         self.codebook_size, self.streams = self.source.codebook_size, self.source.streams
         self.bands = bands
-        # Of the lending clips, the longest first: their tokens, and how many columns of them there are.
+        # The tokens of the source clips, longest first, and their numbers of columns.
         self.register_buffer("lent", torch.zeros(config.clips, config.columns * bands, self.streams, dtype=torch.int64))
         self.register_buffer("columns", torch.zeros(config.clips, dtype=torch.int64))
         generator = torch.Generator().manual_seed(self.seed)
@@ -70,13 +70,13 @@ class Shuffled(Tokenizer):
         return ids[..., 0] if self.streams == 1 else ids
 
     def _lender(self, batch: PatchBatch) -> Tensor:
-        """The number of the clip that lends to each, (B,) int64: one that is as long, or else one of the longest."""
+        """Choose the source clip of each clip, (B,) int64: one that is long enough, or else one of the longest."""
         wanted = torch.minimum(batch.valid.sum(1, keepdim=True) // self.bands, self.columns[:1]).clamp(min=1)
         pool = (self.columns >= wanted).sum(1).clamp(min=1)
         return self._digest(batch) % pool
 
     def _digest(self, batch: PatchBatch) -> Tensor:
-        """A number that follows from the bits of all real patches, (B,) int64; sums of whole numbers have no order."""
+        """Hash the bits of all real patches, (B,) int64. Integer sums do not depend on the order."""
         bits = batch.patches.float().view(torch.int32).long() * self.factors
         digest = bits.masked_fill(~batch.valid[..., None], 0).sum((1, 2))
         for factor in MIXING:
@@ -85,7 +85,7 @@ class Shuffled(Tokenizer):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[PatchBatch]) -> None:
-        """Draw the clips that lend their tokens, and fit the source if it is fitted."""
+        """Draw the source clips, and fit the source tokenizer if it needs to be fitted."""
         drawn: list[Tensor] = []
         stream = self._drawing(batches, drawn)
         if self.source.is_fitted:
@@ -100,7 +100,7 @@ class Shuffled(Tokenizer):
             self.columns[number] = len(tokens) // self.bands
 
     def _drawing(self, batches: Iterable[PatchBatch], drawn: list[Tensor]) -> Iterator[PatchBatch]:
-        """Pass batches on, and keep the real patches of some clips in `drawn`."""
+        """Pass batches on, and store the real patches of some clips in `drawn`."""
         reservoir = Reservoir(len(self.columns), seed=self.seed)
         for batch in batches:
             for clip, slot in enumerate(reservoir.slots(len(batch.valid))):

@@ -1,6 +1,9 @@
-"""What all distilled tokenizers share: an encoder and a projection before a quantiser (BEATs, section 3.2.2).
+"""The base of distilled tokenizers: an encoder and a projection before a quantiser (BEATs, section 3.2.2).
 
-Notable choices: the quantiser works in fp32 whatever the precision of the encoder, and learns from real patches alone.
+Notable choices:
+
+- The quantiser works in fp32 at any precision of the encoder, because rounding would change tokens.
+- The quantiser learns only from real patches, so padding does not move the codes.
 """
 
 from __future__ import annotations
@@ -20,17 +23,17 @@ from .tokenizer_config import DistilledConfig
 
 
 class Distilled(QuantisingTokenizer):
-    """Label a patch by the code of its encoded and projected vector.
+    """Give a patch the code of its encoded and projected vector.
 
     Args:
         patch_dim: P, numbers per patch
         bands: patches per time column
-        encoder_choice: the encoder to use where the configuration names none
+        encoder_choice: the encoder to use if the configuration names none
         codebook_size, streams: as in `Tokenizer`
         code_dim: d, numbers per code
 
     Attributes:
-        codebook: codes the vectors; whoever derives from this class sets it
+        codebook: the quantiser; subclasses set it
     """
 
     codebook: Quantiser
@@ -49,7 +52,7 @@ class Distilled(QuantisingTokenizer):
         super().__init__(codebook_size, streams)
         self.config = config
         self.code_dim = code_dim
-        # Another seed than that of the encoder which this tokenizer is to teach.
+        # A different seed from that of the encoder that will learn from this tokenizer.
         self.encoder = build(
             config.encoder or encoder_choice, Encoder, seed=self.seed + 1, patch_dim=patch_dim, bands=bands
         )
@@ -62,7 +65,7 @@ class Distilled(QuantisingTokenizer):
         return self.codebook.nearest(self.encode(batch))
 
     def encode(self, batch: PatchBatch) -> Tensor:
-        """Give the vector of each patch where the codes lie, before it is coded: (B, N, d) float32."""
+        """Map each patch to a point of the code space, before quantisation: (B, N, d) float32."""
         return self.codebook.to_code_space(self._project(batch))
 
     def _project(self, batch: PatchBatch) -> Tensor:

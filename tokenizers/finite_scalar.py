@@ -1,8 +1,11 @@
 """Finite scalar quantisation: a code is a point of a fixed grid (arXiv 2309.15505, section 3).
 
-Notable choices: where a number has evenly many levels, the paper's listing shifts the bound by a tangent; ours is the
-inverse hyperbolic tangent that takes zero to zero. Before training, each number is taken to zero mean and unit variance
-over the first vectors, or all would begin at one code. Codes neither move nor are committed to.
+Notable choices:
+
+- For an even number of levels, the paper's listing shifts the bound by a tangent. We use the inverse hyperbolic
+  tangent, which maps zero to zero.
+- Before training, each number is standardised over the first vectors. Otherwise all vectors start at the same code.
+- Codes do not move, and there is no commitment loss.
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ from .quantiser import Quantised, Quantiser, straight_through
 from .tokenizer_config import FsqDistilledConfig
 
 MARGIN = 1e-3
-"""By which share the bound stays within its outermost levels."""
+"""Relative distance of the bound from the outermost levels."""
 
 
 class FiniteScalar(Quantiser):
-    """Round each of d numbers to one of a few levels; a code is a combination of levels.
+    """Round each of d numbers to one of a few levels. A code is a combination of levels.
 
     Args:
-        levels: of each number, 3 or more
+        levels: number of levels of each number, 3 or more
     """
 
     levels: Tensor
@@ -43,12 +46,12 @@ class FiniteScalar(Quantiser):
 
     @property
     def _half(self) -> Tensor:
-        """Levels below zero, by which codes are scaled into [-1, 1]."""
+        """The number of levels below zero, which scales codes into [-1, 1]."""
         return self.levels // 2
 
     @property
     def _weights(self) -> Tensor:
-        """What a step of each number adds to a code's number."""
+        """The change of the code id for one step of each number."""
         return torch.cumprod(self.levels, 0) // self.levels
 
     def to_code_space(self, vectors: Tensor) -> Tensor:
@@ -68,7 +71,7 @@ class FiniteScalar(Quantiser):
 
     def nearest(self, points: Tensor) -> Tensor:
         digits = (self._rounded(points) + self._half).long()
-        # What is no number has a code as well, as it has where the nearest code is sought.
+        # NaN needs a code, too, as in a search for the nearest code.
         digits = torch.minimum(digits.clamp(min=0), self.levels - 1)
         return (digits * self._weights).sum(-1)
 
@@ -81,7 +84,7 @@ class FiniteScalar(Quantiser):
 
 
 class FsqDistilled(Distilled):
-    """Label a patch by the point of a grid to which its encoded and projected vector is rounded.
+    """Give a patch the grid point to which its encoded and projected vector is rounded.
 
     Args:
         patch_dim, bands, encoder_choice: as in `Distilled`

@@ -1,8 +1,10 @@
-"""k-means tokenizers in HuBERT's way (arXiv 2106.07447, section II): centres of patches, or of a teacher's vectors.
+"""k-means tokenizers as in HuBERT (arXiv 2106.07447, section II): centres of patches or of a teacher's vectors.
 
-Notable choices: the centres are found among vectors drawn uniformly from the whole corpus, by scikit-learn's k-means;
-a teacher becomes part of the tokenizer, frozen, and runs without dropout. HuBERT clusters the vectors of a tenth of its
-corpus, in minibatches, and its acoustic features are MFCCs.
+Notable choices:
+
+- scikit-learn's k-means runs on vectors that are drawn uniformly from the whole corpus. HuBERT uses the vectors of a
+  tenth of its corpus, in minibatches, and its acoustic features are MFCCs.
+- The teacher becomes a frozen part of the tokenizer, without dropout, so the artifact is complete.
 """
 
 from __future__ import annotations
@@ -23,16 +25,16 @@ from .tokenizer_config import KMeansConfig
 
 
 class KMeans(Tokenizer):
-    """Label a patch by the centre nearest to it, or to what an encoder makes of it.
+    """Give a patch the centre nearest to it, or to its vector in a layer of a teacher.
 
     Args:
         patch_dim: P, numbers per patch
         bands: patches per time column
-        teacher_choice: the kind of encoder that teaches, where a layer of it is clustered
-        teacher: that encoder with its weights; a tokenizer that is loaded brings its own
+        teacher_choice: the encoder of the teacher, if one of its layers is clustered
+        teacher: that encoder with its weights; a loaded tokenizer has its weights in the artifact
 
     Raises:
-        PluginError: if a layer is to be clustered and there is no teacher
+        PluginError: if `layer` is set and there is no teacher
     """
 
     centres: Tensor
@@ -51,7 +53,7 @@ class KMeans(Tokenizer):
         width = patch_dim
         if config.layer is not None:
             if teacher_choice is None:
-                raise PluginError(f"tokenizer `kmeans` needs a teacher whose `layer` {config.layer} it can cluster")
+                raise PluginError(f"tokenizer `kmeans` needs a teacher, because it clusters `layer: {config.layer}`")
             self.teacher = build(teacher_choice, Encoder, patch_dim=patch_dim, bands=bands).requires_grad_(False)
             if teacher is not None:
                 self.teacher.load_state_dict(teacher.state_dict())
@@ -62,7 +64,7 @@ class KMeans(Tokenizer):
         return nearest_code(self.encode(batch), self.centres)
 
     def encode(self, batch: PatchBatch) -> Tensor:
-        """Give the vector of each patch that is clustered: (B, N, d) float32.
+        """Compute the vectors to cluster: (B, N, d) float32.
 
         Raises:
             PluginError: if the teacher has no such layer

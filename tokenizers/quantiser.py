@@ -1,6 +1,7 @@
-"""Tokenizers that an objective can learn through: they give their codes as vectors with gradients, too.
+"""Tokenizers with gradients, so that an objective can train them.
 
-A `Quantiser` codes vectors, a `QuantisingTokenizer` patches; `distilled` puts an encoder before a quantiser.
+A `Quantiser` maps vectors to codes, a `QuantisingTokenizer` maps patches to codes. `distilled` puts an encoder before a
+quantiser.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from ..core.interfaces import Tokenizer
 
 @dataclass
 class Quantised:
-    """What a quantiser makes of a batch.
+    """The result of a quantiser for one batch.
 
     Attributes:
-        vectors: (B, N, d) the code of each patch; gradients pass straight through to the encoder
+        vectors: (B, N, d) the code vector of each patch; gradients pass straight through to the encoder
         ids: (B, N) int64, or (B, N, G) of G codebooks
         commitment: (B, N) squared distance of each patch's vector from its code, averaged over its d numbers, with
             gradients to the encoder; zero where codes do not move
@@ -42,10 +43,10 @@ class QuantisingTokenizer(Tokenizer):
 
     @abstractmethod
     def quantise(self, batch: PatchBatch) -> Quantised:
-        """Code a batch, with gradients; in training mode the codebook learns from it."""
+        """Quantise a batch, with gradients. In training mode the codebook learns from it."""
 
     def start(self, batches: Iterable[PatchBatch]) -> None:
-        """Start the codebook from data before the first step; nothing by default."""
+        """Initialise the codebook from data before the first step. Does nothing by default."""
 
 
 class Quantiser(nn.Module, ABC):
@@ -54,8 +55,8 @@ class Quantiser(nn.Module, ABC):
     `to_code_space` brings vectors to where the codes lie; the other methods take the resulting points.
 
     Attributes:
-        size: K, codes of a codebook
-        streams: G, codebooks
+        size: K, the number of codes of a codebook
+        streams: G, the number of codebooks
         dim: d, numbers per vector
     """
 
@@ -73,7 +74,7 @@ class Quantiser(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, points: Tensor) -> Quantised:
-        """Code points of the code space with gradients, without learning from them."""
+        """Quantise points of the code space with gradients, without learning from them."""
 
     def update(self, points: Tensor, ids: Tensor) -> None:
         """Learn from points, (n, d), and their codes, (n) or (n, G). Does nothing by default."""
@@ -83,5 +84,5 @@ class Quantiser(nn.Module, ABC):
 
 
 def straight_through(vectors: Tensor, codes: Tensor) -> Tensor:
-    """The codes, whose gradients go to the vectors unchanged (Bengio et al., 2013)."""
+    """Return the codes. Their gradients go to the vectors unchanged (straight-through; Bengio et al., 2013)."""
     return vectors + (codes - vectors).detach()

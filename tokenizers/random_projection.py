@@ -1,8 +1,11 @@
-"""Random-projection tokenizers: of BEATs' first iteration (arXiv 2212.09058, section 3.2.1), and BEST-RQ (2202.01855).
+"""Random-projection tokenizers: BEATs' first iteration (arXiv 2212.09058, section 3.2.1) and BEST-RQ (2202.01855).
 
-Notable choices: everything is drawn from the experiment's seed and frozen in buffers; projections have unit variance
-for a patch of unit variance, the scale of the codes. ESPnet's variant normalises the projection instead of the patch.
-Several codebooks, as for USM's multi-softmax loss (arXiv 2303.01037), lie each behind a projection of its own.
+Notable choices:
+
+- Projection and codes are drawn from the seed of the experiment and frozen in buffers.
+- The projection of a patch with unit variance has unit variance, the scale of the codes. ESPnet's variant normalises
+  the projection instead of the patch.
+- With several codebooks, as for USM's multi-softmax loss (arXiv 2303.01037), each has a separate projection.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from .tokenizer_config import RandomProjectionConfig
 
 
 class RandomProjection(Tokenizer):
-    """Label a patch by the random code that lies nearest to its random projection, in every codebook.
+    """Give a patch the random code nearest to its random projection, in every codebook.
 
     Args:
         patch_dim: P, numbers per patch
@@ -29,7 +32,7 @@ class RandomProjection(Tokenizer):
     def __init__(self, config: RandomProjectionConfig, patch_dim: int) -> None:
         super().__init__(config.codebook_size, config.codebooks)
         self.normalize = config.normalize
-        # One codebook below the other, (G K, d), and one projection beside the other, (P, G d).
+        # Codebooks are stacked, (G K, d), and projections concatenated, (P, G d).
         codebook = self.seeded_normal(config.codebooks * config.codebook_size, config.codebook_dim)
         if self.normalize == "l2":
             codebook = nn.functional.normalize(codebook, dim=-1)

@@ -1,8 +1,11 @@
-"""Residual quantisation: each codebook codes what those before it leave over (SoundStream, arXiv 2107.03312).
+"""Residual quantisation: each codebook quantises the residual of those before it (SoundStream, arXiv 2107.03312).
 
-Notable choices: the first codebook is BEATs' own, on the unit sphere, and the others lie in flat space, so that the
-first stream is what the self-distilled tokenizer would give. All codebooks are always used: there are no bit rates here
-that would ask for dropping the last. As targets, such streams are MERT's (arXiv 2306.00107).
+Notable choices:
+
+- The first codebook is that of BEATs, on the unit sphere, so the first stream equals the self-distilled tokenizer. The
+  others are in Euclidean space.
+- All codebooks are always used. SoundStream drops the last ones to vary the bit rate, which targets do not need.
+- MERT uses such streams as targets (arXiv 2306.00107).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ class ResidualCodebooks(Quantiser):
     """G codebooks whose codes add up to the vector.
 
     Args:
-        streams: G
+        streams: G, the number of codebooks
         size, dim, decay, revive_below, kmeans_rounds: of each, as in `EmaCodebook`
     """
 
@@ -54,7 +57,7 @@ class ResidualCodebooks(Quantiser):
         return quantised.ids
 
     def forward(self, points: Tensor) -> Quantised:
-        """Code points of the code space; the commitment is the mean over the codebooks of the residuals."""
+        """Quantise points of the code space. The commitment is the mean of the squared residuals over the codebooks."""
         codes, ids, left_over = torch.zeros_like(points), [], []
         for codebook in self._each():
             found = codebook.nearest(points - codes)
@@ -84,7 +87,7 @@ class ResidualCodebooks(Quantiser):
 
 
 class ResidualDistilled(Distilled):
-    """Label a patch by the codes that add up to its encoded and projected vector.
+    """Give a patch the codes that add up to its encoded and projected vector.
 
     Args:
         patch_dim, bands, encoder_choice: as in `Distilled`

@@ -1,7 +1,9 @@
 """BEATs' self-distilled tokenizer (arXiv 2212.09058, section 3.2.2): an encoder, a projection and a codebook.
 
-Notable choices: the first k-means runs over the first batches as a step of its own before training; the codebook lives
-in fp32 whatever the precision of the encoder.
+Notable choices:
+
+- k-means runs on the first batches before training, not inside `forward`, so an interrupted run continues exactly.
+- The codebook is in fp32 at any precision of the encoder.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from .tokenizer_config import SelfDistilledConfig
 
 
 class SelfDistilled(Distilled):
-    """Label a patch by the code that lies nearest to its encoded and projected vector.
+    """Give a patch the code nearest to its encoded and projected vector.
 
     Args:
         patch_dim, bands, encoder_choice: as in `Distilled`

@@ -29,18 +29,18 @@ _MOST_CODES: Final = np.iinfo(_STORED_AS).max + 1
 
 
 def is_worth_caching(tokenizer: Tokenizer, objective: Callable[..., object]) -> bool:
-    """Whether a frozen tokenizer costs more than reading its tokens, and gives a clip the same ones every time."""
+    """Return whether a frozen tokenizer is slower than reading its tokens, and always gives a clip the same tokens."""
     costly = any(True for _ in tokenizer.parameters())
     unchanged = getattr(objective, "augment", None) is Objective.augment
     return costly and tokenizer.codebook_size <= _MOST_CODES and unchanged
 
 
 class TokenCache(Tokenizer):
-    """Another tokenizer whose tokens are read from a file where it has computed them before.
+    """A tokenizer that reads the tokens it computed before from a file.
 
     Args:
-        tokenizer: frozen
-        whole: (clips of the manifest,) bool, those that are never cropped
+        tokenizer: the frozen tokenizer whose tokens are cached
+        whole: (clips of the manifest,) bool, True for clips that are never cropped
         file: an SQLite file, also used by earlier processes with the same tokenizer, front end and manifest
     """
 
@@ -58,7 +58,7 @@ class TokenCache(Tokenizer):
 
     def forward(self, batch: PatchBatch) -> Tensor:
         if batch.clips is None or batch.draws is None:
-            # Not from the training stream: shown clips may be cut shorter.
+            # Clips for pictures do not come from the training stream and may be cut shorter.
             return self.tokenizer(batch)  # type: ignore[no-any-return]
         clips: list[int] = batch.clips.tolist()
         cached = self._read(clips)

@@ -1,4 +1,4 @@
-"""What a user may set about each built-in tokenizer. Importable without torch."""
+"""Configurations of the built-in tokenizers, importable without torch."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from ..core.config import TokenizerConfig
 class RandomProjectionConfig(TokenizerConfig):
     """A frozen random projection and the nearest of frozen random codes (BEATs, iteration 1; BEST-RQ).
 
-    BEST-RQ (arXiv 2202.01855) is `{codebook_size: 8192, codebook_dim: 16, normalize: l2}`, and with USM's multi-softmax
-    loss (arXiv 2303.01037) `codebooks: 16` besides.
+    BEST-RQ (arXiv 2202.01855) is `{codebook_size: 8192, codebook_dim: 16, normalize: l2}`. USM's multi-softmax loss
+    (arXiv 2303.01037) adds `codebooks: 16`.
     """
 
     codebook_size: int = Field(default=1024, ge=2)
     """K, the number of codes."""
 
     codebook_dim: int = Field(default=256, ge=1)
-    """Numbers per code; the projection maps a patch to as many."""
+    """Numbers per code, which is the size of the projected patch."""
 
     normalize: Literal["none", "layer", "l2"] = "layer"
-    """What is normalised before the nearest code is sought: `none`, as BEATs is written; `layer`: each patch to zero
-    mean and unit variance, so that level and spectral tilt do not decide the token; `l2`: projection and codes to
-    unit length, as in BEST-RQ (arXiv 2202.01855)."""
+    """Normalisation before the search for the nearest code. `none`: as in the BEATs paper. `layer`: each patch to zero
+    mean and unit variance, which removes level and spectral tilt. `l2`: projection and codes to unit length, as in
+    BEST-RQ (arXiv 2202.01855)."""
 
     codebooks: int = Field(default=1, ge=1)
-    """Codebooks, each behind a projection of its own; a patch gets a token of each, and all are predicted."""
+    """Number of codebooks, each with a separate projection. A patch gets a token from each, and all are predicted."""
 
 
 class KMeansConfig(TokenizerConfig):
-    """The nearest of centres that k-means finds among patches, or among vectors of a teacher's layer (HuBERT).
+    """The nearest k-means centre of patches, or of the vectors in a layer of a teacher (HuBERT).
 
-    HuBERT (arXiv 2106.07447) begins with centres of acoustic features, and goes on with those of an inner layer of the
-    encoder that it has pre-trained on their tokens: `kmeans`, then `{type: kmeans, layer: 6}`.
+    HuBERT (arXiv 2106.07447) starts with centres of acoustic features. The next iteration uses an inner layer of the
+    encoder that was pre-trained on those tokens: `kmeans`, then `{type: kmeans, layer: 6}`.
     """
 
     codebook_size: int = Field(default=1024, ge=2)
     """K, the number of centres."""
 
     layer: Annotated[int, Field(ge=0)] | Literal["last"] | None = None
-    """Layer of the teacher whose output is clustered, 0 being the input of the first; `last` is the teacher's final
-    output. Patches are clustered when absent, and there is no teacher."""
+    """Layer of the teacher whose output is clustered. 0 is the input of the first layer, `last` is the final output of
+    the teacher. By default, patches are clustered and there is no teacher."""
 
     normalize: Literal["none", "layer"] = "layer"
-    """What is normalised first: nothing, or each vector to zero mean and unit variance."""
+    """Normalisation before clustering: none, or each vector to zero mean and unit variance."""
 
     kmeans_rounds: int = Field(default=100, ge=1)
-    """Rounds of k-means at most."""
+    """Maximum number of rounds of k-means."""
 
     kmeans_vectors: int = Field(default=64, ge=1)
-    """Vectors per centre that k-means clusters, drawn at random from the corpus."""
+    """Number of vectors per centre that k-means uses, drawn at random from the corpus."""
 
     @property
     def needs_teacher(self) -> bool:
@@ -71,12 +71,12 @@ class KMeansConfig(TokenizerConfig):
 
 
 class DistilledConfig(TokenizerConfig):
-    """Base of the tokenizers that an encoder teaches: each has an encoder of its own."""
+    """Base of the tokenizers that are distilled from a teacher. Each has an encoder."""
 
     objective: ClassVar[str | None] = "distillation"
 
     encoder: EncoderChoice | None = None
-    """Its encoder; one like the experiment's when absent."""
+    """The encoder of the tokenizer. By default, one like the experiment's."""
 
     @property
     def needs_teacher(self) -> bool:
@@ -84,12 +84,12 @@ class DistilledConfig(TokenizerConfig):
 
     @property
     def start_vectors(self) -> int:
-        """How many vectors the quantiser is fitted to before training."""
+        """The number of vectors that the quantiser is fitted to before training."""
         return 4096
 
 
 class KMeansStartConfig(DistilledConfig):
-    """Base of those whose codebook k-means starts, and moving averages move."""
+    """Base of the tokenizers whose codebook starts from k-means and follows moving averages."""
 
     codebook_size: int = Field(default=1024, ge=2)
     """K, the number of codes."""
@@ -98,17 +98,17 @@ class KMeansStartConfig(DistilledConfig):
     """Numbers per code."""
 
     decay: float = Field(default=0.99, ge=0, lt=1)
-    """Share of a code that survives an update of the codebook; the rest is the mean of the vectors it coded."""
+    """Weight of the old code in an update. The rest is the mean of the vectors with this code."""
 
     revive_below: float = Field(default=0.0, ge=0)
-    """Codes used less often than this in a batch, on average, are put where a random vector of the batch lies; 0, as in
-    the paper, leaves unused codes where they are."""
+    """Codes that are used less often than this per batch, on average, move to a random vector of the batch. With 0, as
+    in the paper, unused codes stay where they are."""
 
     kmeans_rounds: int = Field(default=10, ge=0)
-    """Rounds of k-means that start the codebook."""
+    """Rounds of the initial k-means."""
 
     kmeans_vectors: int = Field(default=64, ge=1)
-    """Vectors per code that k-means clusters."""
+    """Number of vectors per code that the initial k-means uses."""
 
     @property
     def start_vectors(self) -> int:
@@ -119,30 +119,31 @@ class KMeansStartConfig(DistilledConfig):
 
 
 class SelfDistilledConfig(KMeansStartConfig):
-    """An encoder, a projection and a codebook, taught by an encoder (BEATs, iterations 2 and on)."""
+    """An encoder, a projection and a codebook, distilled from an encoder (BEATs, from iteration 2 on)."""
 
 
 class ResidualDistilledConfig(KMeansStartConfig):
-    """An encoder, a projection and several codebooks, each coding what those before it leave over (SoundStream).
+    """An encoder, a projection and several codebooks, each for the residual of those before it (SoundStream).
 
-    Taught by an encoder, as `self_distilled` is; a patch gets a token of each codebook, and all are predicted.
+    It is distilled from an encoder like `self_distilled`. A patch gets a token from each codebook, and all are
+    predicted.
     """
 
     codebooks: int = Field(default=4, ge=1)
     """G, the number of codebooks."""
 
     kmeans_rounds: int = Field(default=10, ge=1)
-    """Rounds of k-means that start each codebook."""
+    """Rounds of the initial k-means of each codebook."""
 
 
 class FsqDistilledConfig(DistilledConfig):
-    """An encoder, a projection and finite scalar quantisation, taught by an encoder (arXiv 2309.15505).
+    """An encoder, a projection and finite scalar quantisation, distilled from an encoder (arXiv 2309.15505).
 
-    Each of a few numbers is rounded to one of its levels, so that there is no codebook to learn or to collapse.
+    Each of a few numbers is rounded to one of its levels, so no codebook is learnt, and none can collapse.
     """
 
     levels: tuple[Annotated[int, Field(ge=3)], ...] = Field(default=(8, 5, 5, 5), min_length=1)
-    """Levels of each number; their product is the number of codes. The paper takes 5 or more, such as `[8, 6, 5]` for
+    """Levels of each number. Their product is the number of codes. The paper uses 5 or more, such as `[8, 6, 5]` for
     240 codes, `[8, 5, 5, 5]` for 1000 and `[7, 5, 5, 5, 5]` for 4375."""
 
 
@@ -161,13 +162,13 @@ class ShuffledConfig(TokenizerConfig):
     """
 
     tokenizer: TokenizerChoice
-    """The tokenizer whose tokens are shuffled; one that is drawn, or fitted without a teacher."""
+    """The tokenizer whose tokens are shuffled. It must be drawn from the seed, or fitted without a teacher."""
 
     clips: int = Field(default=512, ge=1)
-    """Clips whose tokens are dealt out, drawn at random from the corpus."""
+    """Number of source clips, drawn at random from the corpus."""
 
     columns: int = Field(default=64, ge=1)
-    """Time columns of each of them that are kept; longer clips get theirs over again."""
+    """Time columns that are stored of each source clip. Longer clips repeat them."""
 
     @field_validator("tokenizer")
     @classmethod

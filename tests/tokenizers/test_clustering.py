@@ -148,5 +148,5 @@ def test_a_layer_that_is_not_there_is_refused() -> None:
     assert KMeansConfig(layer=3).check_compatibility({}) == []
     with pytest.raises(PluginError, match="`layer` must be `last` or one of 0 to 2, but is 3"):
         tokenizer(teacher=True, layer=3).fit(iter(batches(clustered()[0])))
-    with pytest.raises(PluginError, match="needs a teacher whose `layer` 1 it can cluster"):
+    with pytest.raises(PluginError, match="needs a teacher, because it clusters `layer: 1`"):
         tokenizer(layer=1)
