@@ -140,7 +140,7 @@ def _last_encoder(run: Path) -> Path:
     encoders = [stage for stage in stages if stage["kind"] == "pretrain" and not stage.get("labels", {}).get("control")]
     if not encoders:
         raise ArtifactError(f"{run} is a run without a pre-trained encoder")
-    return (run / encoders[-1]["artifact"]).resolve()
+    return Path(run, encoders[-1]["artifact"]).resolve()
 
 
 @dataclass(frozen=True)
