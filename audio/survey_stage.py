@@ -15,20 +15,21 @@ from ..core.parts import save_part
 from ..core.stage_runner import StageRun
 from .corpus_config import SurveyRules
 from .frame_statistics import FrameStatistics
+from .stage_specs import SurveyStage
 from .survey import GOOD_ROWS, Survey, survey
 
 
-def run_survey(run: StageRun) -> None:
+def run_survey(run: StageRun[SurveyStage]) -> None:
     """Write the list of good rows, the bad files, a summary, and the front end with the corpus's statistics.
 
     Raises:
         CorpusError: if too large a share of the recordings is bad
     """
-    settings = run.stage.settings
+    stage = run.stage
     manifest = run.manifest()
-    corpus = run.corpora.corpus(settings["corpus"])
-    front_end = build(settings["front_end"], FrontEnd, seed=run.stage.seed)
-    measured = np.isin(manifest.splits, settings["statistics_of"])
+    corpus = run.corpora.corpus(stage.corpus)
+    front_end = build(stage.front_end, FrontEnd, seed=stage.seed)
+    measured = np.isin(manifest.splits, stage.statistics_of)
     statistics = FrameStatistics()
     transform = front_end.transform
 
@@ -36,8 +37,8 @@ def run_survey(run: StageRun) -> None:
         if measured[row]:
             statistics.add(front_end.spectrogram(torch.from_numpy(waveform), transform=transform))
 
-    rules = SurveyRules(max_bad_share=settings["max_bad_share"])
-    run.display.start(run.stage.name, len(manifest))
+    rules = SurveyRules(max_bad_share=stage.max_bad_share)
+    run.display.start(stage.name, len(manifest))
     found = survey(
         manifest,
         rules,
@@ -48,7 +49,7 @@ def run_survey(run: StageRun) -> None:
     )
     run.display.finish()
     found.write_bad_files(run.folder / "bad_files.jsonl")
-    for message in _messages(found, run.stage.labels["corpus"]):
+    for message in _messages(found, stage.tags["corpus"]):
         run.display.warn(message)
         run.warnings.append(message)
     found.raise_if_too_many(rules.max_bad_share)
@@ -58,12 +59,12 @@ def run_survey(run: StageRun) -> None:
         run.parts["front_end"] = save_part(run.folder, "front_end", front_end)
     np.save(run.folder / GOOD_ROWS, found.good)
     summary = {
-        **run.stage.labels,
+        **stage.tags,
         "clips": {split: int((manifest.splits[found.good] == split).sum()) for split in found.hours},
         "hours": found.hours,
         "bad": dict(found.counts),
         "damaged": len(found.damaged),
-        "fingerprint": run.corpora.fingerprint(settings["corpus"]),
+        "fingerprint": run.corpora.fingerprint(stage.corpus),
         "card": corpus.card(),
     }
     if statistics.count:

@@ -1,4 +1,4 @@
-"""The catalog of parts: what there is of each kind, under which name, and where it came from.
+"""The catalog of parts and of kinds of stages: what there is, under which name, and where it came from.
 
 Notable choices: a part is added by its class, or by `"module:Class"` together with its configuration class, so that
 listing and checking need not import torch; two plugins may not claim one name.
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from .config import Config
 from .errors import OssicleError, PluginError
 from .part_kinds import PartKind, load_target
+from .stages import Stage, check_kind
 from .wording import choices
 
 C = TypeVar("C", bound=type)
@@ -43,10 +44,11 @@ class Origin:
         return cls(source=path.name, version=f"sha256:{digest}", path=str(path))
 
     @classmethod
-    def of_program(cls, part: Callable[..., Any]) -> Origin:
-        """The origin of what a notebook or script defines."""
+    def of_program(cls, part: Callable[..., Any], *functions: Callable[..., Any]) -> Origin:
+        """The origin of what a notebook or script defines; `functions` belong to it."""
         try:
-            digest = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:16]
+            source = "".join(inspect.getsource(one) for one in (part, *functions))
+            digest = hashlib.sha256(source.encode()).hexdigest()[:16]
         except (OSError, TypeError) as error:
             raise PluginError(
                 f"the source of `{part.__qualname__}` cannot be read, so its results could not be told from those of "
@@ -129,10 +131,12 @@ class Catalog:
     Attributes:
         failures: plugins that could not be loaded
         part_kinds: the kinds of parts, by name
+        stage_kinds: the kinds of stages, by id, each with its origin
     """
 
     failures: list[PluginFailure] = field(default_factory=list)
     part_kinds: dict[str, PartKind] = field(default_factory=dict)
+    stage_kinds: dict[str, tuple[type[Stage], Origin]] = field(default_factory=dict)
     _parts: dict[tuple[str, str], Part] = field(default_factory=dict)
     _origin: Origin | None = None
 
@@ -206,15 +210,40 @@ class Catalog:
             config.model_rebuild()
         self._parts[kind, name] = Part(kind, name, part, config, origin, self, tuple(aliases))
 
+    def add_stage(self, stage: type[Stage]) -> None:
+        """Offer a kind of stage.
+
+        Raises:
+            PluginError: if the class is not fit for one, or another one has its id
+        """
+        check_kind(stage)
+        what = f"stage `{stage.kind}`"
+        targets = [target for target in (stage.action, stage.objective_builder) if target is not None]
+        origin = self._origin or Origin.of_program(stage, *(load_target(target, f"{what}: ") for target in targets))
+        if (taken := self.stage_kinds.setdefault(stage.kind, (stage, origin))) != (stage, origin):
+            raise _offered_twice(what, taken[1], origin)
+
+    def origin_of(self, stage: Stage) -> Origin:
+        """Where a stage's kind comes from.
+
+        Raises:
+            PluginError: if no plugin offers it
+        """
+        kind, origin = self.stage_kinds.get(stage.kind, (None, None))
+        if kind is not type(stage) or origin is None:
+            what = f"`{type(stage).__qualname__}`, the kind of stage `{stage.name}`"
+            raise PluginError(f"no plugin offers {what}: mark the class with `@ossicle.stage`")
+        return origin
+
     @contextmanager
     def added_by(self, origin: Origin) -> Iterator[None]:
         """Note `origin` as the source of everything added inside the block; if it fails, nothing of it stays."""
         previous, self._origin = self._origin, origin
-        before = dict(self._parts), dict(self.part_kinds)
+        before = dict(self._parts), dict(self.part_kinds), dict(self.stage_kinds)
         try:
             yield
         except BaseException:
-            self._parts, self.part_kinds = before
+            self._parts, self.part_kinds, self.stage_kinds = before
             raise
         finally:
             self._origin = previous
@@ -259,7 +288,7 @@ def _first_line(documented: object) -> str:
 
 @dataclass(frozen=True)
 class Declared:
-    """A part named by a decorator, not yet in a catalog."""
+    """A part or a kind of stage named by a decorator, not yet in a catalog."""
 
     kind: str
     name: str
@@ -270,9 +299,20 @@ class Declared:
         """Equal for what a notebook cell declares each time it runs."""
         return self.kind, self.name, self.part.__module__, self.part.__qualname__
 
+    def note(self) -> None:
+        """Have every catalog from now on offer it."""
+        declared[:] = [*(old for old in declared if old.place != self.place), self]
+
+    def add_to(self, catalog: Catalog) -> None:
+        """Offer it in a catalog."""
+        if issubclass(self.part, Stage):
+            catalog.add_stage(self.part)
+        else:
+            catalog.add(self.kind, self.name, self.part)
+
 
 declared: list[Declared] = []
-"""Parts that decorators have named so far in this process; `core.plugin_loading` hands them to a catalog."""
+"""What decorators have named so far in this process; `core.plugin_loading` hands them to a catalog."""
 
 
 def part(kind: str, name: str) -> Callable[[C], C]:
@@ -282,8 +322,7 @@ def part(kind: str, name: str) -> Callable[[C], C]:
 
     def declare(part: C) -> C:
         config_of(part)
-        new = Declared(kind, name, part)
-        declared[:] = [*(old for old in declared if old.place != new.place), new]
+        Declared(kind, name, part).note()
         return part
 
     return declare

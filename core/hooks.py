@@ -37,7 +37,7 @@ class Hooks:
 
     @hookspec
     def ossicle_register(self, catalog: Catalog) -> None:
-        """Hand parts to the catalog: `catalog.add("tokenizer", "pca", PcaTokenizer)`."""
+        """Add parts, `catalog.add("tokenizer", "pca", PcaTokenizer)`, and kinds of stages, `catalog.add_stage(…)`."""
 
     @hookspec
     def ossicle_stage_start(self, stage: Stage) -> None:

@@ -77,7 +77,7 @@ def load_plugins(files: Sequence[Path] = ()) -> Plugins:
     for part in declared:
         package = _package(part.part.__module__)
         if package not in elsewhere and not package.startswith(_FILE_MODULE):
-            plugins.catalog.add(part.kind, part.name, part.part)
+            part.add_to(plugins.catalog)
     return plugins
 
 
@@ -125,7 +125,7 @@ def _register_parts(plugins: Plugins, source: _Source) -> None:
     if plugins.manager.has_plugin(source.name):
         _call("ossicle_register", plugins, source)
         for part in _decorated(source):
-            plugins.catalog.add(part.kind, part.name, part.part)
+            part.add_to(plugins.catalog)
 
 
 def _decorated(source: _Source) -> list[Declared]:

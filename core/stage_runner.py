@@ -18,26 +18,28 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .corpora import Corpora
 from .corpus import Manifest
 from .display import Display, Silent
 from .distributed import alone, from_all_ranks, from_first_rank, rank, world_size
 from .errors import ArtifactError, OssicleError
+from .part_kinds import load_target
 from .plugin_loading import Plugins
-from .stages import Stage, describe, in_order, stage_key, training_of
+from .stages import CorpusStage, Stage, describe, stage_key
 from .store import Artifact, Store
 
+S = TypeVar("S", bound=Stage, covariant=True)
 T = TypeVar("T")
 
 
 @dataclass
-class StageRun:
-    """What a stage's action works with.
+class StageRun(Generic[S]):
+    """What the action of a stage of kind `S` works with.
 
     Attributes:
         stage: the stage, with its settings and seed
@@ -50,7 +52,7 @@ class StageRun:
         warnings: sentences for the card and the report
     """
 
-    stage: Stage
+    stage: S
     inputs: Mapping[str, Artifact]
     folder: Path
     work: Path
@@ -62,9 +64,9 @@ class StageRun:
     parts: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def manifest(self) -> Manifest:
-        """The manifest of the corpus that the stage names as its setting `corpus`."""
-        return self.corpora.manifest(self.stage.settings["corpus"])
+    def manifest(self: StageRun[CorpusStage]) -> Manifest:
+        """The manifest of the stage's corpus."""
+        return self.corpora.manifest(self.stage.corpus)
 
     def part(self, source: str, role: str, expected: type[T], *, options: Mapping[str, Any] | None = None) -> T:
         """Build a part that an input artifact holds; as `core.parts.load_part`."""
@@ -106,6 +108,7 @@ def run_stages(
     """Run stages in order, skipping those whose artifact exists and matches its card.
 
     Args:
+        stages: inputs first
         elastic: as in `StageRun`
 
     Raises:
@@ -114,9 +117,10 @@ def run_stages(
     """
     display = display or Silent()
     records: dict[str, StageRecord] = {}
-    for stage in in_order(stages):
+    for stage in stages:
         input_keys = {role: records[source].key for role, source in stage.inputs.items()}
-        key = stage_key(stage, input_keys, corpora.fingerprint)
+        origin = plugins.catalog.origin_of(stage)
+        key = stage_key(stage, input_keys, origin=origin, corpus_fingerprint=corpora.fingerprint)
         inputs = {role: records[source].artifact for role, source in stage.inputs.items()}
         started = time.perf_counter()
         with _making(stage, key, store, display):
@@ -137,7 +141,7 @@ def run_stages(
                 )
                 if rank() == 0:
                     _make(stage, key, input_keys, store, begin)
-                elif training_of(stage) is not None:
+                elif stage.training_config is not None:
                     _take_part(begin)
                 from_first_rank(None)
         artifact = store.find(stage.kind, key)
@@ -177,7 +181,7 @@ def _agreed(stage: Stage, key: str, found: bool) -> bool:
 
 
 def _make(
-    stage: Stage, key: str, input_keys: Mapping[str, str], store: Store, begin: Callable[[Path], StageRun]
+    stage: Stage, key: str, input_keys: Mapping[str, str], store: Store, begin: Callable[[Path], StageRun[Stage]]
 ) -> None:
     with store.draft(stage.kind, key) as folder:
         run = begin(folder)
@@ -185,37 +189,39 @@ def _make(
         hook.ossicle_stage_start(stage=stage)
         started = time.perf_counter()
         _act(run)
+        training = stage.training_config
         card = {
             "kind": stage.kind,
+            "flags": stage.flags(),
+            "origin": run.plugins.catalog.origin_of(stage).describe(),
             "name": stage.name,
             "key": key,
-            "action": stage.action,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - started, 3),
             "seed": stage.seed,
             "config": describe(stage.settings, run.corpora.fingerprint),
             "inputs": dict(input_keys),
-            "labels": dict(stage.labels),
+            "tags": dict(stage.tags),
+            "training": training and {"steps": training.steps, "batch_seconds": training.batch_seconds},
             "parts": run.parts,
             "metrics": run.metrics,
             "warnings": run.warnings,
             "versions": versions(),
-            "processes": 1 if training_of(stage) is None else world_size(),
+            "processes": world_size() if training else 1,
         }
         artifact = store.commit(folder, stage.kind, key, card)
     hook.ossicle_stage_end(stage=stage, artifact=artifact)
 
 
-def _take_part(begin: Callable[[Path], StageRun]) -> None:
+def _take_part(begin: Callable[[Path], StageRun[Stage]]) -> None:
     """Act as the first process does; the results are thrown away."""
     with TemporaryDirectory() as folder:
         _act(begin(Path(folder)))
 
 
-def _act(run: StageRun) -> None:
-    module, _, function = run.stage.action.partition(":")
-    action = getattr(import_module(module), function)
-    if training_of(run.stage) is None:
+def _act(run: StageRun[Stage]) -> None:
+    action = load_target(run.stage.action, f"stage `{run.stage.kind}`: ")
+    if run.stage.training_config is None:
         with alone():
             action(run)
     else:

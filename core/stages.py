@@ -1,57 +1,110 @@
-"""From an experiment to a graph of stages. A stage is a pure function of its settings, its inputs and its corpora.
+"""Stages: the steps that a schedule makes of an experiment, and the keys under which their results are stored.
 
-Notable choices: a stage names its action as `"module:function"`, so that planning imports nothing heavy; its key is the
-hash of everything that decides its result, so that what exists is never made twice. A corpus enters a key by the
-fingerprint of its manifest, a part by its configuration and the fingerprint of the plugin that made it.
+Notable choices:
+
+- A kind of stage names its action as `"module:function"`, so that planning imports nothing heavy.
+- A key hashes all that decides the result: corpora by the fingerprints of their manifests, parts by configuration and
+  origin, kinds of stages by id, revision and origin. Module paths and class names do not enter: code can be moved.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .choices import PartChoice
 from .config import Config
-from .errors import OssicleError
+from .errors import PluginError
 from .experiment import Experiment, TrainingConfig
 
+if TYPE_CHECKING:
+    from .catalog import Origin
 
-@dataclass(frozen=True)
-class Stage:
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(ABC):
     """One step of an experiment.
 
+    A kind of stage is a frozen, keyword-only dataclass that derives from this one. The fields that it adds are its
+    settings (configurations, choices of parts, plain values), which enter the key.
+
     Attributes:
+        kind: stable id of the kind of stage; enters the key, and names the folders of artifacts
+        revision: raised by the author when the action gives other results from the same settings
+        action: `"module:function"`; takes a `core.stage_runner.StageRun` and writes the artifact
+        objective_builder: `"module:function"`; takes the same and builds the objective that the action trains, so that
+            a plan can weigh the stage before its inputs exist
+        is_survey: whether it leaves the `survey.json` and `bad_files.jsonl` of its corpus
+        makes_encoder: whether its encoder is a result of the run, unlike starting points and teachers
+        learns_labels: whether encoders that depend on it know the labels of all folds of its `corpus`
+        measures_tokens: whether it leaves the `tokens.json` of a tokenizer
+        is_evaluation: whether it leaves scores as `tasks.evaluation.results.save_result` writes them
         name: unique within the experiment, for people: `iteration 1/pretrain`
-        kind: the kind of artifact it makes: `survey`, `tokenizer`, `pretrain`, …
-        action: `"module:function"`; the function takes a `core.stage_runner.StageRun`
-        settings: what decides the result: configurations, choices of parts, plain values
         inputs: role to the name of the stage whose artifact is needed
         seed: drives everything random in it
-        revision: raised by the author when the action gives other results from the same settings
-        labels: plain values for people and reports; they do not enter the key
-        objective: `"module:function"`; builds the objective that the action trains, from the same `StageRun`, so that a
-            plan can weigh a stage before its inputs are made; it does not enter the key
+        tags: plain values for people, which do not enter the key. Reports use `subject` (what people call the encoder),
+            `task`, `corpus` (their names) and `control` (whether the encoder only shows what a gain must exceed)
     """
 
+    kind: ClassVar[str]
+    revision: ClassVar[int] = 1
+    action: ClassVar[str]
+    objective_builder: ClassVar[str | None] = None
+    is_survey: ClassVar[bool] = False
+    makes_encoder: ClassVar[bool] = False
+    learns_labels: ClassVar[bool] = False
+    measures_tokens: ClassVar[bool] = False
+    is_evaluation: ClassVar[bool] = False
+
     name: str
-    kind: str
-    action: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
-    revision: int = 1
-    labels: Mapping[str, Any] = field(default_factory=dict)
-    objective: str | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields that its kind adds, by name."""
+        common = {one.name for one in fields(Stage)}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in common}
+
+    @property
+    def training_config(self) -> TrainingConfig | None:
+        """How it trains. None if it trains nothing; then only the first of several processes runs its action."""
+        return None
+
+    @classmethod
+    def flags(cls) -> list[str]:
+        """What the kind says about itself, by name; cards and `run.json` hold it."""
+        return [flag for flag in FLAGS if getattr(cls, flag)]
 
 
-def training_of(stage: Stage) -> TrainingConfig | None:
-    """How a stage trains, as one of its settings says or the configuration of a part there; None if it does not."""
-    settings = [value.config if isinstance(value, PartChoice) else value for value in stage.settings.values()]
-    return next((value for value in settings if isinstance(value, TrainingConfig)), None)
+FLAGS: Final = ("is_survey", "makes_encoder", "learns_labels", "measures_tokens", "is_evaluation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusStage(Stage):
+    """A stage that reads a corpus."""
+
+    corpus: PartChoice
+
+
+def check_kind(stage: type[Stage]) -> None:
+    """Raise a `PluginError` if a class is not fit for a kind of stage."""
+    if not (isinstance(stage, type) and issubclass(stage, Stage) and "__dataclass_fields__" in vars(stage)):
+        wanted = "must be a subclass of ossicle.Stage with `@dataclass(frozen=True, kw_only=True)`"
+    elif not re.fullmatch(r"[a-z][a-z0-9_]*", str(getattr(stage, "kind", ""))):
+        wanted = 'needs a stable id in small letters, digits and `_`, such as `kind = "my_stage"`'
+    elif ":" not in str(getattr(stage, "action", "")):
+        wanted = 'must name the function that runs it, such as `action = f"{__name__}:run_it"`'
+    else:
+        return
+    raise PluginError(f"the kind of stage `{getattr(stage, '__qualname__', stage)}` {wanted}")
 
 
 class Schedule(ABC):
@@ -62,47 +115,18 @@ class Schedule(ABC):
         """List the stages; two may be the same work under one name, but not two works."""
 
 
-def in_order(stages: Sequence[Stage]) -> list[Stage]:
-    """Sort stages so that inputs come first, keeping the given order otherwise.
+def stage_key(
+    stage: Stage, input_keys: Mapping[str, str], *, origin: Origin, corpus_fingerprint: Callable[[PartChoice], str]
+) -> str:
+    """The content key of a stage: SHA-256 over all that decides its result.
 
-    Raises:
-        OssicleError: if two different stages share a name, an input is missing or the graph has a cycle
+    Args:
+        input_keys: role to the key of the stage that fills it
+        origin: where the stage's kind comes from, as the catalog has it
     """
-    by_name: dict[str, Stage] = {}
-    for stage in stages:
-        if by_name.setdefault(stage.name, stage) != stage:
-            raise OssicleError(f"two different stages are called `{stage.name}`")
-    ordered: dict[str, Stage] = {}
-
-    def visit(stage: Stage, above: tuple[str, ...]) -> None:
-        if stage.name in above:
-            raise OssicleError(f"the stages form a cycle: {' -> '.join([*above, stage.name])}")
-        for role, source in stage.inputs.items():
-            if source not in by_name:
-                raise OssicleError(f"stage `{stage.name}` needs `{source}` as its {role}, but there is no such stage")
-            if source not in ordered:
-                visit(by_name[source], (*above, stage.name))
-        ordered[stage.name] = stage
-
-    for stage in by_name.values():
-        if stage.name not in ordered:
-            visit(stage, ())
-    return list(ordered.values())
-
-
-def with_inputs(stages: Sequence[Stage], names: Iterable[str]) -> list[Stage]:
-    """Of stages in order, those named and all that they wait for."""
-    wanted = set(names)
-    for stage in reversed(stages):
-        if stage.name in wanted:
-            wanted.update(stage.inputs.values())
-    return [stage for stage in stages if stage.name in wanted]
-
-
-def stage_key(stage: Stage, input_keys: Mapping[str, str], corpus_fingerprint: Callable[[PartChoice], str]) -> str:
-    """The content key of a stage: SHA-256 over all that decides its result."""
     described = {
-        "action": stage.action,
+        "kind": stage.kind,
+        "origin": origin.fingerprint(),
         "revision": stage.revision,
         "seed": stage.seed,
         "settings": describe(stage.settings, corpus_fingerprint),
@@ -112,7 +136,11 @@ def stage_key(stage: Stage, input_keys: Mapping[str, str], corpus_fingerprint: C
 
 
 def describe(value: Any, corpus_fingerprint: Callable[[PartChoice], str]) -> Any:
-    """Settings as plain data, with every corpus replaced by its fingerprint and every part signed by its origin."""
+    """Settings as plain data, with every corpus replaced by its fingerprint and every part signed by its origin.
+
+    Raises:
+        PluginError: if a setting is of a type whose content is not known
+    """
     if isinstance(value, PartChoice):
         if value.kind == "corpus":
             return {"corpus": corpus_fingerprint(value)}
@@ -129,4 +157,6 @@ def describe(value: Any, corpus_fingerprint: Callable[[PartChoice], str]) -> Any
         return [describe(item, corpus_fingerprint) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    return str(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    raise PluginError(f"a stage's settings are plain values, configurations and parts, but one is {value!r}")

@@ -122,25 +122,22 @@ def _digest(card: Mapping[str, Any]) -> str:
 
 
 def find_artifact(folder: Path) -> Artifact:
-    """The artifact in a folder: the folder itself, or the last pre-trained encoder of the run that it is.
-
-    A control, which is there to be compared with, is not taken for the run's encoder.
+    """The artifact in a folder: the folder itself, or the encoder that is the result of the run that it is.
 
     Raises:
         ArtifactError: if it is neither, or damaged
     """
-    artifact = Artifact(_last_encoder(folder) if (folder / RUN).is_file() else folder)
+    artifact = Artifact(_result_of(folder) if (folder / RUN).is_file() else folder)
     if (damage := artifact.damage()) is not None:
         raise ArtifactError(f"{damage}; {_REMEDY}")
     return artifact
 
 
-def _last_encoder(run: Path) -> Path:
-    stages = _read_json(run / RUN)["stages"]
-    encoders = [stage for stage in stages if stage["kind"] == "pretrain" and not stage.get("labels", {}).get("control")]
-    if not encoders:
+def _result_of(run: Path) -> Path:
+    encoder = _read_json(run / RUN).get("encoder")
+    if encoder is None:
         raise ArtifactError(f"{run} is a run without a pre-trained encoder")
-    return Path(run, encoders[-1]["artifact"]).resolve()
+    return Path(run, encoder).resolve()
 
 
 @dataclass(frozen=True)

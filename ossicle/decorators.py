@@ -1,4 +1,4 @@
-"""A decorator for each built-in kind of part.
+"""A decorator for each built-in kind of part, and one for kinds of stages.
 
 `@ossicle.tokenizer("mine")` is short for `@ossicle.part("tokenizer", "mine")`.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from .core.catalog import part
+from .core.catalog import Declared, part
+from .core.stages import Stage, check_kind
 
 C = TypeVar("C", bound=type)
+S = TypeVar("S", bound=Stage)
 
 
 def _named(kind: str) -> Callable[[str], Callable[[C], C]]:
@@ -31,3 +33,10 @@ masking = _named("masking")
 schedule = _named("schedule")
 task = _named("task")
 launcher = _named("launcher")
+
+
+def stage(kind: type[S]) -> type[S]:
+    """Offer the decorated dataclass as a kind of stage, under the id that it states."""
+    check_kind(kind)
+    Declared("stage", kind.kind, kind).note()
+    return kind

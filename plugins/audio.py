@@ -1,4 +1,4 @@
-"""The built-in corpora and front end."""
+"""The built-in corpora and front end, and the survey of a corpus."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ossicle.audio.published_corpus_config import (
     SpeechCommandsV1Config,
     SpeechCommandsV2Config,
 )
+from ossicle.audio.stage_specs import SurveyStage
 from ossicle.core.catalog import Catalog
 from ossicle.core.hooks import hookimpl
 
@@ -34,3 +35,4 @@ def ossicle_register(catalog: Catalog) -> None:
     catalog.add("corpus", "speech_commands_v2", v2, config=SpeechCommandsV2Config)
     catalog.add("corpus", "iemocap", f"{corpora}.iemocap:IemocapCorpus", config=IemocapConfig)
     catalog.add("front_end", "kaldi_fbank", "ossicle.audio.kaldi_fbank:KaldiFbank", config=KaldiFbankConfig)
+    catalog.add_stage(SurveyStage)

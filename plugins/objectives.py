@@ -12,6 +12,7 @@ from ossicle.tasks.objectives.masking_config import (
     UniformMaskingConfig,
 )
 from ossicle.tasks.objectives.objective_config import AveragedTeacherConfig, ReconstructionConfig
+from ossicle.tasks.stages.specs import EncoderStage, PretrainStage
 
 
 @hookimpl
@@ -23,7 +24,7 @@ def ossicle_register_part_kinds(catalog: Catalog) -> None:
 
 @hookimpl
 def ossicle_register(catalog: Catalog) -> None:
-    """Offer the objectives of MAE and of data2vec, and every masking."""
+    """Offer the objectives of MAE and of data2vec, every masking, and the stages that pre-train with them."""
     objectives = "ossicle.tasks.objectives"
     catalog.add(
         "objective", "reconstruction", f"{objectives}.reconstruction:Reconstruction", config=ReconstructionConfig
@@ -37,3 +38,5 @@ def ossicle_register(catalog: Catalog) -> None:
     catalog.add("masking", "inverse_block", f"{maskings}:InverseBlock", config=InverseBlockMaskingConfig)
     catalog.add("masking", "time", f"{maskings}:Time", config=TimeMaskingConfig)
     catalog.add("masking", "frequency", f"{maskings}:Frequency", config=FrequencyMaskingConfig)
+    catalog.add_stage(EncoderStage)
+    catalog.add_stage(PretrainStage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import pkgutil
 import re
 import subprocess
@@ -17,7 +18,7 @@ from ossicle.core.config_files.presets import preset_names
 from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.hooks import Hooks
-from ossicle.core.part_kinds import PartKind
+from ossicle.core.part_kinds import PartKind, load_target
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.experiment.check import check, compose
 
@@ -48,6 +49,45 @@ def test_every_part_loads_and_every_field_is_documented(part: Part) -> None:
 def test_every_tokenizer_is_in_the_table(part: Part) -> None:
     former = "".join(f" (formerly `{alias}`)" for alias in part.aliases)
     assert f"\n| `{part.name}`{former} |" in (ROOT / "docs" / "plugins.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind, (_, origin) in CATALOG.stage_kinds.items() if origin.source == "ossicle"]
+)
+def test_every_kind_of_stage_is_in_the_table_and_describes_itself(kind: str) -> None:
+    assert f"\n| `{kind}` |" in (ROOT / "docs" / "plugins.md").read_text()
+    stage, _ = CATALOG.stage_kinds[kind]
+    assert stage.__doc__
+    for target in filter(None, (stage.action, stage.objective_builder)):
+        assert load_target(target, "").__doc__
+
+
+def test_the_stage_in_the_documentation_runs(tiny: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    (block,) = re.findall(r"```python\n(from dataclasses.*?)```", text, re.DOTALL)
+    (plugin := tmp_path / "classes.py").write_text(f"import ossicle\n{block}{LISTING}")
+    folder = ossicle.run(tiny, overrides=[f"plugins=[{plugin}]", "schedule=listing"], out=tmp_path / "runs")
+    stages = json.loads((folder / "run.json").read_text())["stages"]
+    assert (folder / stages[-1]["artifact"] / "classes.txt").read_text() == "high\nlow"
+
+
+LISTING = """
+
+class ListingConfig(ossicle.Config):
+    pass
+
+
+@ossicle.schedule("listing")
+class Listing(ossicle.Schedule):
+    def __init__(self, config: ListingConfig) -> None:
+        pass
+
+    def stages(self, experiment):
+        from ossicle.audio.stage_specs import survey_stage
+
+        survey = survey_stage(experiment, experiment.corpus)
+        return [survey, ClassesStage(name="classes", corpus=experiment.corpus, inputs={"survey": survey.name})]
+"""
 
 
 # Those of tasks are laid under another, and recipes need corpora: tests/audio/test_task_presets.py, test_presets.py.

@@ -12,7 +12,7 @@ from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError, Location
 from ossicle.core.experiment import TrainingConfig
-from ossicle.core.stages import Stage, training_of
+from ossicle.core.stages import Stage
 from ossicle.experiment.check import check, compose
 
 PRESETS = [name for name in preset_names() if not name.startswith("tasks/")]
@@ -32,7 +32,7 @@ def stages(tmp_path: Path, preset: str) -> dict[str, Stage]:
 
 
 def trained(stage: Stage) -> TrainingConfig:
-    found = training_of(stage)
+    found = stage.training_config
     assert found is not None
     return found
 

@@ -22,6 +22,7 @@ from ..core.distributed import compute_device, rank, world_size
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import FrontEnd, Objective
 from ..core.stage_runner import StageRun
+from ..core.stages import CorpusStage
 from .engine import CheckpointHistory, train
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ TRAIN_LOG = Path("metrics", "train.jsonl")
 
 
 def train_on_corpus(
-    run: StageRun,
+    run: StageRun[CorpusStage],
     objective: Objective,
     front_end: FrontEnd,
     training: TrainingConfig,
@@ -105,7 +106,7 @@ def train_on_corpus(
     _keep_pictures(run, objective, front_end, rows)
 
 
-def _publish(run: StageRun, step: int, metrics: Mapping[str, Any], monitored: Mapping[str, float]) -> None:
+def _publish(run: StageRun[CorpusStage], step: int, metrics: Mapping[str, Any], monitored: Mapping[str, float]) -> None:
     """Keep what fairseq2's recorders do not: histograms and warnings of a step, and the results of the monitor."""
     plain = {name: value for name, value in metrics.items() if not isinstance(value, Tensor | list)} | dict(monitored)
     histograms = {name: value.tolist() for name, value in metrics.items() if isinstance(value, Tensor)}
@@ -128,7 +129,7 @@ def _last_per_step(path: Path, key: str) -> list[dict[str, Any]]:
     return [record for _, record in sorted({record[key]: record for record in records}.items())]
 
 
-def _keep_curves(run: StageRun) -> None:
+def _keep_curves(run: StageRun[CorpusStage]) -> None:
     """Write `metrics.jsonl`, `codebook_usage.npz` and the warnings of the whole training."""
     counted = _last_per_step(run.work / HISTOGRAMS, "step")
     monitored = {record["step"]: record["monitored"] for record in counted}
@@ -156,7 +157,9 @@ def _keep_curves(run: StageRun) -> None:
 
 
 @torch.no_grad()
-def _keep_pictures(run: StageRun, objective: Objective, front_end: FrontEnd, rows: npt.NDArray[np.int64]) -> None:
+def _keep_pictures(
+    run: StageRun[CorpusStage], objective: Objective, front_end: FrontEnd, rows: npt.NDArray[np.int64]
+) -> None:
     """Write `pictures.npz`: a few clips with their tokens, what was hidden and what was predicted there."""
     manifest = run.manifest()
     chosen = rows[np.linspace(0, len(rows) - 1, min(PICTURED_CLIPS, len(rows))).astype(int)]

@@ -18,7 +18,7 @@ from ..core.corpora import Corpora
 from ..core.display import Silent
 from ..core.errors import ConfigError, CorpusError, Problem
 from ..core.plugin_loading import Plugins, load_plugins
-from ..core.stages import Stage, training_of
+from ..core.stages import CorpusStage, Stage
 from ..core.store import Store
 from ..core.wording import choices
 from ..experiment.check import CheckedExperiment, check
@@ -53,7 +53,7 @@ class CheckedCell:
 
     def trainings(self, keys: Sequence[str]) -> set[str]:
         """Those of the keys whose stages are trained, and so take long."""
-        return {key for key in keys if key in self.by_key and training_of(self.by_key[key]) is not None}
+        return {key for key in keys if key in self.by_key and self.by_key[key].training_config is not None}
 
 
 def check_cells(study: Study, store: Store, *, prepare: bool) -> list[CheckedCell]:
@@ -87,7 +87,12 @@ def check_cells(study: Study, store: Store, *, prepare: bool) -> list[CheckedCel
         raise ConfigError(in_reading_order(problems, study.document.source))
     encoder = study.config.compare.encoder
     return [
-        CheckedCell(cell, one, list(located(one.stages, store, corpora)), judged(roles_in(one.stages), encoder))
+        CheckedCell(
+            cell,
+            one,
+            list(located(one.stages, store, corpora, one.plugins.catalog)),
+            judged(roles_in(one.stages), encoder),
+        )
         for cell, one in checked
     ]
 
@@ -104,15 +109,15 @@ def _told(problem: Problem, cells: Sequence[Cell], study: Study) -> Problem:
 def _misjudged(study: Study, checked: CheckedExperiment, corpora: Corpora) -> Iterator[Problem]:
     """Metrics and encoders of the comparison that an experiment does not have."""
     compare = study.config.compare
-    judging = [stage for stage in checked.stages if stage.kind == "evaluate"]
-    measures = {f"{stage.labels['task']}/{stage.labels['corpus']}": _measures(stage, corpora) for stage in judging}
+    judging = [stage for stage in checked.stages if stage.is_evaluation]
+    measures = {f"{stage.tags['task']}/{stage.tags['corpus']}": _measures(stage, corpora) for stage in judging}
     allowed = [f"{question}/{measure}" for question, found in measures.items() for measure in found]
     spans = [study.document.span(("compare", "metric"))]
     spans += [study.document.span(("compare", "secondary", number)) for number in range(len(compare.secondary))]
     for span, metric in zip(spans, compare.metrics, strict=True):
         if metric not in allowed:
             yield Problem(span.value, f"no task gives `{metric}`. {choices(metric, allowed)}")
-    subjects = list(dict.fromkeys(stage.labels["subject"] for stage in judging))
+    subjects = list(dict.fromkeys(stage.tags["subject"] for stage in judging))
     if compare.encoder is not None and compare.encoder not in subjects:
         where = study.document.span(("compare", "encoder")).value
         yield Problem(where, f"no encoder `{compare.encoder}` is judged. {choices(compare.encoder, subjects)}")
@@ -120,13 +125,12 @@ def _misjudged(study: Study, checked: CheckedExperiment, corpora: Corpora) -> It
 
 def _measures(stage: Stage, corpora: Corpora) -> tuple[str, ...]:
     """The measures that variants may be compared by where a stage judges; all where its labels are not known yet."""
-    choice = stage.settings.get("corpus")
-    if not isinstance(choice, PartChoice):
+    if not isinstance(stage, CorpusStage):
         return tuple(chain(*MEASURES.values()))
-    corpus = corpora.corpus(choice)
+    corpus = corpora.corpus(stage.corpus)
     if not corpus.is_ready and not hasattr(corpus, "multi_label"):
         return tuple(chain(*MEASURES.values()))
-    return MEASURES[corpora.manifest(choice).multi_label]
+    return MEASURES[corpora.manifest(stage.corpus).multi_label]
 
 
 class _AssumedCorpora(KnownCorpora):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..core.errors import ArtifactError
-from ..core.stages import Stage, training_of
+from ..core.stages import Stage
 from ..core.store import CARD, Artifact, Store
 from .cells import CheckedCell
 
@@ -85,14 +85,15 @@ class _Rates:
     def __init__(self, cards: Iterable[Mapping[str, Any]]) -> None:
         self._totals: dict[Kind, tuple[float, float]] = {}
         for card in {str(card["key"]): card for card in cards}.values():
-            audio = _heard(card)
+            training = card["training"]
+            audio = training and float(training["steps"]) * float(training["batch_seconds"])
             kind = card["kind"], audio is not None
             seconds, work = self._totals.get(kind, (0.0, 0.0))
             self._totals[kind] = seconds + float(card["seconds"]), work + (audio or 1.0)
 
     def seconds(self, stage: Stage) -> float | None:
         """What a stage may take; None if there is none like it."""
-        training = training_of(stage)
+        training = stage.training_config
         kind = stage.kind, training is not None
         if kind not in self._totals:
             return None
@@ -106,12 +107,5 @@ def _cards(artifacts: Iterable[Artifact]) -> Iterator[Mapping[str, Any]]:
             card = artifact.card
         except ArtifactError:
             continue
-        if {"kind", "key", "seconds"} <= card.keys():
+        if {"kind", "key", "seconds", "training"} <= card.keys():
             yield card
-
-
-def _heard(card: Mapping[str, Any]) -> float | None:
-    """Seconds of audio that a training heard; None of a stage that trains nothing."""
-    settings = [value for value in card.get("config", {}).values() if isinstance(value, dict)]
-    trained = next((value for value in settings if {"steps", "batch_seconds"} <= value.keys()), None)
-    return None if trained is None else float(trained["steps"]) * float(trained["batch_seconds"])

@@ -29,8 +29,8 @@ def judged(roles: Mapping[str, Role], encoder: str | None) -> str:
 
 def roles_in(stages: Sequence[Stage]) -> dict[str, Role]:
     """The roles of what stages judge, in the order of the schedule."""
-    controls = {subject: bool(stage.labels.get("control")) for subject, stage in _trainings(stages).items()}
-    subjects = [str(stage.labels["subject"]) for stage in stages if stage.kind == "evaluate"]
+    controls = {subject: bool(stage.tags.get("control")) for subject, stage in _trainings(stages).items()}
+    subjects = [str(stage.tags["subject"]) for stage in stages if stage.is_evaluation]
     return {subject: role_of(subject, control=controls.get(subject, False)) for subject in subjects}
 
 
@@ -41,8 +41,8 @@ def changed(stages: Sequence[Stage], other: Sequence[Stage]) -> list[str]:
 
 def _trainings(stages: Sequence[Stage]) -> dict[str, Stage]:
     """Encoder to the stage that pre-trains it."""
-    found = [stage for stage in stages if stage.kind == "pretrain"]
-    return {str(stage.labels["subject"]): stage for stage in found if "subject" in stage.labels}
+    found = [stage for stage in stages if stage.makes_encoder]
+    return {str(stage.tags["subject"]): stage for stage in found if "subject" in stage.tags}
 
 
 def _own(stages: Sequence[Stage], subject: str) -> dict[str, Stage]:
@@ -53,7 +53,7 @@ def _own(stages: Sequence[Stage], subject: str) -> dict[str, Stage]:
     def walk(stage: Stage) -> None:
         found[stage.name] = stage
         for source in stage.inputs.values():
-            if by_name[source].kind != "pretrain":
+            if not by_name[source].makes_encoder:
                 walk(by_name[source])
 
     if subject in (trained := _trainings(stages)):

@@ -92,9 +92,7 @@ class Cell:
         needed = _with_inputs(made, stages)
         metrics = [stage.card.get("metrics") or {} for stage in needed]
         return Cost(
-            seconds=sum(
-                float(stage.card.get("seconds") or stage.seconds) for stage in needed if stage.kind != "survey"
-            ),
+            seconds=sum(float(stage.card.get("seconds") or stage.seconds) for stage in needed if not stage.is_survey),
             audio_hours=sum(float(found.get("audio_hours") or 0.0) for found in metrics),
             parameters=int((made.card.get("metrics") or {}).get("parameters") or 0),
         )
@@ -110,7 +108,7 @@ class Cell:
 
     def _pretraining(self) -> Stage | None:
         stages = self.record.stages if self.record else []
-        made = [stage for stage in stages if stage.kind == "pretrain" and stage.labels.get("subject") == self.subject]
+        made = [stage for stage in stages if stage.makes_encoder and stage.tags.get("subject") == self.subject]
         return made[-1] if made else None
 
 

@@ -15,13 +15,13 @@ from ..core.corpora import Corpora
 from ..core.errors import ConfigError, CorpusError, OssicleError, Problem
 from ..core.experiment import Experiment
 from ..core.plugin_loading import Plugins, load_plugins
-from ..core.stages import Schedule, Stage, in_order
+from ..core.stages import Schedule, Stage
 from ..core.task import TaskConfig
 from ..tasks.evaluation.folds import label_problems
 from ..tasks.stages.monitor_split import monitor_problems
-from ..tasks.stages.specs import teacher_facts
-from ..tasks.stages.tokenizer_training_config import TokenizerTrainingConfig
+from ..tasks.stages.specs import TokenizerStage, teacher_facts
 from .leakage import leaks
+from .stage_order import in_order
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,16 @@ def _located(problem: Problem, resolved: ResolvedExperiment) -> Problem:
 
 
 def stages_of(experiment: Experiment) -> list[Stage]:
-    """The stages that an experiment's schedule makes of it, inputs first."""
+    """The stages that an experiment's schedule makes of it, inputs first.
+
+    Raises:
+        PluginError: if one is of a kind that no plugin offers
+    """
     schedule = build(experiment.schedule, Schedule, seed=experiment.seed)  # type: ignore[type-abstract]
-    return in_order(schedule.stages(experiment))
+    stages = in_order(schedule.stages(experiment))
+    for stage in stages:
+        experiment.schedule.part.catalog.origin_of(stage)
+    return stages
 
 
 def _misfits(resolved: ResolvedExperiment, stages: Sequence[Stage]) -> Iterator[Problem]:
@@ -148,10 +155,9 @@ def _lessons(
         for _, part in parts_of(stage.settings):
             if part.kind in ("tokenizer", "objective"):
                 yield part, part, facts
-        training, tokenizer = stage.settings.get("training"), stage.settings.get("tokenizer")
-        if isinstance(training, TokenizerTrainingConfig) and training.objective is None:
-            assert isinstance(tokenizer, PartChoice)
-            yield tokenizer, training.objective_of(tokenizer, resolved.catalog), facts
+        training = stage.training if isinstance(stage, TokenizerStage) else None
+        if isinstance(stage, TokenizerStage) and training is not None and training.objective is None:
+            yield stage.tokenizer, training.objective_of(stage.tokenizer, resolved.catalog), facts
 
 
 def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: bool) -> Iterator[Problem]:

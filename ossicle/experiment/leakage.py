@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from ..core.choices import PartChoice
 from ..core.corpora import Corpora
 from ..core.corpus import Manifest
-from ..core.stages import Stage, with_inputs
+from ..core.stages import CorpusStage, Stage
 from ..tasks.evaluation.folds import folds_of
+from .stage_order import with_inputs
 
 
 def leaks(stages: Sequence[Stage], corpora: Corpora) -> Iterator[str]:
@@ -19,14 +20,13 @@ def leaks(stages: Sequence[Stage], corpora: Corpora) -> Iterator[str]:
     """
     told: set[tuple[str, str]] = set()
     for stage in stages:
-        judged = stage.settings.get("corpus")
-        if stage.kind != "evaluate" or judged is None or not _has_folds(judged, corpora):
+        if not (stage.is_evaluation and isinstance(stage, CorpusStage) and _has_folds(stage.corpus, corpora)):
             continue
-        corpus = stage.labels["corpus"]
+        corpus = stage.tags["corpus"]
         for earlier in with_inputs(stages, [stage.name]):
-            if earlier.kind != "fine_tune" or (earlier.name, corpus) in told:
+            if (earlier.name, corpus) in told or not (earlier.learns_labels and isinstance(earlier, CorpusStage)):
                 continue
-            if _share_clips(earlier.settings["corpus"], judged, corpora):
+            if _share_clips(earlier.corpus, stage.corpus, corpora):
                 told.add((earlier.name, corpus))
                 yield (
                     f"`{earlier.name}` learns labels of all folds of `{corpus}`, on which `{stage.name}` is "

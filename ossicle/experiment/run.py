@@ -130,16 +130,18 @@ def _run_record(
             {"source": source, "parts": sum(part.origin.describe() == source for part in parts)} for source in sources
         ],
         "store": os.path.relpath(store.root, folder),
+        "encoder": _result(records, folder),
         "stages": [
             {
                 "name": record.stage.name,
                 "kind": record.stage.kind,
+                "flags": record.stage.flags(),
                 "key": record.key,
                 "artifact": os.path.relpath(record.artifact.path, folder),
                 "reused": record.reused,
                 "seconds": record.artifact.card["seconds"] if record.reused else round(record.seconds, 2),
                 "inputs": dict(record.stage.inputs),
-                "labels": dict(record.stage.labels),
+                "tags": dict(record.stage.tags),
             }
             for record in records
         ],
@@ -150,13 +152,19 @@ def _run_record(
     }
 
 
+def _result(records: Sequence[StageRecord], folder: Path) -> str | None:
+    """The artifact of the last encoder that is not a control, relative to the run; None if there is none."""
+    made = [one for one in records if one.stage.makes_encoder and not one.stage.tags.get("control")]
+    return os.path.relpath(made[-1].artifact.path, folder) if made else None
+
+
 def _gather_bad_files(records: Sequence[StageRecord], folder: Path) -> None:
     """Put the bad files of all surveyed corpora into one list beside the report."""
-    surveys = [record for record in records if record.stage.kind == "survey"]
+    surveys = [record for record in records if record.stage.is_survey]
     with (folder / "bad_files.jsonl").open("w") as file:
         for survey in surveys:
             for line in survey.artifact.file("bad_files.jsonl").read_text().splitlines():
-                file.write(json.dumps({"corpus": survey.stage.labels["corpus"], **json.loads(line)}) + "\n")
+                file.write(json.dumps({"corpus": survey.stage.tags["corpus"], **json.loads(line)}) + "\n")
 
 
 def machine() -> dict[str, Any]:

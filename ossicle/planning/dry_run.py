@@ -29,7 +29,6 @@ from ..core.corpora import Corpora
 from ..core.display import Silent
 from ..core.errors import CorpusError, OssicleError
 from ..core.experiment import Experiment, TrainingConfig
-from ..core.stages import training_of
 from ..experiment.check import CheckedExperiment, compose, stages_of
 from ..experiment.output_paths import check_folder
 from ..experiment.run import STORE
@@ -112,7 +111,7 @@ def dry_run(
         resolved.write_text(resolved_yaml(short))
         found = []
         for stage in stages_of(short):
-            if training_of(stage) is not None:
+            if stage.training_config is not None:
                 on_stage(stage.name)
                 order = {"experiment": str(resolved), "store": str(folder / STORE), "stage": stage.name}
                 found.append(DryRunStage(name=stage.name, **measured(dry_run_stage, order)))

@@ -6,8 +6,10 @@ Notable choices: corpora need not be there; what depends on one that is not (its
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from ..core.catalog import Catalog
 from ..core.choices import PartChoice
 from ..core.corpora import Corpora
 from ..core.corpus import Manifest
@@ -35,16 +37,20 @@ class LocatedStage:
     artifact: Artifact | None
 
 
-def located(stages: Sequence[Stage], store: Store, corpora: Corpora) -> Iterator[LocatedStage]:
-    """Look stages up, inputs first."""
+def located(stages: Sequence[Stage], store: Store, corpora: Corpora, catalog: Catalog) -> Iterator[LocatedStage]:
+    """Look stages up, inputs first.
+
+    Args:
+        catalog: where their kinds are registered
+    """
     keys: dict[str, str | None] = {}
     for stage in stages:
         inputs = {role: keys[source] for role, source in stage.inputs.items()}
         known = {role: key for role, key in inputs.items() if key is not None}
-        try:
-            key = stage_key(stage, known, corpora.fingerprint) if len(known) == len(inputs) else None
-        except CorpusError:
-            key = None
+        key = None
+        if len(known) == len(inputs):
+            with suppress(CorpusError):
+                key = stage_key(stage, known, origin=catalog.origin_of(stage), corpus_fingerprint=corpora.fingerprint)
         keys[stage.name] = key
         yield LocatedStage(stage, key, store.find(stage.kind, key) if key else None)
 

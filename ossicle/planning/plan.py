@@ -1,8 +1,10 @@
 """What an experiment would make, and what that costs: parameters, operations, memory, time.
 
-Notable choices: stages that train are known by the `TrainingConfig` among their settings, so that a stranger's are
-planned like our own; two that would train the same parts in the same way are weighed once. Corpora need not be there:
-what depends on them (keys, what is done, classes, the length of clips) is then assumed or left open, and said.
+Notable choices:
+
+- Two trainings of the same parts in the same way are weighed once.
+- Corpora may be missing. What depends on them (keys, what is done, classes, the length of clips) is then assumed or
+  left open, and the plan says so.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.choices import PartChoice, parts_of
+from ..core.choices import parts_of
 from ..core.config_files.documents import Document
 from ..core.config_files.experiment_loader import resolved_yaml
 from ..core.corpora import Corpora
@@ -24,7 +26,7 @@ from ..core.errors import OssicleError
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import Tokenizer
 from ..core.parts import Recipe
-from ..core.stages import Stage, describe, training_of
+from ..core.stages import CorpusStage, Stage, describe
 from ..core.store import Artifact, Store
 from ..experiment.check import CheckedExperiment, compose, corpus_problems
 from ..experiment.run import DEFAULT_OUT, STORE
@@ -248,7 +250,8 @@ def plan(
     corpora = KnownCorpora()
     problems = corpus_problems(checked.resolved, corpora, prepare=False)
     found = [*map(str, problems), *_unrendered(checked, corpora)]
-    found_stages = located(checked.stages, Store(Path(store or Path(out) / STORE)), corpora)
+    artifacts = Store(Path(store or Path(out) / STORE))
+    found_stages = located(checked.stages, artifacts, corpora, checked.plugins.catalog)
     stages = [PlannedStage(one.stage, one.key, one.artifact) for one in found_stages]
     stages = list(_weighed(stages, checked, corpora, on_stage))
     if calibrate:
@@ -271,7 +274,7 @@ def _weighed(
     """Weigh what is trained."""
     scales = _Scales(checked, corpora, on_stage)
     for planned in stages:
-        stage, settings = planned.stage, training_of(planned.stage)
+        stage, settings = planned.stage, planned.stage.training_config
         if settings is None:
             yield planned
             continue
@@ -325,7 +328,7 @@ class _Scales:
             for role, source in stage.inputs.items()
         }
         settings = {name: _bearing(value) for name, value in describe(stage.settings, lambda choice: "").items()}
-        return json.dumps([stage.objective, settings, inputs, asdict(noise)], sort_keys=True, default=str)
+        return json.dumps([stage.kind, settings, inputs, asdict(noise)], sort_keys=True, default=str)
 
     def _recipes(self, source: str) -> Mapping[str, Recipe]:
         return self._previews.recipes(source)
@@ -341,10 +344,9 @@ def _bearing(value: Any) -> Any:
 
 def _noise_like(stage: Stage, settings: TrainingConfig, corpora: KnownCorpora) -> Noise:
     """Noise of the length and with the labels of the clips that a stage trains on."""
-    choice = stage.settings.get("corpus")
-    if not isinstance(choice, PartChoice):
+    if not isinstance(stage, CorpusStage):
         return Noise(settings.crop_seconds)
-    manifest = corpora.manifest(choice)
+    manifest = corpora.manifest(stage.corpus)
     seconds = manifest.seconds[manifest.rows_in(*settings.splits)]
     seconds = np.minimum(seconds[seconds > 0], settings.crop_seconds)
     mean = round(float(seconds.mean()), 2) if len(seconds) else settings.crop_seconds
@@ -353,10 +355,9 @@ def _noise_like(stage: Stage, settings: TrainingConfig, corpora: KnownCorpora) -
 
 def _runs(stage: Stage, corpora: KnownCorpora) -> int:
     """How often a stage trains: who judges by folds does so once for each."""
-    choice = stage.settings.get("corpus")
-    if stage.kind != "evaluate" or not isinstance(choice, PartChoice):
+    if not (stage.is_evaluation and isinstance(stage, CorpusStage)):
         return 1
-    return max(1, len(folds_of(corpora.manifest(choice))))
+    return max(1, len(folds_of(corpora.manifest(stage.corpus))))
 
 
 def _calibrated(

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
@@ -24,6 +23,7 @@ from ..core.corpora import Corpora
 from ..core.display import Silent
 from ..core.errors import ArtifactError
 from ..core.interfaces import Encoder, FrontEnd, Head, Objective, Tokenizer
+from ..core.part_kinds import load_target
 from ..core.parts import Recipe, load_part, recipe_of
 from ..core.plugin_loading import Plugins
 from ..core.stage_runner import StageRun
@@ -78,12 +78,12 @@ class Previews:
             OssicleError: if its parts cannot be built
         """
         stage = self._stages[name]
-        if stage.objective is None:
+        if stage.training_config is None or stage.objective_builder is None:
             return None
         run = self._run(stage)
-        module, _, function = stage.objective.partition(":")
+        build_objective = load_target(stage.objective_builder, f"stage `{stage.kind}`: ")
         with self._building():
-            objective: Objective = getattr(import_module(module), function)(run)
+            objective: Objective = build_objective(run)
         made = {role: recipe_of(part) for role, part in objective.parts().items()}
         self._recipes[name] = self._front_end_of(stage) | made
         return Preview(objective, self.rebuilt(self._recipes[name]["front_end"], FrontEnd, {}), run.built)
@@ -133,10 +133,12 @@ class Previews:
         if made:
             front_end = self.rebuilt(made["front_end"], FrontEnd, {})
             offers = {"front_end": front_end, "patch_dim": front_end.patch_dim, "bands": front_end.bands}
-        if "teacher" in stage.inputs:
-            offers["teacher_choice"] = self.recipes(stage.inputs["teacher"])["encoder"].choice
+        for source, name in stage.inputs.items():
+            if "encoder" in (recipes := self.recipes(name)):
+                offers[f"{source}_choice"] = recipes["encoder"].choice
+        settings = stage.settings
         for role, expected in _MODULES.items():
-            choice = stage.settings.get(role)
+            choice = settings.get(role)
             if isinstance(choice, PartChoice) and choice.kind == role:
                 with self._building():
                     made[role] = recipe_of(build(choice, expected, seed=stage.seed, **offers))
@@ -145,10 +147,9 @@ class Previews:
     def _made_by(self, stage: Stage) -> Mapping[str, Recipe]:
         """Run a stage without inputs, such as one that reads a checkpoint, and discard its artifact."""
         with TemporaryDirectory() as folder:
-            module, _, function = stage.action.partition(":")
             run = self._run(stage)
             run.folder = Path(folder)
-            getattr(import_module(module), function)(run)
+            load_target(stage.action, f"stage `{stage.kind}`: ")(run)
             write_card(run.folder, {"parts": run.parts})
             made = Artifact(run.folder)
             catalog = self.plugins.catalog
@@ -160,7 +161,7 @@ def _is_corpus(value: Any) -> bool:
 
 
 @dataclass
-class _PreviewRun(StageRun):
+class _PreviewRun(StageRun[Stage]):
     """A run whose inputs do not exist yet: it builds their parts from recipes."""
 
     previews: Previews = field(kw_only=True)

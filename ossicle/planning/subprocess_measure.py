@@ -25,8 +25,8 @@ from ..core.corpus import Labels, Manifest, text_column
 from ..core.display import Silent
 from ..core.errors import OssicleError
 from ..core.hooks import hookimpl
-from ..core.stages import training_of
 from ..experiment.check import compose
+from ..experiment.stage_order import with_inputs
 from ..plugins.launcher_interface import end_with_parent
 
 Order: TypeAlias = Mapping[str, Any]
@@ -78,7 +78,7 @@ def calibration(order: Order) -> Answer:
     checked = compose(Path(order["experiment"]), [])
     noise = Noise(**order["noise"])
     names = {stage.name: stage for stage in checked.stages}
-    training = training_of(names[order["stage"]])
+    training = names[order["stage"]].training_config
     assert training is not None  # the caller has checked
     corpora = PlaceholderCorpora(noise.classes, multi_label=noise.multi_label)
     keep_freed_memory()
@@ -95,7 +95,6 @@ def dry_run_stage(order: Order) -> Answer:
     The order: `experiment`, the file; `stage`; `store`, the folder of artifacts.
     """
     from ..core.stage_runner import run_stages
-    from ..core.stages import with_inputs
     from ..core.store import Store
     from ..experiment.full_disk import naming_full_disk
     from ..training import engine  # noqa: F401  # before the meter starts

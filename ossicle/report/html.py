@@ -107,7 +107,7 @@ def render(record: RunRecord, extra_sections: Sequence[Section] = ()) -> str:
     )
     environment.filters |= {name: getattr(formats, name) for name in FORMATS}
     found = verdicts(record.scores)
-    judging = {stage.name for stage in record.stages if stage.kind == "evaluate"}
+    judging = {stage.name for stage in record.stages if stage.is_evaluation}
     template = environment.get_template("template.html.j2")
     return template.render(
         record=record,

@@ -2,7 +2,7 @@
 
 Notable choices: only `run.json` must exist; a stage that cannot be read is named in `problems` and left out, so that a
 report of half a run can still be made. An artifact may have been made by another experiment, which called its encoder
-something else: names come from the labels in `run.json`, and from the artifact only where an older run has none.
+something else: names come from the tags in `run.json`.
 Curves, codebook use and pictures are read by `training`.
 """
 
@@ -17,8 +17,10 @@ from typing import Any, Literal, TypeVar, get_args
 
 from ..core.choices import CHECKPOINT
 from ..core.errors import ArtifactError
+from ..core.stages import FLAGS
 from ..core.store import RUN, Artifact
-from ..tasks.stages.specs import LOG_MEL, UNTRAINED
+from ..tasks.evaluation.stage_specs import LOG_MEL
+from ..tasks.stages.specs import UNTRAINED
 from .training import Training, read_lines
 
 PREDICTIONS = "predictions.npz"
@@ -34,8 +36,9 @@ class Stage:
         artifact: its folder as `run.json` gives it, relative to the run
         folder: the same, resolved
         inputs: role to the name of the stage that filled it
-        labels: what this run calls what the stage makes and judges; empty in older runs
+        tags: what this run calls what the stage makes and judges
         card: the artifact's own description; empty if it is gone
+        is_survey, makes_encoder, learns_labels, measures_tokens, is_evaluation: as in `core.stages.Stage`
     """
 
     name: str
@@ -46,8 +49,18 @@ class Stage:
     reused: bool
     seconds: float
     inputs: Mapping[str, str]
-    labels: Mapping[str, Any]
+    tags: Mapping[str, Any]
     card: Mapping[str, Any]
+    is_survey: bool = False
+    makes_encoder: bool = False
+    learns_labels: bool = False
+    measures_tokens: bool = False
+    is_evaluation: bool = False
+
+    @property
+    def subject(self) -> str:
+        """What the run calls the encoder that the stage makes."""
+        return str(self.tags.get("subject", self.name))
 
 
 @dataclass(frozen=True)
@@ -213,9 +226,9 @@ class _Reader:
         run = self.run
         stages = [stage for entry in run.get("stages") or [] if (stage := self._stage(entry))]
         taught = _taught(stages)
-        scores = [score for stage in stages if stage.kind == "evaluate" for score in self._scores(stage)]
+        scores = [score for stage in stages if stage.is_evaluation for score in self._scores(stage)]
         scores = [replace(score, taught=score.subject in taught) for score in scores]
-        tokens = [found for stage in stages if stage.kind == "tokens" for found in self._tokens(stage)]
+        tokens = [found for stage in stages if stage.measures_tokens for found in self._tokens(stage)]
         return RunRecord(
             folder=self.folder,
             name=str(run.get("name", self.folder.resolve().name)),
@@ -232,7 +245,7 @@ class _Reader:
             stages=stages,
             scores=_in_order(scores, stages),
             tokens=_in_order(tokens, stages),
-            surveys=[found for stage in stages if stage.kind == "survey" for found in self._survey(stage)],
+            surveys=[found for stage in stages if stage.is_survey for found in self._survey(stage)],
             trainings=[found for stage in stages for found in self._trainings(stage)],
             warnings=_all_warnings(run, stages),
             problems=list(dict.fromkeys(self.problems)),
@@ -251,8 +264,9 @@ class _Reader:
                 reused=bool(entry.get("reused", False)),
                 seconds=float(entry.get("seconds") or 0.0),
                 inputs=dict(entry.get("inputs") or {}),
-                labels=dict(entry.get("labels") or {}),
+                tags=dict(entry["tags"]),
                 card=self._card(name, folder),
+                **{flag: flag in entry["flags"] for flag in FLAGS},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self.problems.append(f"run.json: a stage cannot be read ({error!r})")
@@ -275,7 +289,7 @@ class _Reader:
             if artifact.holds(PREDICTIONS):
                 artifact.file(PREDICTIONS)
         try:
-            return [_score(stage, {**found, **stage.labels}, entry) for entry in found["scores"]]
+            return [_score(stage, {**found, **stage.tags}, entry) for entry in found["scores"]]
         except (KeyError, TypeError, ValueError) as error:
             self.problems.append(f"stage `{stage.name}`: scores.json is not as expected ({error!r})")
             return []
@@ -286,7 +300,7 @@ class _Reader:
             return []
         # Older runs have one stream, and a former name of a figure.
         former = {"position_information": found["place_information"]} if "place_information" in found else {}
-        named = {"streams": 1, **former, **found, **stage.labels}
+        named = {"streams": 1, **former, **found, **stage.tags}
         try:
             return [TokenFigures(**{one.name: named[one.name] for one in fields(TokenFigures) if one.name != "role"})]
         except KeyError as error:
@@ -302,7 +316,7 @@ class _Reader:
             bad_files = read_lines(stage.folder, "bad_files.jsonl")
         return [
             Survey(
-                corpus=str(stage.labels.get("corpus") or found.get("corpus", stage.name)),
+                corpus=str(stage.tags.get("corpus", stage.name)),
                 clips=found.get("clips") or {},
                 hours=found.get("hours") or {},
                 bad=found.get("bad") or {},
@@ -375,25 +389,20 @@ _Judged = TypeVar("_Judged", bound=ProbeScore | TokenFigures)
 
 def _in_order(found: Iterable[_Judged], stages: Sequence[Stage]) -> list[_Judged]:
     """Give every subject its role, and sort by it; equals in the order of the schedule."""
-    trained = {_trained(stage): bool(stage.labels.get("control")) for stage in stages if stage.kind == "pretrain"}
+    trained = {stage.subject: bool(stage.tags.get("control")) for stage in stages if stage.makes_encoder}
     judged = [replace(one, role=role_of(one.subject, control=trained.get(one.subject, False))) for one in found]
     others = [one.subject for one in judged if one.subject not in trained]
     subjects = list(dict.fromkeys([*others, *trained]))
     return sorted(judged, key=lambda one: (get_args(Role).index(one.role), subjects.index(one.subject)))
 
 
-def _trained(stage: Stage) -> str:
-    """What the run calls the encoder of a pre-training; older runs say it in the stage's name alone."""
-    return str(stage.labels.get("subject") or stage.name.removesuffix("/pretrain"))
-
-
 def _taught(stages: Sequence[Stage]) -> set[str]:
     """The encoders whose tokenizer had a teacher."""
     inputs = {stage.name: stage.inputs for stage in stages}
     return {
-        _trained(stage)
+        stage.subject
         for stage in stages
-        if stage.kind == "pretrain" and "teacher" in inputs.get(stage.inputs.get("tokenizer", ""), {})
+        if stage.makes_encoder and "teacher" in inputs.get(stage.inputs.get("tokenizer", ""), {})
     }
 
 

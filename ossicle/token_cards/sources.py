@@ -83,12 +83,11 @@ def sources_in(paths: Sequence[Path]) -> dict[str, Source]:
 
 def _of_run(folder: Path) -> Iterator[tuple[str, Source]]:
     """The tokenizers of a run, each in the artifact of the encoder that learnt from it and named after that."""
-    stages = [stage for stage in read_run(folder)["stages"] if stage["kind"] == "pretrain"]
+    stages = [stage for stage in read_run(folder)["stages"] if "makes_encoder" in stage["flags"]]
     with_tokenizer = [stage for stage in stages if holds_tokenizer(folder / stage["artifact"])]
     for stage in with_tokenizer:
-        labels = stage.get("labels", {})
-        name = labels.get("subject") or stage["name"].removesuffix("/pretrain")
-        yield name, Source((folder / stage["artifact"]).resolve(), bool(labels.get("control")))
+        path, tags = (folder / stage["artifact"]).resolve(), stage["tags"]
+        yield tags.get("subject", stage["name"]), Source(path, bool(tags.get("control")))
     if not with_tokenizer:
         raise ArtifactError(f"{folder} is a run without a tokenizer: it pre-trained no encoder on tokens")
 

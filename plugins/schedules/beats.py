@@ -23,12 +23,12 @@ from ossicle.core.errors import ConfigError, Problem
 from ossicle.core.experiment import PretrainConfig
 from ossicle.core.stages import Schedule, Stage
 from ossicle.core.wording import choices
+from ossicle.tasks.evaluation.stage_specs import evaluation_stages
 from ossicle.tasks.stages.fine_tune_config import FineTuningConfig
 from ossicle.tasks.stages.specs import (
     UNTRAINED,
-    evaluation_stages,
-    fine_tune_stage,
-    import_stage,
+    FineTuneStage,
+    ImportStage,
     pretrain_stage,
     start_stage,
     tokenizer_stage,
@@ -202,7 +202,7 @@ class BeatsSchedule(Schedule):
         """
         survey = survey_stage(experiment, experiment.corpus)
         start = start_stage(self.config.start, experiment, survey=survey.name)
-        stages = [survey, start]
+        stages: list[Stage] = [survey, start]
         encoders = {self.config.start: start.name}
         tokenizers = {}
         for number, title in enumerate(self.config.names):
@@ -264,7 +264,9 @@ class BeatsSchedule(Schedule):
         title = self.config.names[number]
         made: list[Stage] = []
         if stated.checkpoint is not None:
-            made.append(import_stage(f"{title}/checkpoint", EncoderCheckpointConfig(path=stated.checkpoint)))
+            checkpoint = EncoderCheckpointConfig(path=stated.checkpoint)
+            tags = {"checkpoint": checkpoint.path.name}
+            made.append(ImportStage(name=f"{title}/checkpoint", checkpoint=checkpoint, tags=tags))
             source = made[0].name
         else:
             earlier = zip(self.config.names[:number], self.config.iterations[:number], strict=True)
@@ -274,12 +276,11 @@ class BeatsSchedule(Schedule):
             return source, made
         corpus = stated.corpus or experiment.corpus
         survey = survey_stage(experiment, corpus)
-        tuned = fine_tune_stage(
-            f"{title}/teacher",
-            stated.fine_tune,
-            corpus,
-            survey=survey.name,
-            encoder=source,
+        tuned = FineTuneStage(
+            name=f"{title}/teacher",
+            training=stated.fine_tune,
+            corpus=corpus,
+            inputs={"encoder": source, "survey": survey.name},
             seed=seed,
         )
         return tuned.name, [*made, survey, tuned]

@@ -11,7 +11,8 @@ from ossicle.audio.stage_specs import survey_stage
 from ossicle.core.config import Config
 from ossicle.core.stages import Schedule, Stage
 from ossicle.plugins.schedules.beats import BeatsSchedule, BeatsScheduleConfig, IterationConfig
-from ossicle.tasks.stages.specs import UNTRAINED, evaluation_stages, start_stage
+from ossicle.tasks.evaluation.stage_specs import evaluation_stages
+from ossicle.tasks.stages.specs import UNTRAINED, start_stage
 
 if TYPE_CHECKING:
     from ossicle.core.experiment import Experiment

@@ -19,6 +19,7 @@ from ...core.parts import load_part
 from ...core.stage_runner import StageRun
 from ...core.store import Artifact
 from ...encoders.pooling import encoded_views, log_mel_views
+from .stage_specs import FeaturesStage
 
 BATCH_SECONDS = 64.0
 
@@ -31,7 +32,7 @@ def judged_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
     return rows[manifest.labels.counts[rows] > 0]
 
 
-def extract(run: StageRun) -> None:
+def extract(run: StageRun[FeaturesStage]) -> None:
     """Write `features.npz`: `rows`, and each view as (clips, D) float32, in the order of the rows.
 
     The source is an artifact with an encoder, or one with a front end alone, whose log-mel statistics are the views.
@@ -49,7 +50,7 @@ def extract(run: StageRun) -> None:
         rows,
         front_end,
         encoder,
-        crop_seconds=run.stage.settings["crop_seconds"],
+        crop_seconds=run.stage.crop_seconds,
         on_progress=run.display.advance,
     )
     run.display.finish()

@@ -17,15 +17,17 @@ import numpy.typing as npt
 
 from ...core.build import build
 from ...core.stage_runner import StageRun
+from ...core.stages import Stage
 from ...core.task import Features, Scale, Score, Task, TaskResult
 from .bootstrap import accuracy_of_draws, bootstrap_interval, mean_average_precision_of_draws
 from .metrics import Scores, Truth, accuracy, figure, mean_average_precision, metric_name, other_figures
 from .protocols import NO_FOLD, LabelledSplits
+from .stage_specs import EvaluateStage
 
 
-def evaluate(run: StageRun) -> None:
+def evaluate(run: StageRun[EvaluateStage]) -> None:
     """Fit and score a task: `scores.json`, and `predictions.npz` with the per-clip predictions behind them."""
-    task = build(run.stage.settings["task"], Task, seed=run.stage.seed)  # type: ignore[type-abstract]
+    task = build(run.stage.task, Task, seed=run.stage.seed)  # type: ignore[type-abstract]
     with np.load(run.inputs["features"].file("features.npz"), allow_pickle=False) as file:
         views = dict(file)
     rows = views.pop("rows")
@@ -34,14 +36,14 @@ def evaluate(run: StageRun) -> None:
     save_result(run, result, rows, multi_label=manifest.multi_label)
 
 
-def save_result(run: StageRun, result: TaskResult, rows: npt.NDArray[np.int64], *, multi_label: bool) -> None:
+def save_result(run: StageRun[Stage], result: TaskResult, rows: npt.NDArray[np.int64], *, multi_label: bool) -> None:
     """Write a task's result as the artifact of an evaluation stage, which reports and ensembles read.
 
     Args:
         rows: (clips,) the row in the corpus's manifest of each clip that the result counts
     """
     scores = {
-        **run.stage.labels,
+        **run.stage.tags,
         "multi_label": multi_label,
         "scale": result.scale,
         "scores": [asdict(score) for score in result.scores],

@@ -28,7 +28,7 @@ from ...core.errors import CorpusError, PluginError
 from ...core.interfaces import Encoder, FrontEnd, Head, Objective
 from ...core.parts import save_part
 from ...core.stage_runner import StageRun
-from ...core.stages import training_of
+from ...core.stages import CorpusStage
 from ...training.corpus_training import train_on_corpus
 from ...training.engine import CheckpointHistory
 from ..evaluation.features import judged_rows
@@ -37,13 +37,14 @@ from ..evaluation.protocols import NO_FOLD, LabelledRows, LabelledSplits, lesson
 from ..evaluation.results import Outcome, save_result, task_result
 from ..evaluation.subsets import balanced_weights, label_subset
 from .fine_tune_config import FineTuneConfig, FineTuningConfig
+from .specs import FineTunedEvaluationStage, FineTuneStage
 
 VIEW = "fine-tuned"
 FINISHED = "finished.json"
 PREDICTIONS = "predictions.npy"
 
 
-def evaluate(run: StageRun) -> None:
+def evaluate(run: StageRun[FineTunedEvaluationStage]) -> None:
     """Fine-tune on the training clips and classify the test clips, for every fold if the corpus has folds.
 
     Writes `scores.json` and `predictions.npz` as every task does, and the curves of each training.
@@ -52,7 +53,7 @@ def evaluate(run: StageRun) -> None:
         ConfigError: if the encoder lacks an option that is to be replaced
         CorpusError: if a split that is needed is empty or the clips carry no labels
     """
-    config = run.stage.settings["task"].config
+    config = run.stage.task.config
     assert isinstance(config, FineTuneConfig)
     manifest = run.manifest()
     rows = judged_rows(run.inputs["survey"], manifest)
@@ -63,15 +64,14 @@ def evaluate(run: StageRun) -> None:
     save_result(run, result, rows, multi_label=clips.multi_label)
 
 
-def fine_tune(run: StageRun) -> None:
+def fine_tune(run: StageRun[FineTuneStage]) -> None:
     """Fine-tune on the clips of `train`, or of all folds, and keep the encoder and its head.
 
     Raises:
         ConfigError: if the encoder lacks an option that is to be replaced
         CorpusError: if the labels cannot teach, or `select: best` has no validation clips
     """
-    config = run.stage.settings["training"]
-    assert isinstance(config, FineTuningConfig)
+    config = run.stage.training
     manifest = run.manifest()
     rows = judged_rows(run.inputs["survey"], manifest)
     train, valid = lessons(manifest.take(rows))
@@ -134,7 +134,7 @@ class _Classifier:
         return torch.stack([found[row] for row in rows.tolist()])
 
 
-def _learn(run: StageRun, config: FineTuningConfig, lesson: _Lesson) -> tuple[_Classifier, dict[str, Any]]:
+def _learn(run: StageRun[CorpusStage], config: FineTuningConfig, lesson: _Lesson) -> tuple[_Classifier, dict[str, Any]]:
     """Train a classifier; give it with what was chosen on the way."""
     manifest = run.manifest()
     front_end = run.part("encoder", "front_end", FrontEnd)
@@ -198,13 +198,13 @@ def _named(steps: tuple[int, ...]) -> str:
     return f"step {steps[0]}" if len(steps) == 1 else f"mean of steps {', '.join(map(str, steps))}"
 
 
-def objective_of(run: StageRun) -> Objective:
+def objective_of(run: StageRun[CorpusStage]) -> Objective:
     """Build what either action trains, for every fold anew.
 
     Raises:
         ConfigError: if the encoder lacks an option that is to be replaced
     """
-    config, manifest = training_of(run.stage), run.manifest()
+    config, manifest = run.stage.training_config, run.manifest()
     assert isinstance(config, FineTuningConfig)
     catalog, seed = run.plugins.catalog, run.stage.seed
     encoder = run.part("encoder", "encoder", Encoder, options=config.encoder_options)
@@ -227,7 +227,9 @@ def objective_of(run: StageRun) -> Objective:
     )
 
 
-def _outcome_of(run: StageRun, config: FineTuneConfig, rows: npt.NDArray[np.int64], splits: LabelledSplits) -> Outcome:
+def _outcome_of(
+    run: StageRun[CorpusStage], config: FineTuneConfig, rows: npt.NDArray[np.int64], splits: LabelledSplits
+) -> Outcome:
     """What the model of one protocol gave; it is trained unless an earlier start of the stage has finished it."""
     name = "" if splits.fold == NO_FOLD else f"fold {splits.fold}"
     results = run.work / "results" / name
@@ -256,7 +258,7 @@ def _write_whole(path: Path, value: Mapping[str, Any]) -> None:
     draft.replace(path)
 
 
-def _gathered(run: StageRun, results: Path, name: str) -> Outcome:
+def _gathered(run: StageRun[CorpusStage], results: Path, name: str) -> Outcome:
     """Take what a finished training left into the stage's own results, its curves in a folder of the given name."""
     finished = json.loads((results / FINISHED).read_text())
     shutil.copytree(

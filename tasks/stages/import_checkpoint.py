@@ -10,7 +10,6 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from ...checkpoints.checkpoint_config import CheckpointConfig
 from ...checkpoints.microsoft import Released
 from ...checkpoints.parts import encoder_of, front_end_of, head_of, open_checkpoint, roles_of
 from ...checkpoints.tokenizer_format import START_BUFFERS
@@ -19,21 +18,20 @@ from ...core.catalog import Catalog
 from ...core.parts import save_part
 from ...core.stage_runner import StageRun
 from ...core.store import Artifact
+from .specs import ImportStage
 
 LEFT_OVER = "released.safetensors"
 """What of a released file no part of ours holds, for writing it back."""
 _MAKERS = {"front_end": front_end_of, "encoder": encoder_of, "head": head_of, "tokenizer": tokenizer_of}
 
 
-def import_checkpoint(run: StageRun) -> None:
-    """Make an artifact of the checkpoint that the settings name: its front end, and what was trained behind it.
+def import_checkpoint(run: StageRun[ImportStage]) -> None:
+    """Make an artifact of the checkpoint that the stage names: its front end, and what was trained behind it.
 
     Raises:
         ArtifactError: if the checkpoint cannot be read
     """
-    config = run.stage.settings["checkpoint"]
-    assert isinstance(config, CheckpointConfig)
-    source = open_checkpoint(config.path)
+    source = open_checkpoint(run.stage.checkpoint.path)
     if isinstance(source, Artifact):
         run.parts |= _copied(source, run.folder)
         run.metrics |= {name: source.card["metrics"][name] for name in _CLASSES & source.card["metrics"].keys()}

@@ -15,13 +15,14 @@ from ...core.errors import ConfigError, Problem
 from ...core.experiment import PretrainConfig
 from ...core.interfaces import Encoder, FrontEnd
 from ...core.stage_runner import StageRun
+from ...core.stages import CorpusStage
 from ...core.task import Features, Task
 from ..evaluation.features import embed, judged_rows
 from .monitor_split import monitor_problems, without_test
 
 
 def monitor(
-    run: StageRun, front_end: FrontEnd, encoder: nn.Module, training: PretrainConfig
+    run: StageRun[CorpusStage], front_end: FrontEnd, encoder: nn.Module, training: PretrainConfig
 ) -> Callable[[int], Mapping[str, float]]:
     """Return a function of the step that evaluates `encoder` every `training.watch_every` steps, else returns nothing.
 
@@ -30,16 +31,22 @@ def monitor(
     """
     if training.watch is None:
         return lambda step: {}
-    evaluate = _Monitor(run, training.watch, front_end, encoder)
+    evaluate = _Monitor(run, training, training.watch, front_end, encoder)
     return lambda step: evaluate() if step % training.watch_every == 0 else {}
 
 
 class _Monitor:
     """A task that evaluates the encoder of a running stage."""
 
-    def __init__(self, run: StageRun, choice: PartChoice, front_end: FrontEnd, encoder: nn.Module) -> None:
+    def __init__(
+        self,
+        run: StageRun[CorpusStage],
+        training: PretrainConfig,
+        choice: PartChoice,
+        front_end: FrontEnd,
+        encoder: nn.Module,
+    ) -> None:
         assert isinstance(encoder, Encoder)
-        training: PretrainConfig = run.stage.settings["training"]
         manifest = run.manifest()
         rows = judged_rows(run.inputs["survey"], manifest)
         seen = manifest.take(rows[manifest.splits[rows] != TEST])

@@ -7,23 +7,24 @@ from typing import Any
 from ...core.build import build
 from ...core.distributed import compute_device
 from ...core.errors import ArtifactError
-from ...core.experiment import PretrainConfig
 from ...core.interfaces import Encoder, FrontEnd, Objective, Tokenizer
 from ...core.parts import save_part
 from ...core.stage_runner import StageRun
+from ...core.stages import Stage
 from ...tokenizers.token_cache import TokenCache, is_worth_caching
 from ...training.corpus_training import train_on_corpus
 from .monitor import monitor
+from .specs import EncoderStage, PretrainStage
 
 
-def initialise(run: StageRun) -> None:
+def initialise(run: StageRun[EncoderStage]) -> None:
     """Write an encoder as its seed draws it, beside the front end that it was made for."""
     front_end = run.part("survey", "front_end", FrontEnd)
     run.parts["encoder"] = save_part(run.folder, "encoder", _build_encoder(run, front_end))
     run.copy_part("survey", "front_end")
 
 
-def pretrain(run: StageRun) -> None:
+def pretrain(run: StageRun[PretrainStage]) -> None:
     """Train the objective that the settings name, and keep the parts that it hands on.
 
     Raises:
@@ -32,8 +33,8 @@ def pretrain(run: StageRun) -> None:
     front_end = run.part("survey", "front_end", FrontEnd)
     if "tokenizer" in run.inputs:
         check_front_end(run, "tokenizer", front_end)
-    training: PretrainConfig = run.stage.settings["training"]
-    objective = _objective(run, front_end, _frozen_tokenizer(run, training))
+    training = run.stage.training
+    objective = _objective(run, front_end, _frozen_tokenizer(run))
     encoder = objective.parts()["encoder"]
     evaluate = monitor(run, front_end, encoder, training)
     train_on_corpus(run, objective, front_end, training, monitor=evaluate)
@@ -44,33 +45,32 @@ def pretrain(run: StageRun) -> None:
         run.copy_part("tokenizer", "tokenizer")
 
 
-def objective_of(run: StageRun) -> Objective:
+def objective_of(run: StageRun[PretrainStage]) -> Objective:
     """Build what `pretrain` trains."""
     tokenizer = run.part("tokenizer", "tokenizer", Tokenizer) if "tokenizer" in run.inputs else None
     return _objective(run, run.part("survey", "front_end", FrontEnd), tokenizer)
 
 
-def _objective(run: StageRun, front_end: FrontEnd, tokenizer: Tokenizer | None) -> Objective:
-    training: PretrainConfig = run.stage.settings["training"]
+def _objective(run: StageRun[PretrainStage], front_end: FrontEnd, tokenizer: Tokenizer | None) -> Objective:
     offers: dict[str, Any] = {"patch_dim": front_end.patch_dim, "bands": front_end.bands}
     offers["encoder"] = _build_encoder(run, front_end)
     if tokenizer is not None:
         offers["tokenizer"] = tokenizer.to(compute_device())
-    return build(training.objective, Objective, seed=run.stage.seed, **offers)
+    return build(run.stage.training.objective, Objective, seed=run.stage.seed, **offers)
 
 
-def _frozen_tokenizer(run: StageRun, training: PretrainConfig) -> Tokenizer | None:
+def _frozen_tokenizer(run: StageRun[PretrainStage]) -> Tokenizer | None:
     """The tokenizer of a stage, with a cache where that is faster."""
     if "tokenizer" not in run.inputs:
         return None
     tokenizer = run.part("tokenizer", "tokenizer", Tokenizer)
-    if not is_worth_caching(tokenizer, training.objective.part.load()):
+    if not is_worth_caching(tokenizer, run.stage.training.objective.part.load()):
         return tokenizer
-    whole = run.manifest().seconds <= training.crop_seconds
+    whole = run.manifest().seconds <= run.stage.training.crop_seconds
     return TokenCache(tokenizer, whole, run.work / "tokens.sqlite")
 
 
-def check_front_end(run: StageRun, role: str, front_end: FrontEnd) -> None:
+def check_front_end(run: StageRun[Stage], role: str, front_end: FrontEnd) -> None:
     """Refuse an input that was made for another front end than the survey's.
 
     Raises:
@@ -85,9 +85,9 @@ def check_front_end(run: StageRun, role: str, front_end: FrontEnd) -> None:
         )
 
 
-def _build_encoder(run: StageRun, front_end: FrontEnd) -> Encoder:
+def _build_encoder(run: StageRun[EncoderStage | PretrainStage], front_end: FrontEnd) -> Encoder:
     return build(
-        run.stage.settings["encoder"],
+        run.stage.encoder,
         Encoder,
         seed=run.stage.seed,
         patch_dim=front_end.patch_dim,

@@ -29,6 +29,7 @@ from ...core.interfaces import FrontEnd, Tokenizer
 from ...core.parts import load_part
 from ...core.stage_runner import StageRun
 from ...core.store import Artifact
+from .specs import TokensStage
 
 SHUFFLES = 5
 BATCH_SECONDS = 64.0
@@ -64,7 +65,7 @@ class TokenStatistics:
     clips: int
 
 
-def measure(run: StageRun) -> None:
+def measure(run: StageRun[TokensStage]) -> None:
     """Write `tokens.json`, the statistics of the source's tokenizer; of several streams also those of each."""
     tokens, clips, bands, size = _tokens(run)
     each = [
@@ -73,7 +74,7 @@ def measure(run: StageRun) -> None:
     ]
     figures = asdict(mean_statistics(each))
     by_stream = {"by_stream": [asdict(one) for one in each]} if len(each) > 1 else {}
-    (run.folder / FILE).write_text(json.dumps({**run.stage.labels, **figures, **by_stream}, indent=2))
+    (run.folder / FILE).write_text(json.dumps({**run.stage.tags, **figures, **by_stream}, indent=2))
     run.metrics |= {name: value for name, value in figures.items() if value is not None}
 
 
@@ -153,14 +154,14 @@ def _heard_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def _tokens(run: StageRun) -> tuple[list[npt.NDArray[np.int64]], Manifest, int, int]:
+def _tokens(run: StageRun[TokensStage]) -> tuple[list[npt.NDArray[np.int64]], Manifest, int, int]:
     source, catalog = run.inputs["tokenizer"], run.plugins.catalog
     front_end = load_part(source, "front_end", FrontEnd, catalog)
     tokenizer = load_part(source, "tokenizer", Tokenizer, catalog).to(compute_device())
     manifest = run.manifest()
     rows = _heard_rows(run.inputs["survey"], manifest)
     found: dict[int, npt.NDArray[np.int64]] = {}
-    seconds = {"batch_seconds": BATCH_SECONDS, "crop_seconds": run.stage.settings["crop_seconds"]}
+    seconds = {"batch_seconds": BATCH_SECONDS, "crop_seconds": run.stage.crop_seconds}
     for batch in patch_batches(manifest, rows, front_end, **seconds):
         tokens = tokenizer.tokenize(batch)
         for row, ids, valid in zip(batch.rows, tokens.by_stream.cpu(), tokens.valid.cpu(), strict=True):

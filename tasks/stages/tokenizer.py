@@ -15,24 +15,25 @@ from ...core.parts import choice_of, comes_trained, save_part
 from ...core.stage_runner import StageRun
 from ...training.corpus_training import train_on_corpus
 from .pretrain import check_front_end
+from .specs import TokenizerStage
 from .tokenizer_training_config import TokenizerTrainingConfig
 
 
-def prepare(run: StageRun) -> None:
+def prepare(run: StageRun[TokenizerStage]) -> None:
     """Write the tokenizer, and the front end that it was made for, as parts of the artifact.
 
     Raises:
         ArtifactError: if the teacher was made for another front end
     """
-    settings = run.stage.settings
+    stage = run.stage
     front_end = run.part("survey", "front_end", FrontEnd)
     if "teacher" in run.inputs:
         check_front_end(run, "teacher", front_end)
     offers = _offers(run, front_end)
-    tokenizer = build(settings["tokenizer"], Tokenizer, seed=run.stage.seed, **offers)
-    if "training" in settings:
-        train_on_corpus(run, _objective(run, tokenizer, offers), front_end, settings["training"])
-    elif tokenizer.is_fitted and not comes_trained(settings["tokenizer"]):
+    tokenizer = build(stage.tokenizer, Tokenizer, seed=stage.seed, **offers)
+    if stage.training is not None:
+        train_on_corpus(run, _objective(run, stage.training, tokenizer, offers), front_end, stage.training)
+    elif tokenizer.is_fitted and not comes_trained(stage.tokenizer):
         tokenizer.to(compute_device()).fit(_patches(run, front_end))
     run.parts["tokenizer"] = save_part(run.folder, "tokenizer", tokenizer)
     run.copy_part("survey", "front_end")
@@ -41,20 +42,26 @@ def prepare(run: StageRun) -> None:
     run.metrics["parameters"] = sum(parameter.numel() for parameter in tokenizer.parameters())
 
 
-def objective_of(run: StageRun) -> Objective:
+def objective_of(run: StageRun[TokenizerStage]) -> Objective:
     """Build what `prepare` trains, where it trains."""
+    training = run.stage.training
+    assert training is not None  # only stages that train are asked for an objective
     offers = _offers(run, run.part("survey", "front_end", FrontEnd))
-    tokenizer = build(run.stage.settings["tokenizer"], Tokenizer, seed=run.stage.seed, **offers)
-    return _objective(run, tokenizer, offers)
+    tokenizer = build(run.stage.tokenizer, Tokenizer, seed=run.stage.seed, **offers)
+    return _objective(run, training, tokenizer, offers)
 
 
-def _objective(run: StageRun, tokenizer: Tokenizer, offers: Mapping[str, Any]) -> Objective:
-    training: TokenizerTrainingConfig = run.stage.settings["training"]
-    choice = training.objective_of(run.stage.settings["tokenizer"], run.plugins.catalog)
+def _objective(
+    run: StageRun[TokenizerStage],
+    training: TokenizerTrainingConfig,
+    tokenizer: Tokenizer,
+    offers: Mapping[str, Any],
+) -> Objective:
+    choice = training.objective_of(run.stage.tokenizer, run.plugins.catalog)
     return build(choice, Objective, seed=run.stage.seed, tokenizer=tokenizer, **offers)
 
 
-def _offers(run: StageRun, front_end: FrontEnd) -> dict[str, Any]:
+def _offers(run: StageRun[TokenizerStage], front_end: FrontEnd) -> dict[str, Any]:
     offers: dict[str, Any] = {"patch_dim": front_end.patch_dim, "bands": front_end.bands, "front_end": front_end}
     if "teacher" in run.inputs:
         device = compute_device()
@@ -62,16 +69,16 @@ def _offers(run: StageRun, front_end: FrontEnd) -> dict[str, Any]:
         offers["teacher_choice"] = choice_of(offers["teacher"])
         if run.holds("teacher", "head"):
             offers["teacher_head"] = run.part("teacher", "head", Head).to(device)
-    if "encoder" in run.stage.settings:
-        encoder = run.stage.settings["encoder"]
+    encoder = run.stage.encoder
+    if encoder is not None:
         # Only the architecture of a trained encoder is taken, without its weights.
         offers["encoder_choice"] = choice_of(build(encoder, Encoder, **offers)) if comes_trained(encoder) else encoder
     return offers
 
 
-def _patches(run: StageRun, front_end: FrontEnd) -> Iterator[PatchBatch]:
-    settings = run.stage.settings
+def _patches(run: StageRun[TokenizerStage], front_end: FrontEnd) -> Iterator[PatchBatch]:
+    stage = run.stage
     manifest = run.manifest()
-    rows = good_rows(run.inputs["survey"], manifest, settings["splits"])
-    seconds = {"batch_seconds": settings["batch_seconds"], "crop_seconds": settings["crop_seconds"]}
+    rows = good_rows(run.inputs["survey"], manifest, stage.splits)
+    seconds = {"batch_seconds": stage.batch_seconds, "crop_seconds": stage.crop_seconds}
     return patch_batches(manifest, rows, front_end, **seconds)

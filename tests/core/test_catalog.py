@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import ossicle
 from ossicle.core.catalog import Catalog, Origin, UnknownPartError, config_of, declared
 from ossicle.core.errors import PluginError
 from ossicle.core.part_kinds import ossicle_register_part_kinds
+from ossicle.core.stage_runner import StageRun
+from ossicle.core.stages import Stage
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
 
@@ -115,6 +118,51 @@ def test_a_former_name_is_taken_too(name: str, aliases: list[str]) -> None:
     taken = (aliases or [name])[0]
     with catalog.added_by(TWO), pytest.raises(PluginError, match=f"`{taken}` is offered by ears 1.0 and by noses 2.0"):
         catalog.add("tokenizer", name, Other, aliases=aliases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counting(Stage):
+    """A kind of stage."""
+
+    kind = "counting"
+    action = f"{__name__}:count"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlsoCounting(Stage):
+    """Another one with the same id."""
+
+    kind = "counting"
+    action = f"{__name__}:count"
+
+
+def count(run: StageRun[Counting]) -> None: ...
+
+
+def test_two_plugins_may_not_claim_one_id_of_a_stage() -> None:
+    catalog = Catalog()
+    with catalog.added_by(ONE):
+        catalog.add_stage(Counting)
+        catalog.add_stage(Counting)
+    assert catalog.stage_kinds == {"counting": (Counting, ONE)}
+
+    def second() -> None:
+        with catalog.added_by(TWO):
+            catalog.add("tokenizer", "also", Part)
+            catalog.add_stage(AlsoCounting)
+
+    with pytest.raises(PluginError, match=r"stage `counting` is offered by ears 1\.0 and by noses 2\.0; rename one"):
+        second()
+    assert catalog.names("tokenizer") == [], "nothing of a plugin that fails may stay"
+    assert catalog.origin_of(Counting(name="one")) == ONE
+
+
+def test_a_stage_of_a_program_changes_with_its_action() -> None:
+    catalog = Catalog()
+    catalog.add_stage(Counting)
+    origin = catalog.origin_of(Counting(name="one"))
+    assert origin == Origin.of_program(Counting, count)
+    assert origin != Origin.of_program(Counting)
 
 
 class NoConfig:

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,7 @@ from ossicle.core.stage_runner import StageRecord, StageRun, run_stages
 from ossicle.core.stages import Stage
 from ossicle.core.store import Store
 from ossicle.experiment.check import check
+from ossicle.experiment.stage_order import in_order
 
 pytestmark = pytest.mark.usefixtures("own_plugins")
 
@@ -47,6 +49,37 @@ class Diary:
         self.entries.append(f"end {stage.name}: {artifact.card['metrics']}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Number(Stage):
+    """Adds a number to those of its inputs."""
+
+    kind = "number"
+    action = "fake_actions:write"
+
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interruptible(Number):
+    """The same, but stops half way the first time."""
+
+    kind = "interruptible"
+    action = "fake_actions:interrupted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failing(Number):
+    """The same, but fails."""
+
+    kind = "failing"
+    action = "fake_actions:fail"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unregistered(Number):
+    """Takes the id of another kind."""
+
+
 @pytest.fixture
 def diary() -> Diary:
     return Diary()
@@ -64,21 +97,21 @@ def run(tmp_path: Path, diary: Diary, warnings: list[str], monkeypatch: pytest.M
     actions = ModuleType("fake_actions")
     monkeypatch.setitem(sys.modules, "fake_actions", actions)
 
-    def write(run: StageRun) -> None:
+    def write(run: StageRun[Number]) -> None:
         read = [artifact.read_json("number.json") for artifact in run.inputs.values()]
-        number = sum(read) + run.stage.settings["number"]
+        number = sum(read) + run.stage.number
         (run.folder / "number.json").write_text(str(number))
         run.metrics["number"] = number
         run.warnings.append("take care")
 
-    def interrupted(run: StageRun) -> None:
+    def interrupted(run: StageRun[Number]) -> None:
         done = run.work / "done"
         if not done.is_file():
             done.touch()
             raise Interrupted("stopped half way")
         write(run)
 
-    def fail(run: StageRun) -> None:
+    def fail(run: StageRun[Number]) -> None:
         (run.folder / "number.json").write_text("1")
         raise ValueError("no luck")
 
@@ -86,19 +119,22 @@ def run(tmp_path: Path, diary: Diary, warnings: list[str], monkeypatch: pytest.M
     manager = pluggy.PluginManager("ossicle")
     manager.add_hookspecs(Hooks)
     manager.register(diary)
+    catalog = Catalog()
+    for kind in (Number, Interruptible, Failing):
+        catalog.add_stage(kind)
 
     def run_them(*stages: Stage) -> list[StageRecord]:
         store = Store(tmp_path / "store")
         display = Silent()
         monkeypatch.setattr(display, "warn", warnings.append)
-        plugins = Plugins(manager, Catalog())
-        return run_stages(stages, store=store, plugins=plugins, corpora=Corpora(Silent()), display=display)
+        plugins = Plugins(manager, catalog)
+        return run_stages(in_order(stages), store=store, plugins=plugins, corpora=Corpora(Silent()), display=display)
 
     return run_them
 
 
-def stage(name: str, number: int = 1, action: str = "write", **inputs: str) -> Stage:
-    return Stage(name, "number", f"fake_actions:{action}", settings={"number": number}, inputs=inputs)
+def stage(name: str, number: int = 1, kind: type[Number] = Number, **inputs: str) -> Stage:
+    return kind(name=name, number=number, inputs=inputs)
 
 
 def test_stages_run_in_order_and_hooks_are_told(run: Run, diary: Diary) -> None:
@@ -117,6 +153,19 @@ def test_stages_run_in_order_and_hooks_are_told(run: Run, diary: Diary) -> None:
     assert card["config"] == {"number": 10}
     assert card["warnings"] == ["take care"]
     assert {"python", "ossicle", "torch", "fairseq2"} <= set(card["versions"])
+
+
+def test_a_card_says_what_its_kind_of_stage_says(run: Run) -> None:
+    (record,) = run(stage("one", 1))
+    card = record.artifact.card
+    assert (card["kind"], card["flags"], card["training"], card["processes"]) == ("number", [], None, 1)
+    assert card["origin"].startswith(f"defined in {__name__} sha256:")
+
+
+def test_a_kind_of_stage_must_be_registered(run: Run) -> None:
+    message = "no plugin offers `Unregistered`, the kind of stage `odd`: mark the class with `@ossicle.stage`"
+    with pytest.raises(PluginError, match=message):
+        run(stage("odd", kind=Unregistered))
 
 
 def test_what_exists_is_not_made_again(run: Run, diary: Diary) -> None:
@@ -142,7 +191,7 @@ def test_a_change_makes_all_that_follows_from_it_anew(run: Run) -> None:
 
 def test_a_failing_stage_leaves_no_artifact_and_keeps_those_before(run: Run, diary: Diary, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no luck"):
-        run(stage("one", 1), stage("bad", action="fail", left="one"))
+        run(stage("one", 1), stage("bad", kind=Failing, left="one"))
     assert diary.entries == ["start one", "end one: {'number': 1}", "start bad"]
     assert len(list((tmp_path / "store").glob("*/card.json"))) == 1
     assert not list((tmp_path / "store").rglob("*draft*"))
@@ -151,9 +200,9 @@ def test_a_failing_stage_leaves_no_artifact_and_keeps_those_before(run: Run, dia
 
 def test_an_interrupted_stage_finds_its_work_again(run: Run, tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="stopped half way"):
-        run(stage("one", 1, action="interrupted"))
+        run(stage("one", 1, kind=Interruptible))
     assert not list((tmp_path / "store").glob("*/card.json"))
-    assert [record.reused for record in run(stage("one", 1, action="interrupted"))] == [False]
+    assert [record.reused for record in run(stage("one", 1, kind=Interruptible))] == [False]
     assert not list((tmp_path / "store" / "work").iterdir()), "work is cleared once it is done"
 
 

@@ -1,4 +1,4 @@
-"""Stages: their order, and what enters the key under which their results are kept."""
+"""Stages: what is fit for a kind of them, and what enters the key under which their results are kept."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,43 +19,19 @@ from ossicle.core.config import Config
 from ossicle.core.corpora import Corpora
 from ossicle.core.corpus import Corpus, Manifest
 from ossicle.core.display import Silent
-from ossicle.core.errors import OssicleError
+from ossicle.core.errors import PluginError
 from ossicle.core.experiment import TrainingConfig
 from ossicle.core.part_kinds import ossicle_register_part_kinds
-from ossicle.core.plugin_loading import load_plugins
-from ossicle.core.stages import Stage, describe, in_order, stage_key
+from ossicle.core.plugin_loading import import_file, load_plugins
+from ossicle.core.stages import CorpusStage, Stage, describe, stage_key
 
 
-def stage(name: str, *inputs: str) -> Stage:
-    return Stage(name, "kind", "module:function", inputs={f"role {number}": name for number, name in enumerate(inputs)})
+@dataclass(frozen=True, kw_only=True)
+class Plain(Stage):
+    """A stage without settings."""
 
-
-def names(*stages: Stage) -> list[str]:
-    return [item.name for item in in_order(stages)]
-
-
-def test_inputs_come_first_and_the_given_order_is_kept_otherwise() -> None:
-    assert names(stage("a"), stage("b", "a"), stage("c"), stage("d", "b")) == ["a", "b", "c", "d"]
-    assert names(stage("late", "early"), stage("other"), stage("early")) == ["early", "late", "other"]
-
-
-def test_the_same_stage_may_be_listed_twice() -> None:
-    assert names(stage("a"), stage("b", "a"), stage("a")) == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("stages", "message"),
-    [
-        ([stage("a"), stage("b"), stage("a", "b")], "two different stages are called `a`"),
-        ([stage("a", "b")], "stage `a` needs `b` as its role 0, but there is no such stage"),
-        ([stage("a", "c"), stage("b", "a"), stage("c", "b")], "the stages form a cycle: a -> c -> b -> a"),
-        ([stage("a", "a")], "the stages form a cycle: a -> a"),
-    ],
-)
-def test_graphs_that_cannot_run(stages: list[Stage], message: str) -> None:
-    with pytest.raises(OssicleError) as caught:
-        in_order(stages)
-    assert str(caught.value) == message
+    kind = "plain"
+    action = "module:function"
 
 
 class PartConfig(Config):
@@ -80,22 +57,61 @@ def choice(kind: str = "encoder", *, version: str = "1.0", **config: Any) -> Par
     return PartChoice.of(catalog.get(kind, "mine"), config)
 
 
-TRAINING = TrainingConfig(steps=100)
-BASE = Stage(
+@dataclass(frozen=True, kw_only=True)
+class Training(CorpusStage):
+    """A stage with settings of every sort."""
+
+    kind = "training"
+    action = "module:function"
+
+    encoder: PartChoice
+    training: TrainingConfig
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Another(Training):
+    """The same under another id."""
+
+    kind = "another"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revised(Training):
+    """The same with a revised action."""
+
+    revision = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renamed(Training):
+    """The same after it was renamed, and its action moved."""
+
+    action = "elsewhere:other"
+    objective_builder = "elsewhere:objective"
+
+
+BASE = Training(
     name="iteration 1/pretrain",
-    kind="pretrain",
-    action="module:function",
-    settings={"encoder": choice(), "corpus": choice("corpus"), "training": TRAINING, "splits": ("train",)},
+    encoder=choice(),
+    corpus=choice("corpus"),
+    training=TrainingConfig(steps=100),
+    splits=("train",),
     inputs={"tokenizer": "iteration 1/tokenizer"},
 )
+EARS = Origin("ears", "1.0")
 
 
-def key(of: Stage = BASE, *, inputs: Mapping[str, str] | None = None, fingerprint: str = "notes") -> str:
-    return stage_key(of, inputs or {"tokenizer": "abc"}, lambda corpus: fingerprint)
+def key(
+    of: Stage = BASE, *, inputs: Mapping[str, str] | None = None, fingerprint: str = "notes", origin: Origin = EARS
+) -> str:
+    return stage_key(of, inputs or {"tokenizer": "abc"}, origin=origin, corpus_fingerprint=lambda corpus: fingerprint)
 
 
-def changed(**settings: Any) -> Stage:
-    return dataclasses.replace(BASE, settings={**BASE.settings, **settings})
+def changed(kind: type[Training] = Training, **settings: Any) -> Stage:
+    """The stage with some fields changed, perhaps as another kind."""
+    fields = {one.name: getattr(BASE, one.name) for one in dataclasses.fields(BASE)}
+    return kind(**{**fields, **settings})
 
 
 def training(**fields: Any) -> Stage:
@@ -109,16 +125,17 @@ DECIDES = {
     "learning rate": training(lr=1e-3),
     "precision": training(precision="bf16"),
     "a plain value": changed(splits=("train", "valid")),
-    "the seed": dataclasses.replace(BASE, seed=1),
-    "the revision": dataclasses.replace(BASE, revision=2),
-    "the action": dataclasses.replace(BASE, action="module:other"),
+    "the seed": changed(seed=1),
+    "the id of its kind": changed(Another),
+    "the revision of its kind": changed(Revised),
 }
 DOES_NOT = {
     "how often metrics are written": training(log_every=5),
     "how often it is checkpointed": training(log_every=5, checkpoint_every=10),
     "how many threads compute": training(threads=4),
-    "what people call it": dataclasses.replace(BASE, name="other", labels={"corpus": "other"}),
-    "what people call its inputs": dataclasses.replace(BASE, inputs={"tokenizer": "other/tokenizer"}),
+    "what people call it": changed(name="other", tags={"corpus": "other"}),
+    "what people call its inputs": changed(inputs={"tokenizer": "other/tokenizer"}),
+    "the name of its class, and where its action lies": changed(Renamed),
     "how a corpus is configured, if its clips are the same": changed(corpus=choice("corpus", size=2)),
 }
 
@@ -138,9 +155,55 @@ def test_what_does_not_decide_a_result_leaves_its_key(other: Stage) -> None:
     assert key(other) == key()
 
 
-def test_inputs_and_corpora_change_the_key() -> None:
+def test_inputs_corpora_and_the_origin_of_the_kind_change_the_key() -> None:
     assert key(inputs={"tokenizer": "abd"}) != key()
     assert key(fingerprint="other notes") != key()
+    assert key(origin=Origin("ears", "1.1")) != key()
+
+
+KIND = """
+from dataclasses import dataclass
+from ossicle.core.stages import Stage
+
+@dataclass(frozen=True, kw_only=True)
+class {name}(Stage):
+    kind = "counting"
+    action = "{module}:count"
+    number: int
+"""
+
+
+def test_a_kind_of_stage_keeps_its_keys_in_another_module(tmp_path: Path) -> None:
+    keys = []
+    for module, name in (("before", "Counting"), ("after", "CountingStage")):
+        (tmp_path / f"{module}.py").write_text(KIND.format(module=module, name=name))
+        kind = getattr(import_file(tmp_path / f"{module}.py"), name)
+        catalog = Catalog()
+        with catalog.added_by(EARS):
+            catalog.add_stage(kind)
+        counting = kind(name=module, number=3)
+        keys.append(key(counting, origin=catalog.origin_of(counting)))
+    assert keys[0] == keys[1]
+
+
+def test_a_setting_of_an_unknown_type_is_refused() -> None:
+    with pytest.raises(PluginError, match=r"a stage's settings are plain values, .* but one is <object object at"):
+        key(changed(splits=object()))
+
+
+UNFIT = {
+    "not a stage": (Clips, r"the kind of stage `Clips` must be a subclass of ossicle\.Stage with `@dataclass\("),
+    "no dataclass": (type("Odd", (Plain,), {}), r"must be a subclass of ossicle\.Stage with `@dataclass\("),
+    "no id": (dataclass(frozen=True)(type("Odd", (Stage,), {})), "stage `Odd` needs a stable id"),
+    "an id that names no folder": (dataclass(frozen=True)(type("Odd", (Plain,), {"kind": "a/b"})), "needs a stable id"),
+    "no action": (dataclass(frozen=True)(type("Odd", (Stage,), {"kind": "odd"})), "must name the function"),
+}
+
+
+@pytest.mark.parametrize(("kind", "message"), UNFIT.values(), ids=UNFIT)
+def test_a_class_that_is_not_fit_for_a_kind_of_stage(kind: type[Stage], message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        Catalog().add_stage(kind)
 
 
 def test_settings_are_described_as_plain_data() -> None:
@@ -154,7 +217,7 @@ def test_moving_a_folder_of_recordings_leaves_the_keys(tones: Path, tmp_path: Pa
 
     def key_at(folder: Path) -> str:
         corpus = PartChoice.of(catalog.get("corpus", "folder"), {"path": str(folder), "labels": "folders"})
-        return stage_key(changed(corpus=corpus), {}, Corpora(Silent()).fingerprint)
+        return stage_key(changed(corpus=corpus), {}, origin=EARS, corpus_fingerprint=Corpora(Silent()).fingerprint)
 
     moved = tmp_path / "elsewhere"
     shutil.copytree(tones, moved)

@@ -246,14 +246,8 @@ def test_a_folder_that_is_no_artifact(tmp_path: Path) -> None:
         _ = Artifact(tmp_path / "nothing").card
 
 
-def test_a_run_stands_for_its_last_encoder_that_is_no_control(tmp_path: Path) -> None:
-    stages = [
-        {"kind": "pretrain", "artifact": "old"},
-        {"kind": "pretrain", "artifact": "own", "labels": {"control": False}},
-        {"kind": "pretrain", "artifact": "control", "labels": {"control": True}},
-        {"kind": "evaluate", "artifact": "scores"},
-    ]
-    (tmp_path / RUN).write_text(json.dumps({"stages": stages}))
+def test_a_run_names_the_encoder_that_is_its_result(tmp_path: Path) -> None:
+    (tmp_path / RUN).write_text(json.dumps({"encoder": "own", "stages": []}))
     (tmp_path / "own").mkdir()
     write_card(tmp_path / "own", {})
     assert find_artifact(tmp_path).path == tmp_path / "own"

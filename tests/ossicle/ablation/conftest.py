@@ -117,7 +117,7 @@ class FakeStudy:
             artifact = folder / "artifacts" / Path(stage["artifact"]).name
             shutil.copytree(self._real / stage["artifact"], artifact)
             stage["artifact"] = f"artifacts/{artifact.name}"
-            if stage["kind"] == "evaluate" and stage["labels"]["subject"] == "iteration 1":
+            if stage["kind"] == "evaluate" and stage["tags"]["subject"] == "iteration 1":
                 self._judge(artifact, right)
             if stage["kind"] == "tokens":
                 self._tokens(artifact, made)

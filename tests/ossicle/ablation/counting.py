@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,40 @@ class CountingConfig(ossicle.Config):
     """Whether that stage fails."""
 
 
+@ossicle.stage
+@dataclass(frozen=True, kw_only=True)
+class Shared(ossicle.Stage):
+    """A stage that all variants share."""
+
+    kind = "shared"
+    action = f"{__name__}:act"
+
+    diary: str
+
+
+@ossicle.stage
+@dataclass(frozen=True, kw_only=True)
+class Own(ossicle.Stage):
+    """A stage of a variant's own."""
+
+    kind = "own"
+    action = f"{__name__}:act_slowly"
+
+    config: CountingConfig
+
+
+@ossicle.stage
+@dataclass(frozen=True, kw_only=True)
+class Probe(ossicle.Stage):
+    """A score."""
+
+    kind = "probe"
+    action = f"{__name__}:judge"
+    is_evaluation = True
+
+    config: CountingConfig
+
+
 @ossicle.schedule("counting")
 class Counting(ossicle.Schedule):
     """A stage that all variants share, one of their own, and a score."""
@@ -39,31 +74,36 @@ class Counting(ossicle.Schedule):
         self.config = config
 
     def stages(self, experiment: Experiment) -> list[ossicle.Stage]:
-        own = {"config": self.config}
-        said = {"task": "probe", "corpus": "tones", "subject": "encoder"}
-        shared = {"diary": str(self.config.diary)}
-        action, judge = f"{__name__}:act", f"{__name__}:judge"
+        seed, config = experiment.seed, self.config
+        tags = {"task": "probe", "corpus": "tones", "subject": "encoder"}
         return [
-            ossicle.Stage("shared", "number", action, settings=shared, seed=experiment.seed),
-            ossicle.Stage("own", "number", action, settings=own, inputs={"source": "shared"}, seed=experiment.seed),
-            ossicle.Stage("probe", "evaluate", judge, own, {"source": "own"}, experiment.seed, labels=said),
+            Shared(name="shared", diary=str(config.diary), seed=seed),
+            Own(name="own", config=config, inputs={"source": "shared"}, seed=seed),
+            Probe(name="probe", config=config, inputs={"source": "own"}, seed=seed, tags=tags),
         ]
 
 
-def act(run: StageRun) -> None:
+def act(run: StageRun[Shared]) -> None:
+    """Note who makes the stage."""
+    _note(run, Path(run.stage.diary))
+
+
+def act_slowly(run: StageRun[Own]) -> None:
     """Note who makes the stage, take time, and fail if told to."""
-    config = run.stage.settings.get("config")
-    with open(config.diary if config else run.stage.settings["diary"], "a") as diary:
-        diary.write(f"{run.stage.name} {run.stage.seed} {os.getpid()}\n")
-    if config:
-        time.sleep(config.seconds)
-        if config.fails:
-            raise ValueError("no luck")
+    _note(run, run.stage.config.diary)
+    time.sleep(run.stage.config.seconds)
+    if run.stage.config.fails:
+        raise ValueError("no luck")
 
 
-def judge(run: StageRun) -> None:
+def _note(run: StageRun[ossicle.Stage], diary: Path) -> None:
+    with diary.open("a") as file:
+        file.write(f"{run.stage.name} {run.stage.seed} {os.getpid()}\n")
+
+
+def judge(run: StageRun[Probe]) -> None:
     """Leave what a probe leaves."""
-    config = run.stage.settings["config"]
+    config = run.stage.config
     draw = np.random.default_rng([run.stage.seed, round(100 * config.right)])
     truth = np.eye(2, dtype=bool)[np.arange(CLIPS) % 2]
     right = draw.random(CLIPS) < config.right
@@ -71,6 +111,6 @@ def judge(run: StageRun) -> None:
     value = float(right.mean())
     score = {"view": "mean", "metric": "accuracy", "value": value, "low": value - 0.1, "high": value + 0.1}
     score |= {"clips": CLIPS, "chosen": {"valid_accuracy": value}, "others": {"UAR": value}, "folds": {}}
-    said = {**run.stage.labels, "multi_label": False, "scale": "probabilities", "scores": [score]}
+    said = {**run.stage.tags, "multi_label": False, "scale": "probabilities", "scores": [score]}
     (run.folder / "scores.json").write_text(json.dumps(said))
     np.savez(run.folder / "predictions.npz", **{"scores/mean": scores, "clips": np.arange(CLIPS), "truth": truth})

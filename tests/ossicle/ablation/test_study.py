@@ -23,7 +23,6 @@ from ossicle.ablation.view import print_plan
 from ossicle.core.config_files.documents import to_yaml
 from ossicle.core.errors import ConfigError
 from ossicle.core.plugin_loading import load_plugins
-from ossicle.core.stages import training_of
 from ossicle.core.store import Store
 from ossicle.experiment.check import compose
 from ossicle.tasks.evaluation.metrics import metric_name
@@ -109,7 +108,7 @@ def test_what_cells_share_is_counted_once(study_file: Path, tmp_path: Path) -> N
     assert sum(name == "iteration 1/pretrain" for name in names.values()) == 4
     trained = cells[0].trainings(list(needed))
     assert [names[key] for key in trained] == ["iteration 1/pretrain"]
-    assert all(training_of(cells[0].by_key[key]) for key in trained)
+    assert all(cells[0].by_key[key].training_config for key in trained)
 
 
 def test_the_base_may_be_written_in_the_ablation(tiny: Path, tmp_path: Path) -> None:

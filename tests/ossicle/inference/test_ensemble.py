@@ -16,12 +16,12 @@ import pytest
 from ossicle.cli import main
 from ossicle.core.errors import ArtifactError
 from ossicle.core.stage_runner import StageRun
-from ossicle.core.stages import Stage
 from ossicle.core.task import TaskResult
 from ossicle.experiment.run import run
 from ossicle.inference.ensemble import ENSEMBLE, ensemble
 from ossicle.tasks.evaluation.metrics import figure
 from ossicle.tasks.evaluation.results import save_result, score_view
+from ossicle.tasks.evaluation.stage_specs import EvaluateStage
 
 CLIPS, CLASSES = 60, 3
 
@@ -61,15 +61,17 @@ def judged(
         )
         for place, (view, values) in enumerate(views.items())
     ]
-    stage = Stage(f"{task}/c/{subject}", "evaluate", "x:y", labels={"task": task, "corpus": "c", "subject": subject})
     nothing: Any = None
+    tags = {"task": task, "corpus": "c", "subject": subject}
+    stage = EvaluateStage(name=f"{task}/c/{subject}", task=nothing, corpus=nothing, tags=tags)
     stage_run = StageRun(stage, {}, artifact, artifact, nothing, nothing, nothing)
     result = TaskResult(scores, np.arange(len(truth)), truth, views, scale, folds)
     save_result(stage_run, result, np.arange(100, 100 + len(truth)) if rows is None else rows, multi_label=multi_label)
     (artifact / "card.json").write_text(json.dumps({"config": {"corpus": {"corpus": corpus}}}))
     path = folder / "run.json"
     record = json.loads(path.read_text()) if path.exists() else {"stages": []}
-    record["stages"].append({"name": stage.name, "kind": "evaluate", "artifact": artifact.name})
+    entry = {"name": stage.name, "kind": stage.kind, "flags": stage.flags(), "tags": tags, "artifact": artifact.name}
+    record["stages"].append(entry)
     path.write_text(json.dumps(record))
     return folder
 

@@ -14,7 +14,6 @@ import pytest
 from ossicle.cli import main
 from ossicle.core.choices import parts_of
 from ossicle.core.config_files.experiment_loader import resolved_yaml
-from ossicle.core.stages import training_of
 from ossicle.experiment.check import CheckedExperiment, compose
 from ossicle.planning.dry_run import shortened
 from ossicle.planning.subprocess_measure import dry_run_stage
@@ -58,7 +57,7 @@ def test_every_corpus_and_every_training_is_changed(tiny: Path, tmp_path: Path) 
     again.write_text(resolved_yaml(short))
     stages = compose(again, []).stages
     assert [stage.name for stage in stages] == [stage.name.replace("/tones/", "/nowhere/") for stage in checked.stages]
-    trainings = {stage.name: training for stage in stages if (training := training_of(stage))}
+    trainings = {stage.name: training for stage in stages if (training := stage.training_config)}
     assert set(trainings) >= {"iteration 2/teacher", "iteration 2/tokenizer", "fine_tune/esc50/iteration 2"}
     for training in trainings.values():
         assert (training.steps, training.crop_seconds, training.log_every) == (3, 2.0, 1)
@@ -108,7 +107,7 @@ def test_the_whole_recipe_can_be_tried_without_its_corpora(tmp_path: Path) -> No
     again.write_text(resolved_yaml(shortened_run(checked, tmp_path / "corpora")))
     found = compose(again, []).stages
     assert [stage.name for stage in found] == [stage.name for stage in checked.stages]
-    assert {training.steps for stage in found if (training := training_of(stage))} == {3}
+    assert {training.steps for stage in found if (training := stage.training_config)} == {3}
 
 
 @pytest.mark.parametrize(("there", "expected"), [(True, "bf16"), (False, "fp32")])

@@ -138,9 +138,33 @@ def test_judging_by_folds_trains_once_for_each(tiny: Path, tones: Path, tmp_path
 
 
 STRANGE = """
+from dataclasses import dataclass
+
 import ossicle
-from ossicle.core.stages import Schedule, Stage
 from ossicle.audio.stage_specs import survey_stage
+from ossicle.core.choices import PartChoice
+from ossicle.core.experiment import PretrainConfig
+
+
+@ossicle.stage
+@dataclass(frozen=True, kw_only=True)
+class Bare(ossicle.Stage):
+    kind = "bare"
+    action = "nowhere:action"
+
+    encoder: PartChoice
+    training: PretrainConfig
+
+    @property
+    def training_config(self):
+        return self.training
+
+
+@ossicle.stage
+@dataclass(frozen=True, kw_only=True)
+class Wrong(Bare):
+    kind = "wrong"
+    objective_builder = "ossicle.tasks.stages.pretrain:objective_of"
 
 
 class OddConfig(ossicle.Config):
@@ -148,17 +172,15 @@ class OddConfig(ossicle.Config):
 
 
 @ossicle.schedule("odd")
-class Odd(Schedule):
+class Odd(ossicle.Schedule):
     def __init__(self, config: OddConfig) -> None:
         pass
 
-    def stages(self, experiment: object) -> list[Stage]:
+    def stages(self, experiment):
         survey = survey_stage(experiment, experiment.corpus)
         settings = {"training": experiment.pretrain, "encoder": experiment.encoder}
-        bare = Stage("bare", "odd", "nowhere:action", settings, inputs={"survey": survey.name})
-        objective = "ossicle.tasks.stages.pretrain:objective_of"
-        wrong = Stage("wrong", "odd", "nowhere:action", settings, objective=objective,
-                      inputs={"survey": survey.name, "tokenizer": survey.name})
+        bare = Bare(name="bare", **settings, inputs={"survey": survey.name})
+        wrong = Wrong(name="wrong", **settings, inputs={"survey": survey.name, "tokenizer": survey.name})
         return [survey, bare, wrong]
 """
 

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ossicle.core.plugin_loading import load_plugins
+
+STAGES = load_plugins().catalog.stage_kinds
 HOSTILE = '<script>alert("x")</script>&.wav'
 CLIPS = {"train": 960, "valid": 192, "test": 400}
 CONTROL = "untrained teacher"
@@ -63,7 +66,7 @@ class FakeRun:
         seconds: float = 5.0,
         reused: bool = False,
         card: Any = None,
-        labels: Any = None,
+        tags: Any = None,
         **inputs: str,
     ) -> Path:
         """Add a stage with an empty artifact, and give the artifact's folder."""
@@ -72,7 +75,8 @@ class FakeRun:
         artifact.mkdir(parents=True)
         (artifact / "card.json").write_text(json.dumps({"kind": kind, "key": key, "name": name, **(card or {})}))
         entry = {"name": name, "kind": kind, "key": key, "artifact": f"../.store/{artifact.name}"}
-        entry |= {"reused": reused, "seconds": seconds, "inputs": inputs, "labels": labels or {}}
+        entry |= {"reused": reused, "seconds": seconds, "inputs": inputs, "tags": tags or {}}
+        entry["flags"] = STAGES[kind][0].flags()
         self.run["stages"].append(entry)
         return artifact
 
@@ -128,9 +132,9 @@ class FakeRun:
         found = dict(zip(names, TOKENS[subject], strict=True)) | {"clips": 960}
         if not labelled:
             found |= {"label_information": None, "label_chance": None}
-        labels = {"corpus": corpus, "subject": subject}
-        artifact = self.stage(f"tokens/{corpus}/{subject}", "tokens", labels=labels, tokenizer=f"{subject}/tokenizer")
-        (artifact / "tokens.json").write_text(json.dumps({**labels, **found}))
+        tags = {"corpus": corpus, "subject": subject}
+        artifact = self.stage(f"tokens/{corpus}/{subject}", "tokens", tags=tags, tokenizer=f"{subject}/tokenizer")
+        (artifact / "tokens.json").write_text(json.dumps({**tags, **found}))
 
     def pretrain(
         self,
@@ -143,9 +147,9 @@ class FakeRun:
         control: bool = False,
     ) -> Path:
         """Add a pre-training with curves, codebook use and pictures."""
-        labels = {"subject": name, "control": control}
+        tags = {"subject": name, "control": control}
         source = f"{name}/tokenizer"
-        artifact = self.stage(f"{name}/pretrain", "pretrain", seconds=131.0, labels=labels, tokenizer=source)
+        artifact = self.stage(f"{name}/pretrain", "pretrain", seconds=131.0, tags=tags, tokenizer=source)
         records = [self._record(step, steps, codes) for step in range(10, steps + 1, 10)]
         (artifact / "metrics.jsonl").write_text("\n".join(json.dumps(record) for record in records) + "\n")
         weights = 1 / np.arange(1, codes + 1) ** 0.9
@@ -162,9 +166,9 @@ class FakeRun:
 
         The folds, from 1, score a percent more each than the one before.
         """
-        labels = {"task": task, "corpus": corpus, "subject": subject}
+        tags = {"task": task, "corpus": corpus, "subject": subject}
         source = f"features/{corpus}/{subject}"
-        artifact = self.stage(f"{task}/{corpus}/{subject}", "evaluate", labels=labels, features=source)
+        artifact = self.stage(f"{task}/{corpus}/{subject}", "evaluate", tags=tags, features=source)
         views = [(view, centre + shift) for view, shift in (("mean", -0.04), ("bands", 0.0), ("mean+max", 0.005))]
         scores = [
             {
@@ -180,7 +184,7 @@ class FakeRun:
             }
             for view, value in views
         ]
-        (artifact / "scores.json").write_text(json.dumps({**labels, "multi_label": False, "scores": scores}))
+        (artifact / "scores.json").write_text(json.dumps({**tags, "multi_label": False, "scores": scores}))
         if centre >= 0:
             predictions = {f"scores/{view}": self._predictions(clips, value) for view, value in views}
             truth = np.eye(16, dtype=bool)[np.arange(clips) % 16]

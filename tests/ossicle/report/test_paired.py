@@ -31,7 +31,7 @@ def judged(
     np.savez(folder / "predictions.npz", **arrays)
     (folder / "card.json").write_text("{}")
     (folder / "scores.json").write_text(json.dumps({"multi_label": multi_label}))
-    stage = Stage("p", "evaluate", "", "", folder, False, 0.0, {}, {}, {})
+    stage = Stage("p", "evaluate", "", "", folder, False, 0.0, {}, {}, {}, is_evaluation=True)
     metric, value = "mAP" if multi_label else "accuracy", figure(truth, scores, multi_label=multi_label)
     return ProbeScore("p", "c", folder.name, "mean", metric, value, 0.0, 1.0, len(truth), stage=stage)
 

@@ -59,31 +59,14 @@ def test_names_are_those_of_this_run_not_of_the_one_that_made_the_artifact(empty
     empty_run.evaluate("probe", "place only", 0.5)
     empty_run.tokens("iteration 2")
     theirs = {"task": "other probe", "corpus": "other", "subject": "iteration 7"}
-    labels = {"corpus": "mine", "subject": "place only"}
-    empty_run.run["stages"][-1]["labels"] = labels
+    empty_run.run["stages"][-1]["tags"] = {"corpus": "mine", "subject": "place only"}
     for path in empty_run.store.glob("*/*.json"):
-        path.write_text(json.dumps({**json.loads(path.read_text()), **theirs, "labels": theirs}))
+        path.write_text(json.dumps({**json.loads(path.read_text()), **theirs, "tags": theirs}))
     record = RunRecord.read(empty_run.write())
     (score, *_) = record.scores
     assert (score.task, score.corpus, score.subject, score.role) == ("probe", "gm_notes", "place only", "control")
     (tokens,) = record.tokens
     assert (tokens.corpus, tokens.subject, tokens.role) == ("mine", "place only", "control")
-
-
-def test_a_run_that_recorded_no_labels_is_read_from_its_artifacts(quickstart: Any) -> None:
-    for stage in quickstart.run["stages"]:
-        del stage["labels"]
-    record = RunRecord.read(quickstart.write())
-    assert list(dict.fromkeys(one.subject for one in record.scores)) == [
-        "untrained",
-        "log-mel",
-        "iteration 1",
-        "iteration 2",
-        "untrained teacher",
-    ]
-    assert {one.role for one in record.scores} == {"start", "log-mel", "iteration"}
-    assert [one.subject for one in record.tokens] == ["iteration 1", "iteration 2", "untrained teacher"]
-    assert record.problems == []
 
 
 def test_iterations_come_in_the_order_of_the_schedule_and_controls_last(empty_run: Any) -> None:
@@ -103,7 +86,7 @@ def test_iterations_come_in_the_order_of_the_schedule_and_controls_last(empty_ru
 
 
 def test_tokens_that_cannot_be_read_are_named(empty_run: Any) -> None:
-    artifact = empty_run.stage("tokens/c/iteration 1", "tokens", labels={"corpus": "c", "subject": "iteration 1"})
+    artifact = empty_run.stage("tokens/c/iteration 1", "tokens", tags={"corpus": "c", "subject": "iteration 1"})
     record = RunRecord.read(empty_run.write())
     assert record.tokens == []
     assert "tokens.json is missing" in record.problems[0]
@@ -111,23 +94,41 @@ def test_tokens_that_cannot_be_read_are_named(empty_run: Any) -> None:
     assert "tokens.json is not as expected (KeyError('used'))" in RunRecord.read(empty_run.folder).problems[0]
 
 
-def test_a_run_records_what_it_calls_each_stage(tmp_path: Path) -> None:
+def test_a_run_records_its_stages_and_which_encoder_is_its_result(tmp_path: Path) -> None:
     from ossicle.core.stage_runner import StageRecord
-    from ossicle.core.stages import Stage
     from ossicle.core.store import Artifact, Store
     from ossicle.experiment.run import _run_record
+    from ossicle.tasks.evaluation.stage_specs import EvaluateStage
+    from ossicle.tasks.stages.specs import PretrainStage
 
-    (tmp_path / "made").mkdir()
-    card = {"seconds": 1.0, "warnings": [], "labels": {"subject": "what another experiment calls it"}}
-    (tmp_path / "made" / "card.json").write_text(json.dumps(card))
-    stage = Stage("place only/pretrain", "pretrain", "m:f", labels={"subject": "place only", "control": True})
+    def record(stage: Any) -> StageRecord:
+        folder = tmp_path / stage.tags["subject"]
+        folder.mkdir()
+        card = {"seconds": 1.0, "warnings": [], "tags": {"subject": "what another experiment calls it"}}
+        (folder / "card.json").write_text(json.dumps(card))
+        return StageRecord(stage, "key", Artifact(folder), True, 0.0)
+
+    part: Any = None
+    stages = [
+        PretrainStage(name="own/pretrain", encoder=part, corpus=part, training=part, tags={"subject": "own"}),
+        PretrainStage(
+            name="place only/pretrain",
+            encoder=part,
+            corpus=part,
+            training=part,
+            tags={"subject": "place only", "control": True},
+        ),
+        EvaluateStage(name="probe", task=part, corpus=part, tags={"subject": "scores"}),
+    ]
     catalog = SimpleNamespace(parts=list, failures=[])
     checked: Any = SimpleNamespace(
         experiment=SimpleNamespace(name="e", seed=0), plugins=SimpleNamespace(catalog=catalog)
     )
-    records = [StageRecord(stage, "key", Artifact(tmp_path / "made"), True, 0.0)]
+    records = [record(stage) for stage in stages]
     run = _run_record(checked, records, tmp_path, Store(tmp_path / ".store"), datetime.now(UTC), 0.0)
-    assert run["stages"][0]["labels"] == {"subject": "place only", "control": True}
+    assert run["stages"][1]["tags"] == {"subject": "place only", "control": True}
+    assert [stage["flags"] for stage in run["stages"]] == [["makes_encoder"], ["makes_encoder"], ["is_evaluation"]]
+    assert run["encoder"] == "own"
 
 
 def test_last_record_of_a_step_counts_and_a_cut_line_is_skipped(empty_run: Any) -> None:

@@ -70,7 +70,8 @@ class Store:
                 "name": f"{subject}/pretrain",
                 "kind": "pretrain",
                 "artifact": str(path),
-                "labels": {"subject": subject, "control": subject == control},
+                "flags": ["makes_encoder"],
+                "tags": {"subject": subject, "control": subject == control},
             }
             for subject, path in stages.items()
         ]

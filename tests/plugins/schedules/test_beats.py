@@ -42,14 +42,14 @@ def test_what_learnt_without_labels_can_teach(tiny: Path) -> None:
     found = stages(tiny, DISTILL, iterations(first, SECOND))
     assert "iteration 1/tokenizer" not in found
     assert found["iteration 2/tokenizer"].inputs["teacher"] == "iteration 1/pretrain"
-    assert [stage.labels["subject"] for stage in found.values() if stage.kind == "tokens"] == ["iteration 2"]
+    assert [stage.tags["subject"] for stage in found.values() if stage.kind == "tokens"] == ["iteration 2"]
 
 
 def test_previous_passes_over_controls(tiny: Path) -> None:
     control = SECOND.replace("}}", "}, teacher: untrained, control: true}")
     found = stages(tiny, DISTILL, iterations(FIRST, control, SECOND))
     assert found["iteration 3/tokenizer"].inputs["teacher"] == "iteration 1/pretrain"
-    assert [name for name, stage in found.items() if stage.labels.get("control")] == ["iteration 2/pretrain"]
+    assert [name for name, stage in found.items() if stage.tags.get("control")] == ["iteration 2/pretrain"]
 
 
 def test_a_teacher_may_be_fine_tuned_first(tiny: Path) -> None:

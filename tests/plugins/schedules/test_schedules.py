@@ -80,7 +80,7 @@ def test_check_lists_the_stages_once(tiny: Path, monkeypatch: pytest.MonkeyPatch
 def test_scratch_trains_nothing(tiny: Path) -> None:
     found = stages(tiny, "schedule=scratch")
     assert {stage.kind for stage in found.values()} == {"survey", "encoder", "features", "evaluate"}
-    assert {stage.labels["subject"] for stage in found.values() if stage.kind == "evaluate"} == {"untrained", "log-mel"}
+    assert {stage.tags["subject"] for stage in found.values() if stage.is_evaluation} == {"untrained", "log-mel"}
 
 
 def test_continuing_needs_a_checkpoint(tiny: Path) -> None:
@@ -99,7 +99,7 @@ def test_pretraining_goes_on_from_a_run(tiny: Path, tmp_path: Path) -> None:
     )
     found = stages(tiny, *overrides)
     assert found["iteration 1/tokenizer"].inputs["teacher"] == "checkpoint"
-    assert {stage.labels["subject"] for stage in found.values() if stage.kind == "evaluate"} == {
+    assert {stage.tags["subject"] for stage in found.values() if stage.is_evaluation} == {
         "checkpoint",
         "iteration 1",
         "log-mel",

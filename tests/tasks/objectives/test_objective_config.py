@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from ossicle.tasks.objectives.objective_config import (
     MaskedPredictionConfig,
     PredictorConfig,
 )
-from ossicle.tasks.stages.specs import teacher_facts
+from ossicle.tasks.stages.specs import EncoderStage, FineTuneStage, ImportStage, teacher_facts
 
 
 @pytest.mark.parametrize(
@@ -90,15 +91,19 @@ def test_what_fits_its_teacher_is_left_alone() -> None:
 
 
 def test_a_teacher_is_known_by_the_stage_that_its_weights_come_from() -> None:
-    small, large = BeatsConfig(size="tiny"), BeatsConfig(size="base")
-    stages = {
-        "start": Stage("start", "encoder", "m:f", {"encoder": small}, {"survey": "survey"}),
-        "checkpoint": Stage("checkpoint", "import", "m:f", {"checkpoint": large}),
-        "tuned": Stage("tuned", "fine_tune", "m:f", inputs={"encoder": "start", "survey": "survey"}),
-    }
+    # Only what `teacher_facts` reads is filled in.
+    nothing: Any = None
+    small: Any = BeatsConfig(size="tiny")
+    large: Any = BeatsConfig(size="base")
+    start = EncoderStage(name="start", encoder=small, inputs={"survey": "survey"})
+    checkpoint = ImportStage(name="checkpoint", checkpoint=large)
+    inputs = {"encoder": "start", "survey": "survey"}
+    tuned = FineTuneStage(name="tuned", training=nothing, corpus=nothing, inputs=inputs)
+    stages: dict[str, Stage] = {stage.name: stage for stage in (start, checkpoint, tuned)}
 
     def known(teacher: str) -> dict[str, object]:
-        return dict(teacher_facts(Stage("t", "tokenizer", "m:f", inputs={"teacher": teacher}), stages, Catalog()))
+        inputs = {"encoder": "start", "survey": "survey", "teacher": teacher}
+        return dict(teacher_facts(dataclasses.replace(tuned, inputs=inputs), stages, Catalog()))
 
     assert known("start") == {"teacher_width": 128, "teacher_layers": 4, "teacher_classes": 0}
     assert known("tuned") == {"teacher_width": 128, "teacher_layers": 4}

@@ -33,7 +33,7 @@ from ossicle.core.store import Artifact, Store
 from ossicle.experiment.check import CheckedExperiment, check
 from ossicle.tasks.stages.fine_tune import choose_weights
 from ossicle.tasks.stages.fine_tune_config import FineTuneConfig, FineTuningConfig
-from ossicle.tasks.stages.specs import fine_tune_stage
+from ossicle.tasks.stages.specs import FineTuneStage
 from ossicle.training.engine import CheckpointHistory, train
 
 RATE = 16000
@@ -122,15 +122,15 @@ def judge(path: Path, folder: Path, *subjects: str) -> None:
     wanted = [
         stage
         for stage in checked.stages
-        if not subjects or stage.kind in ("survey", "encoder") or stage.labels.get("subject") in subjects
+        if not subjects or stage.kind in ("survey", "encoder") or stage.tags.get("subject") in subjects
     ]
     run_stages(wanted, store=Store(folder), plugins=checked.plugins, corpora=Corpora(Silent()))
 
 
 def found_in(store: Path) -> dict[str, Artifact]:
     """The artifacts of fine-tuning by the subject that was judged."""
-    artifacts = [Artifact(folder) for folder in store.glob("evaluate-*")]
-    return {artifact.card["labels"]["subject"]: artifact for artifact in artifacts}
+    artifacts = [Artifact(folder) for folder in store.glob("evaluate_fine_tuned-*")]
+    return {artifact.card["tags"]["subject"]: artifact for artifact in artifacts}
 
 
 def curves(artifact: Artifact) -> dict[str, list[float]]:
@@ -218,12 +218,11 @@ def tuned(home: Path, folder: Path, table: str = "splits", **options: Any) -> Ar
         next(stage for stage in checked.stages if stage.kind == kind) for kind in ("survey", "encoder")
     )
     given = {"steps": 12, "lr": 0.01, "batch_seconds": 6.0, "log_every": 1, "checkpoint_every": 3, "threads": 1}
-    stage = fine_tune_stage(
-        "teacher",
-        FineTuningConfig(**(given | options)),
-        checked.experiment.corpus,
-        survey=survey.name,
-        encoder=untrained.name,
+    stage = FineTuneStage(
+        name="teacher",
+        training=FineTuningConfig(**(given | options)),
+        corpus=checked.experiment.corpus,
+        inputs={"encoder": untrained.name, "survey": survey.name},
         seed=1,
     )
     stages = [survey, untrained, stage]
