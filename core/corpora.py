@@ -17,7 +17,7 @@ class Corpora:
         self._fingerprints: dict[PartChoice, str] = {}
 
     def corpus(self, choice: PartChoice) -> Corpus:
-        return build(choice, Corpus)  # type: ignore[type-abstract]
+        return build(choice, Corpus)
 
     def manifest(self, choice: PartChoice) -> Manifest:
         """Prepare a corpus and list its clips.

@@ -142,7 +142,7 @@ def _compare(record: AblationRecord, console: Console) -> None:
 
 def _launcher(study: Study, catalog: Catalog, options: Options, folder: Path) -> Launcher:
     choice = study.config.launcher or PartChoice.of(catalog.get("launcher", "local"), {})
-    return build(choice, Launcher, jobs=options.jobs, folder=folder)  # type: ignore[type-abstract]
+    return build(choice, Launcher, jobs=options.jobs, folder=folder)
 
 
 @contextmanager

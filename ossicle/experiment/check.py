@@ -116,7 +116,7 @@ def stages_of(experiment: Experiment) -> list[Stage]:
     Raises:
         PluginError: if one is of a kind that no plugin offers
     """
-    schedule = build(experiment.schedule, Schedule, seed=experiment.seed)  # type: ignore[type-abstract]
+    schedule = build(experiment.schedule, Schedule, seed=experiment.seed)
     stages = in_order(schedule.stages(experiment))
     for stage in stages:
         experiment.schedule.part.catalog.origin_of(stage)
@@ -183,9 +183,9 @@ def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: 
         config = task.config
         if not isinstance(config, TaskConfig) or not config.needs_labelled_splits:
             continue
-        if (corpus := config.corpus or experiment.corpus) not in broken:
+        if (labelled := config.corpus or experiment.corpus) not in broken:
             where = ("evaluate", number, "corpus")
-            yield from (resolved.problem(where, message) for message in label_problems(corpora.manifest(corpus)))
+            yield from (resolved.problem(where, message) for message in label_problems(corpora.manifest(labelled)))
 
 
 def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:

@@ -27,7 +27,7 @@ from .stage_specs import EvaluateStage
 
 def evaluate(run: StageRun[EvaluateStage]) -> None:
     """Fit and score a task: `scores.json`, and `predictions.npz` with the per-clip predictions behind them."""
-    task = build(run.stage.task, Task, seed=run.stage.seed)  # type: ignore[type-abstract]
+    task = build(run.stage.task, Task, seed=run.stage.seed)
     with np.load(run.inputs["features"].file("features.npz"), allow_pickle=False) as file:
         views = dict(file)
     rows = views.pop("rows")
