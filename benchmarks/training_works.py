@@ -34,6 +34,7 @@ from ..tasks.objectives.objective_config import (
 from ..tokenizers.random_projection import RandomProjection
 from ..tokenizers.tokenizer_config import RandomProjectionConfig
 from ..training.engine import build_optimizer
+from ..training.objective_extras import augment
 from .inference_works import encoder, front_end, products, tokenizer
 from .peer_steps import ESPNET_DISTILLATION, ESPNET_PRETRAINING, Composition, PeerStep
 from .peers import Peer
@@ -84,7 +85,7 @@ class Step:
     def __call__(self, precision: Precision) -> float:
         """Take it, and give the loss."""
         with computing_in(precision):
-            patches = self._front_end.patches(self._objective.augment(self._batch))
+            patches = self._front_end.patches(augment(self._objective, self._batch))
             output = self._objective(patches)
         loss: Tensor = output.loss / output.count
         loss.backward()  # type: ignore[no-untyped-call]

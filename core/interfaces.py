@@ -247,15 +247,14 @@ class Head(nn.Module, ABC):
 
 @dataclass
 class ObjectiveOutput:
-    """What an objective says of one batch.
+    """The loss and the figures of one batch.
 
     Attributes:
         loss: scalar, summed over the `count` predictions
         count: the number of predictions that `loss` sums over; gradients are divided by it over all ranks
         metrics: further figures, each (sum, count), reported as sum / count over ranks and steps; the names are those
             of `Objective.metric_names`
-        histograms: counts per code, (K,) each, summed over ranks and steps; the names are those of
-            `Objective.histogram_sizes`
+        histograms: counts per code, (K,) each, summed over ranks and steps (`objective_extras.SupportsHistograms`)
     """
 
     loss: Tensor
@@ -264,33 +263,17 @@ class ObjectiveOutput:
     histograms: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Parameters that are trained alike.
-
-    Attributes:
-        lr_scale: what the learning rate is multiplied by
-        decayed: whether weight decay applies
-    """
-
-    parameters: Sequence[nn.Parameter]
-    lr_scale: float = 1.0
-    decayed: bool = True
-
-
 class Objective(nn.Module, ABC):
     """What is learnt: owns the modules that it trains, and hands them on when done.
+
+    `training/objective_extras.py` lists further methods that an objective may have: to augment clips, start from data,
+    group parameters, choose what FSDP2 splits, count codes, warn, and show pictures in the report.
 
     Attributes:
         metric_names: figures that `forward` reports besides the loss
     """
 
     metric_names: Sequence[str] = ()
-
-    @property
-    def histogram_sizes(self) -> Mapping[str, int]:
-        """The histograms that `forward` reports, with their number of bins; none by default."""
-        return {}
 
     @abstractmethod
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
@@ -303,56 +286,3 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def parts(self) -> Mapping[str, nn.Module]:
         """The modules that outlive training, by role: `encoder`, `tokenizer`, `head`."""
-
-    def parameter_groups(self) -> Sequence[ParameterGroup]:
-        """What is trained, each parameter in one group; all that require gradients alike by default."""
-        return [ParameterGroup([parameter for parameter in self.parameters() if parameter.requires_grad])]
-
-    def augment(self, batch: SpectrogramBatch) -> SpectrogramBatch:
-        """Change a batch of training clips before the front end normalises it; nothing by default.
-
-        Draw random numbers as in `forward`.
-        """
-        return batch
-
-    def shards(self) -> Sequence[nn.Module]:
-        """The modules that FSDP2 splits over processes and gathers one at a time, none inside another.
-
-        Each is called as a whole and gives tensors; by default the members of lists of modules, such as the layers of a
-        Transformer.
-        """
-        return list(dict.fromkeys(_members_of_lists(self)))
-
-    def prepare(self, batches: Iterable[PatchBatch]) -> None:  # nothing is the right default
-        """Do once, before the first step, what needs data: start a codebook, say. Nothing by default.
-
-        Args:
-            batches: the training stream from its start, the same for all processes; take as few as you need
-        """
-
-    def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
-        """Turn the histograms of the last steps into figures to log; none by default."""
-        return {}
-
-    def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
-        """What the metrics of the last steps say has gone wrong; nothing by default.
-
-        Args:
-            progress: share of the training that is done, in [0, 1]
-        """
-        return ()
-
-    def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
-        """What a report may draw of a batch: `tokens`, `hidden`, `predicted`, each (B, N); nothing by default.
-
-        Of several streams of tokens it draws one, the first.
-        """
-        return {}
-
-
-def _members_of_lists(module: nn.Module) -> Iterator[nn.Module]:
-    for child in module.children():
-        if isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList | nn.ModuleDict):
-            yield child
-        else:
-            yield from _members_of_lists(child)

@@ -41,6 +41,7 @@ from .core.interfaces import Encoder, Objective, Tokenizer
 from .core.parts import comes_trained, load_part, save_part
 from .core.plugin_loading import load_plugins
 from .core.store import Artifact
+from .training.objective_extras import prepare
 
 SECONDS = (1.3, 0.5, 1.0, 0.17)
 """Of the clips that are tokenized; the last is one time column long."""
@@ -265,7 +266,7 @@ class TokenizerContract:
         objective = build(choice, Objective, seed=seed, tokenizer=tokenizer, **self._offers).train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            objective.prepare(_Corpus())
+            prepare(objective, _Corpus())
             trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
             optimizer = torch.optim.AdamW(trained, lr=1e-3)
             for batch in islice(_Corpus(), TRAINING_STEPS):

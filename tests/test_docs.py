@@ -21,6 +21,7 @@ from ossicle.core.hooks import Hooks
 from ossicle.core.part_kinds import PartKind, load_target
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.experiment.check import check, compose
+from ossicle.training import objective_extras
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -129,6 +130,18 @@ def test_every_kind_of_part_is_documented_with_its_interface_and_what_it_offers(
         offered |= {"teacher", "teacher_head"}  # a tokenizer's
     for part in CATALOG.parts(kind.name):
         assert set(list(inspect.signature(part.load()).parameters)[1:]) <= offered, part.name
+
+
+def test_every_optional_method_of_an_objective_is_documented() -> None:
+    documented = (ROOT / "docs" / "plugins.md").read_text()
+    protocols = [protocol for name, protocol in vars(objective_extras).items() if name.startswith("Supports")]
+    assert protocols
+    for protocol in protocols:
+        for name in protocol.__abstractmethods__:
+            method = vars(protocol)[name]
+            if not isinstance(method, property):
+                name += f"({', '.join([*inspect.signature(method).parameters][1:])})"
+            assert f"`{name}`" in documented
 
 
 PLACE = re.compile(r"evaluate\.\{[\d,]+\}\.corpus\.\w+=[^\s`]+")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,17 +22,20 @@ import torch
 from torch import Tensor
 
 from ..core.data import PatchBatch
-from ..core.interfaces import Objective, Tokenizer
+from ..core.interfaces import Tokenizer
 
 _STORED_AS: Final = np.uint16
 _MOST_CODES: Final = np.iinfo(_STORED_AS).max + 1
 
 
-def is_worth_caching(tokenizer: Tokenizer, objective: Callable[..., object]) -> bool:
-    """Return whether a frozen tokenizer is slower than reading its tokens, and always gives a clip the same tokens."""
+def is_worth_caching(tokenizer: Tokenizer, *, augmented: bool) -> bool:
+    """Return whether a frozen tokenizer is slower than reading its tokens, and always gives a clip the same tokens.
+
+    Args:
+        augmented: whether the objective may change the clips
+    """
     costly = any(True for _ in tokenizer.parameters())
-    unchanged = getattr(objective, "augment", None) is Objective.augment
-    return costly and tokenizer.codebook_size <= _MOST_CODES and unchanged
+    return costly and tokenizer.codebook_size <= _MOST_CODES and not augmented
 
 
 class TokenCache(Tokenizer):

@@ -23,6 +23,7 @@ from ..core.experiment import TrainingConfig
 from ..core.interfaces import FrontEnd, Objective
 from ..core.stage_runner import StageRun
 from ..core.stages import CorpusStage
+from . import objective_extras as extras
 from .engine import CheckpointHistory, train
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def train_on_corpus(
 ) -> None:
     """Train `objective` on the stage's corpus, and write its curves and pictures.
 
-    An interrupted training goes on where it stopped; `Objective.prepare` runs before the first step alone. Of several
+    An interrupted training goes on where it stopped; the objective is prepared only before the first step. Of several
     processes each trains on its share of every batch, and the first writes.
 
     Args:
@@ -170,7 +171,7 @@ def _keep_pictures(
         for batch in patch_batches(manifest, np.array([row]), front_end, **options):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(run.stage.seed)
-                arrays = objective.arrays(batch)
+                arrays = extras.arrays(objective, batch)
             if not arrays:
                 return
             assert batch.spectrogram is not None  # asked for

@@ -57,6 +57,7 @@ from ..core.distributed import from_all_ranks, from_first_rank
 from ..core.errors import Interrupted, OssicleError, PluginError
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import FrontEnd, Objective, ObjectiveOutput
+from . import objective_extras as extras
 from .layer_switches import checkpoint_gradients, compile_layers
 from .parallel import SpreadObjective, training_gangs
 from .precision import has_bf16
@@ -118,7 +119,7 @@ def train(
     Args:
         stream: gives this process's share of the endless stream of `SpectrogramBatch`, from clip number so-and-so on
         folder: takes checkpoints, `metrics/train.jsonl` and TensorBoard files
-        first_batches: gives the start of the whole stream to `Objective.prepare`, unless there is a checkpoint
+        first_batches: gives the start of the whole stream to the objective's `prepare`, unless there is a checkpoint
         on_publish: called with the step and its metrics, histograms included, every `settings.log_every` steps, on the
             first rank
         keep_checkpoints: how many of the last checkpoints `choose_weights` is offered
@@ -238,7 +239,7 @@ def _prepare(objective: Objective, batches: Iterable[PatchBatch], seed: int) -> 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         objective.eval()
-        objective.prepare(batches)
+        extras.prepare(objective, batches)
         objective.train()
 
 
@@ -296,21 +297,18 @@ class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # 
         metric_bag.add("audio_seconds", Sum())
         metric_bag.add("total_audio_seconds", Sum())
         metric_bag.add("total_clips", Sum())
-        for name, size in self._objective.histogram_sizes.items():
+        for name, size in extras.histogram_sizes(self._objective).items():
             metric_bag.add(name, _Histogram(size))
 
     def set_step_nr(self, step_nr: int) -> None:
         self.before_step()
 
     def process_batch(self, batch: SpectrogramBatch, metric_bag: MetricBag) -> tuple[Tensor, int]:
-        patches: PatchBatch = self._front_end.patches(self._objective.augment(batch))
+        patches: PatchBatch = self._front_end.patches(extras.augment(self._objective, batch))
         output: ObjectiveOutput = self.spread(patches)
         metric_bag.get("loss", Mean).update(output.loss.detach() / output.count, weight=output.count)
-        if set(output.metrics) != set(self._objective.metric_names):
-            raise PluginError(
-                f"objective `{type(self._objective).__name__}` announces the metrics "
-                f"{sorted(self._objective.metric_names)}, but reports {sorted(output.metrics)}"
-            )
+        self._check_names("metrics", self._objective.metric_names, output.metrics)
+        self._check_names("histograms", extras.histogram_sizes(self._objective), output.histograms)
         for name, (total, count) in output.metrics.items():
             if count:
                 metric_bag.get(name, Mean).update(total.detach() / count, weight=count)
@@ -321,16 +319,23 @@ class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # 
         metric_bag.get("total_clips", Sum).update(len(patches.valid))
         return output.loss, output.count
 
+    def _check_names(self, kind: str, announced: Iterable[str], reported: Iterable[str]) -> None:
+        if set(announced) != set(reported):
+            raise PluginError(
+                f"objective `{type(self._objective).__name__}` announces the {kind} {sorted(announced)}, but reports "
+                f"{sorted(reported)}"
+            )
+
     def process_metric_values(self, values: MutableMapping[str, object]) -> None:
-        self.histograms = {name: _tensor(values.pop(name)) for name in self._objective.histogram_sizes}
-        values.update(self._objective.summarise(self.histograms))
+        self.histograms = {name: _tensor(values.pop(name)) for name in extras.histogram_sizes(self._objective)}
+        values.update(extras.summarise(self._objective, self.histograms))
         now = time.perf_counter()
         seconds = float(_tensor(values["audio_seconds"]))
         values["audio_seconds_per_second"] = seconds / max(now - self._published_at, 1e-9)
         self._published_at = now
 
     def warnings(self, metrics: Mapping[str, float], progress: float) -> list[str]:
-        return list(self._objective.warnings(metrics, progress))
+        return list(extras.warnings(self._objective, metrics, progress))
 
 
 def _tensor(value: object) -> Tensor:
@@ -384,7 +389,7 @@ def build_optimizer(objective: Objective, settings: TrainingConfig) -> torch.opt
             "lr": settings.lr * group.lr_scale,
             "weight_decay": settings.weight_decay if group.decayed else 0.0,
         }
-        for group in objective.parameter_groups()
+        for group in extras.parameter_groups(objective)
     ]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
 

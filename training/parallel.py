@@ -21,6 +21,7 @@ from torch.utils._pytree import register_dataclass
 
 from ..core.distributed import world_size
 from ..core.interfaces import Objective, ObjectiveOutput
+from .objective_extras import shards
 
 Parallel = Literal["ddp", "fsdp"]
 
@@ -90,7 +91,7 @@ class SpreadObjective:
 
 def _shard(module: nn.Module, wrapper: FSDPWrapper) -> nn.Module:
     assert isinstance(module, Objective)
-    for shard in module.shards():
+    for shard in shards(module):
         wrapper(shard)
     return wrapper(module, reshard_after_forward=False)
 

@@ -26,6 +26,7 @@ from ..core.distributed import compute_device
 from ..core.experiment import TrainingConfig
 from ..core.interfaces import FrontEnd, Objective, ObjectiveOutput
 from ..training.layer_switches import checkpoint_gradients
+from ..training.objective_extras import augment
 
 MEASURED_STEPS: Final = 3
 STEP_SECONDS: Final = 4.0
@@ -180,7 +181,7 @@ def _forward(
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    patches = front_end.patches(objective.augment(batch))
+    patches = front_end.patches(augment(objective, batch))
     half = torch.autocast(patches.patches.device.type, torch.bfloat16, enabled=training.precision == "bf16")
     with half, saved_tensors_hooks(keep, lambda tensor: tensor):
         return objective(patches), kept

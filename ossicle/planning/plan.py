@@ -32,6 +32,7 @@ from ..experiment.check import CheckedExperiment, compose, corpus_problems
 from ..experiment.run import DEFAULT_OUT, STORE
 from ..tasks.evaluation.folds import folds_of
 from ..tokenizers.token_cache import is_worth_caching
+from ..training.objective_extras import may_augment
 from .cost import Noise, StepCost, count_step
 from .locate import KnownCorpora, located
 from .previews import Previews
@@ -315,9 +316,8 @@ class _Scales:
             raise OssicleError("its author does not say what it trains")
         cost = count_step(preview.objective, preview.front_end, noise, settings, inputs=preview.inputs)
         tokenizers = [part for part in preview.inputs if isinstance(part, Tokenizer)]
-        tokens_cached = (
-            all(is_worth_caching(part, type(preview.objective)) for part in tokenizers) if tokenizers else None
-        )
+        augmented = may_augment(type(preview.objective))
+        tokens_cached = all(is_worth_caching(part, augmented=augmented) for part in tokenizers) if tokenizers else None
         self._found[kind] = stage.name, cost, tokens_cached
         return cost, tokens_cached
 

@@ -1,8 +1,8 @@
-"""BEATs' iterations as stages: a tokenizer, an encoder pre-trained on its labels, and so on. Needs no torch.
+"""BEATs' iterations as stages: a tokenizer, an encoder pre-trained on its tokens, and so on. Needs no torch.
 
 Notable choices: an iteration names its teacher, not its tokenizer, so that any tokenizer can be taught by any encoder;
 from the second iteration on every one has a seed of its own, so that no encoder starts as its teacher did. A tokenizer
-is not made where the objective learns from no labels, so that an experiment changes its objective in one place.
+is not made where the objective learns from no tokens, so that an experiment changes its objective in one place.
 """
 
 from __future__ import annotations
@@ -89,13 +89,13 @@ class _ByName:
 
 
 class IterationConfig(Config):
-    """One turn: a tokenizer, and an encoder pre-trained from scratch on its labels, or by an objective without any."""
+    """One turn: a tokenizer, and an encoder pre-trained from scratch on its tokens, or by an objective without any."""
 
     name: str | None = None
     """What people call it; `iteration 1`, `iteration 2`, … when absent."""
 
     tokenizer: TokenizerChoice | None = None
-    """Gives the labels of this iteration; neither needed nor made where the objective learns from none."""
+    """Gives the tokens of this iteration; neither needed nor made where the objective learns from none."""
 
     teacher: Annotated[TeacherConfig, _ByName()] | None = None
     """The encoder that teaches the tokenizer: a name, such as `previous`, or a mapping; `previous` when absent and the
@@ -198,7 +198,7 @@ class BeatsSchedule(Schedule):
         """List the stages.
 
         Raises:
-            ConfigError: if an objective learns from labels, but has no tokenizer
+            ConfigError: if an objective learns from tokens, but has no tokenizer
         """
         survey = survey_stage(experiment, experiment.corpus)
         start = start_stage(self.config.start, experiment, survey=survey.name)
@@ -221,20 +221,24 @@ class BeatsSchedule(Schedule):
         iteration, title = self.config.iterations[number], self.config.names[number]
         seed = experiment.seed + SEED_STRIDE * number
         training = iteration.pretrain or experiment.pretrain
-        labelling = self._labelling(experiment, number, survey, encoders) if _learns_from_labels(training) else []
+        tokenizing: list[Stage] = []
+        if _learns_from_tokens(training):
+            tokenizing = self._tokenizer_stages(experiment, number, survey, encoders)
         encoder = pretrain_stage(
             f"{title}/pretrain",
             experiment,
             survey=survey,
-            tokenizer=labelling[-1].name if labelling else None,
+            tokenizer=tokenizing[-1].name if tokenizing else None,
             seed=seed,
             training=training,
             subject=title,
             control=iteration.control,
         )
-        return [*labelling, encoder]
+        return [*tokenizing, encoder]
 
-    def _labelling(self, experiment: Experiment, number: int, survey: str, encoders: Mapping[str, str]) -> list[Stage]:
+    def _tokenizer_stages(
+        self, experiment: Experiment, number: int, survey: str, encoders: Mapping[str, str]
+    ) -> list[Stage]:
         """The stages that make an iteration's tokenizer, itself last."""
         iteration, title = self.config.iterations[number], self.config.names[number]
         if iteration.tokenizer is None:
@@ -286,13 +290,13 @@ class BeatsSchedule(Schedule):
         return tuned.name, [*made, survey, tuned]
 
 
-def _learns_from_labels(training: PretrainConfig) -> bool:
+def _learns_from_tokens(training: PretrainConfig) -> bool:
     config = training.objective.config
     return config.needs_tokenizer if isinstance(config, ObjectiveConfig) else True
 
 
 NO_TOKENIZER = (
-    "objective `{objective}` learns from a tokenizer's labels, but there is no tokenizer: add one, such as "
+    "objective `{objective}` learns from tokens, but there is no tokenizer: add one, such as "
     "`tokenizer: random_projection`, or choose an objective that needs none, such as `reconstruction`"
 )
 

@@ -35,7 +35,7 @@ class Scratch(Schedule):
 
 
 class SingleConfig(IterationConfig):
-    """One pre-training, on the labels of one tokenizer or by an objective that needs none."""
+    """One pre-training, on the tokens of one tokenizer or by an objective that needs none."""
 
     @property
     def alone(self) -> BeatsScheduleConfig:

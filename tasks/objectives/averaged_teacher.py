@@ -22,6 +22,7 @@ from torch.nn.functional import layer_norm
 from ...core.data import Encoded, PatchBatch
 from ...core.errors import PluginError
 from ...core.interfaces import Encoder, ObjectiveOutput
+from ...training.objective_extras import SupportsShards, SupportsWarnings, list_members
 from .masked import MaskedObjective
 from .objective_config import AveragedTeacherConfig
 from .regression import futile, guessing_cost, squared_error
@@ -31,7 +32,7 @@ COLLAPSED_VARIANCE = 0.01
 """data2vec's limit for the variance of targets."""
 
 
-class AveragedTeacher(MaskedObjective):
+class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
     """Predict the teacher's outputs at hidden patches.
 
     Args:
@@ -92,7 +93,7 @@ class AveragedTeacher(MaskedObjective):
         return layer_norm(of_patches, of_patches.shape[-1:]), layer_norm(of_clips, of_clips.shape[-1:])
 
     def shards(self) -> Sequence[nn.Module]:
-        return [module for module in super().shards() if next(module.parameters(), None) is not None]
+        return [module for module in list_members(self) if next(module.parameters(), None) is not None]
 
     def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
         if metrics["guessing_loss"] < COLLAPSED_VARIANCE:

@@ -19,11 +19,12 @@ from torch.nn import functional as F
 from ...audio.augmentation import generators, mask_frequency, mask_time, mix, roll
 from ...core.data import PatchBatch, SpectrogramBatch
 from ...core.errors import PluginError
-from ...core.interfaces import Encoder, Head, Objective, ObjectiveOutput, ParameterGroup
+from ...core.interfaces import Encoder, Head, Objective, ObjectiveOutput
+from ...training.objective_extras import ParameterGroup, SupportsAugment, SupportsParameterGroups
 from .objective_config import ClassificationConfig
 
 
-class Classification(Objective):
+class Classification(Objective, SupportsAugment, SupportsParameterGroups):
     """Learn the classes of clips, every one of which carries a label.
 
     Args:

@@ -22,10 +22,11 @@ from ...encoders.layers import TransformerStack
 from ...encoders.vit import sine_cosine
 from ...tokenizers.code_usage import collapse, counted, perplexity
 from ...tokenizers.quantiser import QuantisingTokenizer
+from ...training.objective_extras import SupportsArrays, SupportsHistograms, SupportsPrepare, SupportsWarnings
 from .objective_config import DistillationConfig
 
 
-class Distillation(Objective):
+class Distillation(Objective, SupportsPrepare, SupportsHistograms, SupportsWarnings, SupportsArrays):
     """Predict a frozen teacher's outputs from the tokenizer's codes.
 
     Args:

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from ...core.data import PatchBatch
 from ...core.interfaces import Encoder, ObjectiveOutput, Tokenizer
 from ...tokenizers.code_usage import collapse, counted, entropy, perplexity
+from ...training.objective_extras import SupportsArrays, SupportsHistograms, SupportsWarnings
 from .masked import MaskedObjective
 from .objective_config import MaskedPredictionConfig
 
 
-class MaskedPrediction(MaskedObjective):
+class MaskedPrediction(MaskedObjective, SupportsHistograms, SupportsWarnings, SupportsArrays):
     """Predict the tokens of hidden patches from the visible ones.
 
     Args:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...core.data import PatchBatch
 from ...core.interfaces import Encoder, ObjectiveOutput
+from ...training.objective_extras import SupportsWarnings
 from .masked import MaskedObjective
 from .objective_config import ReconstructionConfig
 from .regression import futile, guessing_cost, squared_error
@@ -22,7 +23,7 @@ _LEAST_VARIANCE = 1e-6
 """Added to a patch's variance, as in MAE's code."""
 
 
-class Reconstruction(MaskedObjective):
+class Reconstruction(MaskedObjective, SupportsWarnings):
     """Reconstruct hidden patches from the visible ones.
 
     Args:

@@ -13,6 +13,7 @@ from ...core.stage_runner import StageRun
 from ...core.stages import Stage
 from ...tokenizers.token_cache import TokenCache, is_worth_caching
 from ...training.corpus_training import train_on_corpus
+from ...training.objective_extras import may_augment
 from .monitor import monitor
 from .specs import EncoderStage, PretrainStage
 
@@ -64,7 +65,7 @@ def _frozen_tokenizer(run: StageRun[PretrainStage]) -> Tokenizer | None:
     if "tokenizer" not in run.inputs:
         return None
     tokenizer = run.part("tokenizer", "tokenizer", Tokenizer)
-    if not is_worth_caching(tokenizer, run.stage.training.objective.part.load()):
+    if not is_worth_caching(tokenizer, augmented=may_augment(run.stage.training.objective.part.load())):
         return tokenizer
     whole = run.manifest().seconds <= run.stage.training.crop_seconds
     return TokenCache(tokenizer, whole, run.work / "tokens.sqlite")

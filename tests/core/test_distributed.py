@@ -20,6 +20,7 @@ from torch import nn
 
 from ossicle.core.data import PatchBatch
 from ossicle.core.interfaces import Objective, ObjectiveOutput
+from ossicle.training.objective_extras import shards
 from ossicle.training.trainer_state import _deal_out
 
 WORKER = Path(__file__).with_name("rank_worker.py")
@@ -336,4 +337,4 @@ class Nested(Objective):
 
 def test_the_outermost_members_of_lists_are_what_fsdp_splits() -> None:
     made = Nested()
-    assert made.shards() == [*made.inner, made.lists[0][0]]
+    assert shards(made) == [*made.inner, made.lists[0][0]]

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ossicle.core.data import Grid, PatchBatch
-from ossicle.core.interfaces import Objective, Tokenizer
-from ossicle.tasks.objectives.classification import Classification
-from ossicle.tasks.objectives.masked_prediction import MaskedPrediction
+from ossicle.core.interfaces import Tokenizer
 from ossicle.tokenizers.token_cache import TokenCache, is_worth_caching
 
 CODES = 50
@@ -72,15 +70,11 @@ def test_what_is_not_from_the_training_stream_is_tokenized_every_time(tmp_path: 
 
 
 def test_only_what_costs_more_than_reading_is_cached() -> None:
-    class Augmenting(MaskedPrediction):
-        augment = Classification.augment  # type: ignore[assignment]
-
     light = Counting()
     del light.weight
-    assert is_worth_caching(Counting(), MaskedPrediction)
-    assert is_worth_caching(Counting(), Objective)
-    assert not is_worth_caching(light, MaskedPrediction)
-    assert not is_worth_caching(Counting(), Augmenting)
+    assert is_worth_caching(Counting(), augmented=False)
+    assert not is_worth_caching(light, augmented=False)
+    assert not is_worth_caching(Counting(), augmented=True)
 
 
 def tokenize_beside_others(folder: Path) -> None:

@@ -366,6 +366,17 @@ def test_metrics_that_were_not_announced_are_refused(tmp_path: Path) -> None:
         train_toy(tmp_path, objective=Follow(("error", "speed")))
 
 
+class Uncounted(Follow):
+    """Reports a histogram that it does not announce."""
+
+    histogram_sizes: Any = {}  # noqa: RUF012  # takes the place of a property
+
+
+def test_histograms_that_were_not_announced_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"`Uncounted` announces the histograms \[\], but reports \['largest'\]"):
+        train_toy(tmp_path, objective=Uncounted())
+
+
 class Diverging(Follow):
     """Its loss is none from the fifth batch on."""
 

@@ -43,7 +43,7 @@ def test_a_tokenizer_is_neither_needed_nor_made_where_an_objective_learns_from_n
 
 
 def test_labels_need_a_tokenizer(tiny: Path) -> None:
-    told = "iteration 1: objective `masked_prediction` learns from a tokenizer's labels, but there is no tokenizer: add"
+    told = "iteration 1: objective `masked_prediction` learns from tokens, but there is no tokenizer: add"
     with pytest.raises(ConfigError, match=told):
         stages(tiny, "schedule={type: single}")
     with pytest.raises(ConfigError, match="a teacher teaches a tokenizer, and there is none; leave `teacher` out"):

@@ -22,6 +22,7 @@ from ossicle.experiment.run import run
 from ossicle.planning.cost import Noise, count_step
 from ossicle.planning.plan import plan
 from ossicle.tasks.objectives.masked import MaskedObjective
+from ossicle.training.objective_extras import parameter_groups
 
 PATCH_DIM, BANDS = 12, 4
 CATALOG = load_plugins().catalog
@@ -82,7 +83,7 @@ def test_gradients_reach_everything_that_is_trained(name: str, attention: str, e
         assert parameter.grad is not None, parameter_name
         assert "bias" in parameter_name or parameter.grad.abs().sum() > 0, parameter_name
     assert set(trained.parts()) == {"encoder"}
-    assert [*trained.parameter_groups()[0].parameters] == [*trained.parameters()]
+    assert [*parameter_groups(trained)[0].parameters] == [*trained.parameters()]
 
 
 @EVERY

@@ -1,0 +1,173 @@
+"""What an objective may do besides `forward` and `parts`, and what happens where it does not.
+
+An objective that needs one of these methods defines it. Nothing has to be registered, and nothing imported. The
+functions below are how training calls the methods, so that each default is in one place.
+
+Notable choices:
+- Protocols instead of methods of `Objective`: the base class stays as short as what every author must know.
+- The objectives of Ossicle derive from the protocols that they follow, so that mypy checks their signatures.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from ..core.data import PatchBatch, SpectrogramBatch
+from ..core.interfaces import Objective
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are trained alike.
+
+    Attributes:
+        lr_scale: what the learning rate is multiplied by
+        decayed: whether weight decay applies
+    """
+
+    parameters: Sequence[nn.Parameter]
+    lr_scale: float = 1.0
+    decayed: bool = True
+
+
+@runtime_checkable
+class SupportsAugment(Protocol):
+    """Changes training clips before the front end normalises them."""
+
+    @abstractmethod
+    def augment(self, batch: SpectrogramBatch) -> SpectrogramBatch:
+        """Return a changed batch. Draw random numbers as `Objective.forward` does."""
+
+
+@runtime_checkable
+class SupportsPrepare(Protocol):
+    """Needs data before the first step, to start a codebook for example."""
+
+    @abstractmethod
+    def prepare(self, batches: Iterable[PatchBatch]) -> None:
+        """Use the first batches of the training stream, as few as needed. All processes get the same ones."""
+
+
+@runtime_checkable
+class SupportsParameterGroups(Protocol):
+    """Trains some parameters with another learning rate, or without weight decay."""
+
+    @abstractmethod
+    def parameter_groups(self) -> Sequence[ParameterGroup]:
+        """All trained parameters, each in one group."""
+
+
+@runtime_checkable
+class SupportsShards(Protocol):
+    """Chooses the modules that FSDP2 splits over processes."""
+
+    @abstractmethod
+    def shards(self) -> Sequence[nn.Module]:
+        """The modules that are gathered one at a time, none inside another. Each is called as a whole."""
+
+
+@runtime_checkable
+class SupportsHistograms(Protocol):
+    """Counts codes: `ObjectiveOutput.histograms` holds the counts of one batch, (K,) int64 each.
+
+    Counts are summed over ranks and steps. The one called `tokens` becomes `codebook_usage.npz`.
+    """
+
+    @property
+    @abstractmethod
+    def histogram_sizes(self) -> Mapping[str, int]:
+        """The name and the number of bins of every histogram."""
+
+    @abstractmethod
+    def summarise(self, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """Compute figures to log from the histograms of the last steps."""
+
+
+@runtime_checkable
+class SupportsWarnings(Protocol):
+    """Recognises a training that goes wrong."""
+
+    @abstractmethod
+    def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
+        """Say what the metrics of the last steps show to be wrong, and the remedy.
+
+        A warning is displayed once; those that agree up to their first colon count as one.
+
+        Args:
+            progress: share of the training that is done, in [0, 1]
+        """
+
+
+@runtime_checkable
+class SupportsArrays(Protocol):
+    """Shows what it does to a few clips in the report."""
+
+    @abstractmethod
+    def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
+        """Any of `tokens`, `hidden` and `predicted`, (B, N) each; of several streams of tokens the first."""
+
+
+def augment(objective: Objective, batch: SpectrogramBatch) -> SpectrogramBatch:
+    """Change a batch of training clips; by default return it as it is."""
+    return objective.augment(batch) if isinstance(objective, SupportsAugment) else batch
+
+
+def may_augment(objective: Callable[..., object]) -> bool:
+    """Whether the objectives of a class may change clips. A factory that is not a class may return any objective."""
+    return not isinstance(objective, type) or issubclass(objective, SupportsAugment)
+
+
+def prepare(objective: Objective, batches: Iterable[PatchBatch]) -> None:
+    """Let an objective use the first batches; by default do nothing."""
+    if isinstance(objective, SupportsPrepare):
+        objective.prepare(batches)
+
+
+def parameter_groups(objective: Objective) -> Sequence[ParameterGroup]:
+    """The groups of trained parameters; by default one of all that require gradients."""
+    if isinstance(objective, SupportsParameterGroups):
+        return objective.parameter_groups()
+    return [ParameterGroup([parameter for parameter in objective.parameters() if parameter.requires_grad])]
+
+
+def shards(objective: Objective) -> Sequence[nn.Module]:
+    """The modules that FSDP2 splits; by default the members of lists of modules, such as a Transformer's layers."""
+    return objective.shards() if isinstance(objective, SupportsShards) else list_members(objective)
+
+
+def list_members(module: nn.Module) -> Sequence[nn.Module]:
+    """The members of all lists of modules, those of nested lists instead of the lists."""
+    return list(dict.fromkeys(_members(module)))
+
+
+def _members(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield child
+        else:
+            yield from _members(child)
+
+
+def histogram_sizes(objective: Objective) -> Mapping[str, int]:
+    """The number of bins of each histogram; by default there are none."""
+    return objective.histogram_sizes if isinstance(objective, SupportsHistograms) else {}
+
+
+def summarise(objective: Objective, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
+    """Figures to log; by default none."""
+    return objective.summarise(histograms) if isinstance(objective, SupportsHistograms) else {}
+
+
+def warnings(objective: Objective, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
+    """What the metrics show to be wrong; by default nothing."""
+    return objective.warnings(metrics, progress) if isinstance(objective, SupportsWarnings) else ()
+
+
+def arrays(objective: Objective, batch: PatchBatch) -> Mapping[str, Tensor]:
+    """What a report may draw of a batch; by default nothing."""
+    return objective.arrays(batch) if isinstance(objective, SupportsArrays) else {}
