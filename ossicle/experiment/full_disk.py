@@ -76,9 +76,7 @@ def _disk_full(error: BaseException, folder: Path | None) -> DiskFullError:
     cause = next(one for one in _chain(error) if _number(one) in _REASONS)
     place = Path(cause.filename) if isinstance(cause, OSError) and cause.filename else folder
     disk = "a disk" if place is None else f"the disk mounted on {_mount_point(place)}, which holds {place}"
-    return DiskFullError(
-        f"{_REASONS[_number(cause)]} on {disk}: free some space there, and give the same command again"
-    )
+    return DiskFullError(f"{_REASONS[_number(cause)]} on {disk}: free some space there, and run the same command again")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -31,7 +31,7 @@ def test_the_command_writes_a_project_and_says_where(
     shown = capsys.readouterr()
     written = ["README.md", "ablation.yaml", "loud_bands.py", "pyproject.toml", "test_loud_bands.py"]
     assert shown.out.splitlines() == [f"loud_bands/{name}" for name in written]
-    assert shown.err == "loud_bands/README.md has the commands\n"
+    assert shown.err == "loud_bands/README.md lists the commands\n"
     assert sorted(path.name for path in (tmp_path / "loud_bands").iterdir()) == written
     assert len(written) == len(list(TEMPLATES.iterdir()))
 

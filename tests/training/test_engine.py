@@ -142,7 +142,7 @@ def test_a_run_that_is_killed_and_stopped_again_and_again_ends_as_an_uninterrupt
     for step, name in ((14, "SIGTERM"), (18, "SIGINT")):
         asked = stopped.run(f"{step}:{name}")
         assert asked.returncode == 130
-        assert f"stopped after step {step + 1} of {STEPS}; a checkpoint is kept. To go on, give" in asked.stderr
+        assert f"stopped after step {step + 1} of {STEPS}; a checkpoint is kept. To continue, run" in asked.stderr
         assert (stopped.work / "checkpoints" / f"step_{step + 1}").is_dir()
         assert "Traceback" not in asked.stderr
 

@@ -141,7 +141,7 @@ def test_stopped_killed_and_gone_on(study: Path) -> None:
     assert (stopped.returncode, err) == (
         130,
         "stopped; 0 of 6 cells are done, and what the others have made is kept. "
-        "To go on, give the same command again.\n",
+        "To continue, run the same command again.\n",
     )
     assert "6 cells, 0 done; 14 stages, of which 2 are shared by several cells and 0 are done" in out
     assert set(states(study).values()) == {"waiting"}

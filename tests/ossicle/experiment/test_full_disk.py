@@ -63,7 +63,7 @@ def test_every_library_that_writes_is_understood(small_disk: list[str], tmp_path
     )
     message = (
         f"No space left on the disk mounted on {tmp_path}, which holds {tmp_path / 'store'}: "
-        "free some space there, and give the same command again"
+        "free some space there, and run the same command again"
     )
     assert json.loads(shown.stdout) == dict.fromkeys(WRITERS, message)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ from ossicle.core.errors import ArtifactError
 from ossicle.core.stage_runner import StageRun
 from ossicle.core.task import TaskResult
 from ossicle.experiment.run import run
-from ossicle.inference.ensemble import ENSEMBLE, ensemble
+from ossicle.inference.ensemble import ENSEMBLE, _shared, ensemble
+from ossicle.report.verdict import Question
 from ossicle.tasks.evaluation.metrics import figure
 from ossicle.tasks.evaluation.results import save_result, score_view
 from ossicle.tasks.evaluation.stage_specs import EvaluateStage
@@ -189,3 +191,15 @@ def test_two_real_runs_in_a_process_of_its_own(tiny: Path, tmp_path: Path, monke
     lines = shown.stdout.splitlines()
     assert lines[0].startswith("linear_probe on tones: accuracy")
     assert [line.split()[0] for line in lines if "–" in line] == ["runs/strong", "runs/weak", ENSEMBLE]
+
+
+def test_a_task_that_runs_do_not_share_is_reported_with_those_that_they_share() -> None:
+    few = "fine_tune, 10 % of the labels"
+    answers = {run: {Question(task, "c", "accuracy"): {} for task in (few, "linear_probe")} for run in ("one", "other")}
+    assert [question.task for question in _shared(answers, None)] == [few, "linear_probe"]
+    assert [question.task for question in _shared(answers, few)] == [few]
+    allowed = re.escape(f"Allowed: '{few}', linear_probe.")
+    with pytest.raises(ArtifactError, match=f"share no task called `fine_tune`. {allowed}"):
+        _shared(answers, "fine_tune")
+    with pytest.raises(ArtifactError, match=f"Did you mean `linear_probe`\\? {allowed}"):
+        _shared(answers, "linear_prob")

@@ -1,4 +1,4 @@
-"""`torchrun … -m ossicle run`: two processes train together and speak with one voice."""
+"""`torchrun … -m ossicle run`: two processes train together and print one output."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_torchrun_trains_stops_and_hands_over_to_one_process(
     stopped = subprocess.run([*torchrun, *arguments], capture_output=True, text=True, timeout=600)
     assert stopped.returncode != 0
     assert stopped.stdout.count("iteration 1/pretrain") == 1
-    told = "stopped after step 3 of 6; a checkpoint is kept. To go on, give the same command again."
-    assert stopped.stderr.count(told) == 1
+    message = "stopped after step 3 of 6; a checkpoint is kept. To continue, run the same command again."
+    assert stopped.stderr.count(message) == 1
     assert "ossicle/" not in stopped.stderr.replace(str(tmp_path), "")  # no traceback of ours
 
     capsys.readouterr()

@@ -1,0 +1,105 @@
+"""Commands on parts and plugins: `plugins`, `explain`, `schema` and `new`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .options import Adder, add_plugin
+
+if TYPE_CHECKING:
+    from ..core.catalog import Catalog, Part
+
+
+def add_commands(add: Adder) -> None:
+    """Add the commands of this group."""
+    command = add("plugins", _plugins, "list all parts and where they come from")
+    command.add_argument("files", nargs="*", type=Path, help="plugin files to load in addition to installed plugins")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command = add("explain", _explain, "show the documentation and settings of a part, or the parts of a kind")
+    command.add_argument("kind", help="kind of part, such as corpus, encoder, tokenizer, objective or task")
+    command.add_argument("name", nargs="?", help="name of the part (default: list the parts of the kind)")
+    add_plugin(command)
+    add_plugin(add("schema", _schema, "print the JSON schema of experiments, for editors"))
+    command = add("new", _new, "create a plugin project")
+    command.add_argument("kind", choices=("tokenizer",), help="kind of part")
+    command.add_argument("name", help="name of the part in YAML files, such as my_tokenizer")
+    command.add_argument(
+        "--into", type=Path, default=Path(), metavar="FOLDER", help="where to create it (default: the current folder)"
+    )
+
+
+def warn_of_failures(catalog: Catalog) -> None:
+    """Print a warning for each plugin that could not be loaded."""
+    for failure in catalog.failures:
+        print(f"warning: plugin {failure.source} failed: {failure.error}", file=sys.stderr)
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    """List all parts and where they come from, and plugins that failed to load."""
+    import json
+
+    from ..core.plugin_loading import load_plugins
+    from ..explain import interface_of
+
+    catalog = load_plugins(options.files).catalog
+    parts = [_plain(part) for part in catalog.parts()]
+    if options.json:
+        failures = [{"source": failure.source, "error": failure.error} for failure in catalog.failures]
+        kinds = [
+            {"name": one.name, "origin": one.origin.describe(), "interface": interface_of(one), "summary": one.summary}
+            for one in catalog.part_kinds.values()
+        ]
+        print(json.dumps({"kinds": kinds, "parts": parts, "failures": failures}, indent=2))
+        return 0
+    widths = {column: max(len(part[column]) for part in parts) for column in ("kind", "name", "origin")}
+    for part in parts:
+        former = "".join(f" Formerly `{alias}`." for alias in part["aliases"])
+        cells = [f"{part[column]:<{width}}" for column, width in widths.items()]
+        print("  ".join([*cells, f"{part['summary']}{former}"]).rstrip())
+    warn_of_failures(catalog)
+    return 0
+
+
+def _plain(part: Part) -> dict[str, Any]:
+    return {
+        "kind": part.kind,
+        "name": part.name,
+        "aliases": list(part.aliases),
+        "origin": part.origin.describe(),
+        "summary": part.summary,
+    }
+
+
+def _explain(options: argparse.Namespace) -> int:
+    """Show the documentation of a part and each setting with its type and default, or the parts of a kind."""
+    from ..core.plugin_loading import load_plugins
+    from ..explain import explain, explain_kind
+
+    catalog = load_plugins(options.plugin).catalog
+    print(explain(catalog.get(options.kind, options.name)) if options.name else explain_kind(catalog, options.kind))
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    """Print the JSON schema of experiments, with which editors complete and check YAML files."""
+    import json
+
+    from ..core.config_files.json_schema import experiment_schema
+    from ..core.plugin_loading import load_plugins
+
+    print(json.dumps(experiment_schema(load_plugins(options.plugin).catalog), indent=2))
+    return 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    """Create a plugin project: code, tests, packaging and an ablation."""
+    from ..scaffold import new_tokenizer
+
+    folder = new_tokenizer(options.name, options.into)
+    for path in sorted(folder.iterdir()):
+        print(path)
+    print(f"{folder / 'README.md'} lists the commands", file=sys.stderr)
+    return 0
