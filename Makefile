@@ -11,13 +11,16 @@ UV := $(shell command -v uv || echo $(BIN)/uv)
 # A worker for each core, each with one thread. Every worker needs about 2 GiB.
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test test-fast bench lint format clean
 
 demo: $(READY)
 	$(BIN)/ossicle run experiments/quickstart.yaml
 
 test: $(READY)
 	$(PARALLEL)
+
+test-fast: $(READY)
+	$(PARALLEL) -m "not slow" --durations 5 --durations-min 1
 
 # With other implementations beside it: make bench PEERS="--peer FOLDER --peer FOLDER". The record,
 # benchmarks/RESULTS.md, is of one machine: other measurements go beside the runs.

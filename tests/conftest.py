@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,60 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+from forked import Program, forks, run_program
 from PIL import Image
 
 from ossicle.core.catalog import declared
+
+MOST_CPU_SECONDS = 5.0
+"""Of a test that is not marked `slow`. It is several times what such a test takes, because machines differ."""
+MANY_MODULES = 100
+"""A test that imports as many is the first one to need a library, and pays for all."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a slow fixture."""
+    for item in items:
+        if "slow" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with quick_unless_slow(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with quick_unless_slow(item):
+        yield
+
+
+@contextmanager
+def quick_unless_slow(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that belongs to the slow ones, so that `make test-fast` stays fast."""
+    before, modules = cpu_seconds(), len(sys.modules)
+    yield
+    taken, imported = cpu_seconds() - before, len(sys.modules) - modules
+    if taken > MOST_CPU_SECONDS and imported < MANY_MODULES and item.get_closest_marker("slow") is None:
+        pytest.fail(
+            f"took {taken:.1f} s of processor time: mark the test with `@pytest.mark.slow`, or let its fixture use "
+            "the fixture `slow`",
+            pytrace=False,
+        )
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+@pytest.fixture(scope="session")
+def slow() -> None:
+    """Used by fixtures that take seconds. The tests that use those are marked `slow`."""
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +112,27 @@ def own_plugins() -> Iterator[None]:
     for name in set(sys.modules) - modules:
         if name.startswith(("ossicle_plugin_file_", "fake_")):
             del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory, slow: None) -> Program:
+    """Runs `ossicle`, or a script, in a folder as a new process would, without the seconds that its imports take."""
+
+    def run(
+        *arguments: str | Path, cwd: Path, script: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(cwd)
+            return run_program(*arguments, output=tmp_path_factory.mktemp("program"), script=script, **environment)
+
+    return run
+
+
+@pytest.fixture
+def forked(slow: None) -> Iterator[None]:
+    """Forks what the code under test would spawn."""
+    with forks():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +188,12 @@ def tiny(tiny_yaml: str, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs write no report, which takes as long as a tiny training. Other tests check reports."""
+    monkeypatch.setattr("ossicle.experiment.run.write_report", lambda *_: None)
+
+
 BROWSER_FLAGS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
     " --disable-sync --disable-quic --hide-scrollbars --enable-logging=stderr"
@@ -121,7 +201,7 @@ BROWSER_FLAGS = (
 
 
 @pytest.fixture
-def browse(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def browse(tmp_path: Path, slow: None) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Opens a page in a real browser, with further flags."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:

@@ -76,6 +76,7 @@ def script(tones: Path) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_a_newcomer_comes_to_a_verdict(tmp_path: Path, tones: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(
         ["bash", "-c", script(tones)],

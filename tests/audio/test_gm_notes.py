@@ -24,7 +24,7 @@ needs_wheel = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def rendered_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rendered_cache(tmp_path_factory: pytest.TempPathFactory, slow: None) -> Path:
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OSSICLE_CACHE", str(cache))

@@ -109,6 +109,7 @@ def test_goes_on_exactly_from_the_middle_of_an_epoch(manifest: Manifest) -> None
     assert all(map(same, rest, whole[cut:]))
 
 
+@pytest.mark.slow
 def test_goes_on_exactly_from_wherever_it_was_stopped(manifest: Manifest) -> None:
     """fairseq2's `shuffle` with `repeat`, and its parallel `map`, lost clips at some stops and not at others."""
     options = {"batch_seconds": 3.0, "crop_seconds": 1.0}
@@ -135,6 +136,7 @@ def test_batches_keep_to_their_size_with_little_padding(manifest: Manifest) -> N
     assert 1 - real.sum() / held.sum() < 0.1
 
 
+@pytest.mark.slow
 def test_crops_move_between_epochs_and_repeat_between_runs(manifest: Manifest) -> None:
     longest = int(np.argmax(manifest.seconds))
 
@@ -255,6 +257,7 @@ def silence(path: Path, rate: int, *, start_seconds: float, seconds: float) -> n
     return np.zeros(round(rate * seconds), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_seconds", [32.0, 128.0])
 @pytest.mark.parametrize("mix", ["log-normal", "mostly whole", "uniform"])
 def test_less_than_five_in_a_hundred_patches_are_padding(

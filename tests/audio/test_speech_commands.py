@@ -139,6 +139,7 @@ def test_silence_is_cut_into_successive_seconds_each_in_one_split(tmp_path: Path
     np.testing.assert_array_equal(np.concatenate(cut["test"]), noise[9 * 16000 : 10 * 16000])
 
 
+@pytest.mark.slow
 def test_silence_is_cut_once_and_again_when_the_noise_changes(tmp_path: Path) -> None:
     folder = archive(tmp_path / "data", V1_WORDS)
     assert not v1(folder).is_ready
@@ -151,6 +152,7 @@ def test_silence_is_cut_once_and_again_when_the_noise_changes(tmp_path: Path) ->
     assert len(v1(folder).manifest()) == len(before) - 3
 
 
+@pytest.mark.slow
 def test_the_fingerprint_does_not_depend_on_the_folder(tmp_path: Path) -> None:
     here, there = (v1(archive(tmp_path / name, V1_WORDS)).manifest() for name in ("here", "there"))
 

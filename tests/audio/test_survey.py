@@ -322,6 +322,7 @@ def test_statistics_in_one_pass_equal_those_of_all_frames_at_once() -> None:
     torch.testing.assert_close(statistics.std, frames.double().std(0, correction=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fsdd_digits", "philharmonia_notes"])
 def test_finds_no_fault_in_real_recordings(shared_data: Path, name: str) -> None:
     corpus = CsvCorpus(CsvConfig(path=shared_data / name / "metadata.csv", duration_column="duration_s"))

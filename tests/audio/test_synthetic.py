@@ -51,6 +51,7 @@ def test_clips_may_carry_several_labels() -> None:
     assert all(labels == tuple(sorted(set(labels))) for labels in manifest.labels)
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_clips_and_other_seeds_other_clips(tmp_path: Path) -> None:
     def fingerprint(seed: int, folder: str) -> str:
         config = SyntheticConfig(path=tmp_path / folder, classes=2, clips_per_class=1, seconds=0.1, seed=seed)

@@ -123,6 +123,7 @@ def test_reports_a_missing_table(tmp_path: Path) -> None:
         CsvCorpus(CsvConfig(path=tmp_path / "gone.csv")).manifest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "clips", "labels"), [("fsdd_digits", 3000, 10), ("philharmonia_notes", 1257, None)])
 def test_reads_real_tables(shared_data: Path, name: str, clips: int, labels: int | None) -> None:
     table = shared_data / name / "metadata.csv"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from forked import forks
 from rich.console import Console
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from ossicle.benchmarks.targets import Target
 from ossicle.benchmarks.work import Case, Contender, Work
 from ossicle.checkpoints.microsoft import convert_released
 from ossicle.checkpoints.parts import load_weights
+from ossicle.cli import main
 from ossicle.core.data import AudioBatch
 from ossicle.core.errors import OssicleError
 from ossicle.core.interfaces import FrontEnd
@@ -41,21 +41,17 @@ def importable() -> Iterator[None]:
         yield
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ossicle", "bench", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-def test_it_prints_and_writes_ratios(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("forked")
+def test_it_prints_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
-    done = bench("--quick", "--only", "front-end", "--out", str(page))
-    assert done.returncode == 0, done.stderr
+    assert main(["bench", "--quick", "--only", "front-end", "--out", str(page)]) == 0
+    shown = capsys.readouterr().out
     figures = json.loads(page.with_suffix(".json").read_text())
     (front_end,) = figures["tables"]
     own = front_end["contenders"]["ossicle"]
     assert own["faster"]["lowest"] <= own["faster"]["median"] <= own["faster"]["highest"]
     assert own["difference"] < 1e-3
-    assert f"{own['faster']['median']:.2f} [" in done.stdout
+    assert f"{own['faster']['median']:.2f} [" in shown
     assert f"{own['faster']['median']:.2f} [" in page.read_text()
     assert "`ossicle bench --quick --only front-end`" in page.read_text()
 
@@ -65,10 +61,9 @@ def test_a_work_that_is_none_is_refused() -> None:
         running.bench(Console(), quick=True, targets=False, only=["encoders"], peers=[], out=None, command="")
 
 
-def test_each_only_counts() -> None:
-    done = bench("--quick", "--only", "encoders", "--only", "front-end")
-    assert done.returncode == 2
-    assert "there is no work called `encoders`" in done.stderr
+def test_each_only_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--quick", "--only", "encoders", "--only", "front-end"]) == 2
+    assert "there is no work called `encoders`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", [".", "nowhere/page.md"])
@@ -106,12 +101,13 @@ def among_others(case: Case, paths: Sequence[Path]) -> Work:
 
 
 @pytest.fixture(scope="module")
-def table() -> Table:
+def table(slow: None) -> Table:
     """Ours among others, of whom one gives something else and one nothing."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        made = measure(Case("encoder", "tiny", 1), [], seconds=0.1, prepare=among_others)
+        with forks():
+            made = measure(Case("encoder", "tiny", 1), [], seconds=0.1, prepare=among_others)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -140,6 +136,7 @@ def killing() -> Callable[[], Contender]:
     os.abort()
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_process_of_its_own_may_be_killed(tmp_path: Path) -> None:
     with Seat(killing, str(tmp_path), ours=False) as seat, pytest.raises(OssicleError, match="its process was killed"):
         seat.enter()
@@ -166,6 +163,7 @@ def filling_memory() -> Contender:
     return Contender(lambda: torch.ones(NEEDED, dtype=torch.uint8), "fills memory")
 
 
+@pytest.mark.slow
 def test_what_finding_and_making_a_contender_took_is_no_memory_of_its_work(tmp_path: Path) -> None:
     with Seat(importing, str(tmp_path), ours=False) as seat:
         entry = seat.enter()

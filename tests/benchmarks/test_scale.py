@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from forked import forking
 
 from ossicle.audio.front_end_config import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
@@ -59,6 +60,7 @@ def calls(work: Callable[[], object]) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORKS)
 def test_nothing_grows_faster_than_the_corpus(name: str) -> None:
     work = WORKS[name]
@@ -78,6 +80,7 @@ def kept_bytes(work: Callable[[], object]) -> int:
     return held
 
 
+@pytest.mark.slow
 def test_a_clip_takes_few_bytes_and_no_object_of_its_own() -> None:
     more_clips = SIZES[2] - SIZES[1]
     small, large = (kept_bytes(lambda clips=clips: simulated(clips)) for clips in SIZES[1:])
@@ -95,13 +98,16 @@ def test_what_is_quadratic_is_seen() -> None:
     assert growth(sizes, costs) > 1.15
 
 
+@pytest.mark.slow
 def test_measurements_come_as_rows() -> None:
     (row,) = scale.rows(scale.corpus_costs([100]))
     assert list(row) == ["clips", "manifest_mib", "fingerprint_seconds", "first_batch_seconds", "first_batch_mib"]
     assert all(row["share"] < 0.06 for row in scale.rows(scale.padding_shares(1500, batches=4)))
 
 
-def test_processes_share_the_work_and_wait_for_the_largest_batch() -> None:
+@pytest.mark.slow
+def test_processes_share_the_work_and_wait_for_the_largest_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ossicle.benchmarks.ranks.get_context", lambda method: forking())
     (cost,) = rank_costs((2,), steps=2)
     assert cost.ranks == 2
     assert 0 < cost.waiting < 0.2

@@ -110,6 +110,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path):
         read_released(tmp_path / "objects.pt")
 
 
+@pytest.mark.slow
 def test_the_released_size():
     encoder = Beats(BeatsConfig(size="base"), patch_dim=256, bands=8)
     assert sum(p.numel() for p in encoder.parameters()) == 90_311_792

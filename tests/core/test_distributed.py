@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import runpy
 import socket
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from forked import forking
 from safetensors.numpy import load_file
 from torch import nn
 
@@ -92,10 +92,7 @@ class Crew:
 
     def run(self, *, ranks: int | None = None, end: str = "", elastic: bool = False) -> list[int | None]:
         """Start the processes and give their exit codes; `end` is `RANK:STEP:SIGNAL`."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(
-            ["soundfile", "ossicle.training.corpus_training", "ossicle.tasks.stages.fine_tune"]
-        )
+        context = forking()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -176,6 +173,7 @@ def alone(home: Path) -> Crew:
     return crew
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_learn_what_one_learns(home: Path, alone: Crew, parallel: str) -> None:
     spread = tuple(f"{place}.parallel={parallel}" for place in ("pretrain", "schedule.distill", "evaluate.0"))
@@ -201,6 +199,7 @@ def test_two_processes_learn_what_one_learns(home: Path, alone: Crew, parallel: 
     assert any("tokenizer.codebook.codes" in training["tensors"] for training in trainings)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_follows_the_encoder_is_the_same_in_all_processes(home: Path) -> None:
     crews = []
     for name, ranks in (("one teacher", 1), ("ddp", 2), ("fsdp", 2)):
@@ -219,6 +218,7 @@ def test_a_teacher_that_follows_the_encoder_is_the_same_in_all_processes(home: P
     assert int(single["tensors"]["teacher.updates"]) == STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_processes_that_are_stopped_and_killed_go_on_exactly(home: Path, parallel: str) -> None:
     spread = (f"pretrain.parallel={parallel}",)
@@ -243,6 +243,7 @@ def test_processes_that_are_stopped_and_killed_go_on_exactly(home: Path, paralle
             assert np.array_equal(found["tensors"][name], tensor)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_processes_are_refused_or_dealt_out_anew(home: Path) -> None:
     whole = Crew(home / "experiment.yaml", home / "inelastic")
     crew = Crew(home / "experiment.yaml", home / "elastic")
@@ -297,6 +298,7 @@ def test_dealing_out_that_is_cut_short_changes_nothing(tmp_path: Path, monkeypat
     assert _deal_out(tmp_path, 2, 1, seed=0, device=torch.device("cpu")) == 6
 
 
+@pytest.mark.slow
 def test_what_fails_in_the_first_process_alone_ends_all_of_them(home: Path) -> None:
     plugin = home / "failing.py"
     plugin.write_text(FAILING)

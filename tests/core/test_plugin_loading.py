@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import Program
 
 from ossicle.cli import main
 from ossicle.core.build import build
@@ -203,6 +204,7 @@ def test_a_broken_package_leaves_its_decorated_parts_out(install: Install) -> No
     assert "half" not in catalog.names("tokenizer")
 
 
+@pytest.mark.slow
 def test_a_built_package_brings_its_parts(tmp_path: Path) -> None:
     """A project is built with setuptools, laid out as pip does, and found by a fresh process."""
     if int(importlib.metadata.version("setuptools").split(".")[0]) < 77:
@@ -232,7 +234,7 @@ def test_a_built_package_brings_its_parts(tmp_path: Path) -> None:
     } in json.loads(done.stdout)["parts"]
 
 
-def test_a_script_declares_a_part_and_runs_an_experiment(tiny: Path, tmp_path: Path) -> None:
+def test_a_script_declares_a_part_and_runs_an_experiment(tiny: Path, tmp_path: Path, program: Program) -> None:
     """As a notebook would: the class in the running program, then `ossicle.run`."""
     text = tiny.read_text().replace(
         "{type: random_projection, codebook_size: 16, codebook_dim: 8}", "{type: sign_hash}"
@@ -245,7 +247,7 @@ def test_a_script_declares_a_part_and_runs_an_experiment(tiny: Path, tmp_path: P
         f"    Path('mine.yaml').write_text({text!r})\n"
         "    print(ossicle.run('mine.yaml', overrides=['pretrain.steps=2', 'evaluate=[]']))\n"
     )
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True)
+    done = program(cwd=tmp_path, script=script)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "runs/tiny\n"
     run = json.loads((tmp_path / "runs/tiny/run.json").read_text())

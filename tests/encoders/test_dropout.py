@@ -9,6 +9,7 @@ from scipy import stats
 from ossicle.encoders.dropout import Dropout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
 def test_each_element_is_dropped_with_the_probability(p: float) -> None:
     torch.manual_seed(0)
@@ -20,6 +21,7 @@ def test_each_element_is_dropped_with_the_probability(p: float) -> None:
     assert stats.binomtest(int(counts.max()), 2000, p).pvalue > 1e-6
 
 
+@pytest.mark.slow
 def test_elements_are_dropped_independently_of_each_other() -> None:
     torch.manual_seed(0)
     dropped = torch.stack([Dropout(0.3).train()(torch.ones(16)) == 0 for _ in range(5000)]).double()

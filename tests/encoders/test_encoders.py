@@ -174,6 +174,7 @@ def test_sine_cosine_positions_differ():
     assert torch.cdist(positions, positions).fill_diagonal_(1.0).min() > 0.05
 
 
+@pytest.mark.slow
 def test_the_convolution_sums_up_as_much_with_patches_hidden_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else every vector would be far larger in use than it was in training."""
     monkeypatch.setattr(torch.nn.functional, "gelu", lambda sums: sums)

@@ -183,6 +183,7 @@ def released_shapes(keys: list[str], encoder: Beats) -> dict[str, tuple[int, ...
     return {key: (1, *shape, 1, 1) if key.endswith("grep_a") else shape for key, shape in shapes.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_base_width(golden: Path, run: str):
     case = Case(golden, "basewidth", run)

@@ -59,6 +59,8 @@ def test_k_means_of_patches_has_no_use_for_a_teacher(tiny: Path) -> None:
         stages(tiny, "schedule={type: single, tokenizer: kmeans, teacher: untrained}")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
 def test_all_in_turn(tiny: Path, tones: Path, tmp_path: Path) -> None:
     turns = ", ".join(f"{{name: {name}, tokenizer: {tokenizer}}}" for name, tokenizer in TOKENIZERS.items())
     overrides = [

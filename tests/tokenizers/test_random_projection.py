@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import Program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -73,10 +73,11 @@ def test_tokens_equal_a_slow_second_writing(normalize: str) -> None:
     assert made.tokenize(batch(patches)).ids.tolist() == slow
 
 
-def test_is_frozen_and_the_same_from_its_seed_in_another_process() -> None:
+def test_is_frozen_and_the_same_from_its_seed_in_another_process(tmp_path: Path, program: Program) -> None:
     made = tokenizer(seed=7)
     assert not list(made.parameters())
-    program = (
+    script = tmp_path / "other.py"
+    script.write_text(
         "import torch; torch.manual_seed(99); torch.randn(5)\n"
         "from ossicle.core.interfaces import building_with\n"
         "from ossicle.tokenizers.random_projection import RandomProjection\n"
@@ -85,7 +86,7 @@ def test_is_frozen_and_the_same_from_its_seed_in_another_process() -> None:
         "    made = RandomProjection(RandomProjectionConfig(codebook_size=128, codebook_dim=16), 64)\n"
         "print(made.projection.double().sum().item().hex(), made.codebook.double().sum().item().hex())\n"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    told = program(cwd=tmp_path, script=script).stdout.split()
     assert told == [made.projection.double().sum().item().hex(), made.codebook.double().sum().item().hex()]
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import forking
 from torch import Tensor, nn
 
 from ossicle.core.data import Grid, PatchBatch
@@ -83,7 +83,8 @@ def tokenize_beside_others(folder: Path) -> None:
         cache.tokenize(batch_of([1, 2, 4]))
 
 
+@pytest.mark.slow
 def test_several_processes_open_and_fill_one_file_at_once(tmp_path: Path) -> None:
-    with ProcessPoolExecutor(4, mp_context=get_context("forkserver")) as processes:
+    with ProcessPoolExecutor(4, mp_context=forking()) as processes:
         for done in [processes.submit(tokenize_beside_others, tmp_path) for _ in range(4)]:
             done.result()

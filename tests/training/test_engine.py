@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,21 +72,8 @@ class Program:
 
     folder: Path
 
-    def run(self, stop: str = "") -> subprocess.CompletedProcess[str]:
-        settings = {"STOP": stop, "OMP_NUM_THREADS": "1"}
-        # Most of a short run is spent on imports, which are quick only when their bytecode can be kept.
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        return subprocess.run(
-            [sys.executable, "-m", "ossicle", "run", "../experiment.yaml"],
-            cwd=self.folder,
-            env=inherited | settings,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
     def run_here(self) -> None:
-        """The same without a new process, which spares the imports."""
+        """The same in this process."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -127,26 +113,30 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Program, Program
     return Program(home / "whole"), Program(home / "stopped")
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_run_that_is_killed_and_stopped_again_and_again_ends_as_an_uninterrupted_one(
-    programs: tuple[Program, Program],
+    programs: tuple[Program, Program], program: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     whole, stopped = programs
     whole.run_here()
 
-    assert stopped.run("12:SIGKILL").returncode == -signal.SIGKILL
+    def run(stop: str) -> subprocess.CompletedProcess[str]:
+        return program("run", "../experiment.yaml", cwd=stopped.folder, STOP=stop)
+
+    assert run("12:SIGKILL").returncode == -signal.SIGKILL
     # A program can be killed while it writes a line.
     for log in (stopped.work / "metrics" / "train.jsonl", stopped.work / "histograms.jsonl"):
         with log.open("a") as file:
             file.write('{"Step": 13, "lo')
 
     for step, name in ((14, "SIGTERM"), (18, "SIGINT")):
-        asked = stopped.run(f"{step}:{name}")
+        asked = run(f"{step}:{name}")
         assert asked.returncode == 130
         assert f"stopped after step {step + 1} of {STEPS}; a checkpoint is kept. To continue, run" in asked.stderr
         assert (stopped.work / "checkpoints" / f"step_{step + 1}").is_dir()
         assert "Traceback" not in asked.stderr
 
-    assert stopped.run("keeping:SIGKILL").returncode == -signal.SIGKILL
+    assert run("keeping:SIGKILL").returncode == -signal.SIGKILL
     assert (stopped.work / "checkpoints" / f"step_{STEPS}").is_dir()
     stopped.run_here()
 
@@ -434,6 +424,7 @@ def test_the_trainer_still_has_the_private_names_that_the_engine_uses(
     assert {"_metric_bag", "_base_wall_time", "_wall_watch"} <= seen[0].keys()
 
 
+@pytest.mark.slow
 def test_fairseq2_trainer_still_cannot_be_imported_first() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import soundfile, fairseq2.trainer"], capture_output=True, text=True, timeout=120

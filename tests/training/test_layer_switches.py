@@ -63,6 +63,7 @@ def test_layers_computed_anew_give_the_same_gradients_and_keep_less() -> None:
     assert smaller < 0.5 * size
 
 
+@pytest.mark.slow
 def test_compiled_layers_give_the_same_and_are_compiled_once_for_all_lengths() -> None:
     torch._dynamo.reset()
     counters.clear()
@@ -75,6 +76,7 @@ def test_compiled_layers_give_the_same_and_are_compiled_once_for_all_lengths() -
     assert counters["stats"]["unique_graphs"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo looks at inputs' own
 def test_compiled_layers_can_be_trained() -> None:
     torch._dynamo.reset()
@@ -92,12 +94,15 @@ def test_nothing_to_work_on(switch: Any) -> None:
         switch(nn.Linear(2, 2))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
 def test_a_training_with_layers_computed_anew_is_the_same_training(tiny: Path, tmp_path: Path) -> None:
     losses = []
     for name in ("false", "true"):
         # What gives the same result has the same key: each gets a store of its own.
         out = tmp_path / name
-        assert main(["run", str(tiny), "--out", str(out), f"pretrain.gradient_checkpointing={name}"]) == 0
+        switch = f"pretrain.gradient_checkpointing={name}"
+        assert main(["run", str(tiny), "--out", str(out), switch, "evaluate=[]"]) == 0
         (log,) = out.rglob("metrics.jsonl")
         losses.append([json.loads(line)["loss"] for line in log.read_text().splitlines()])
     assert losses[0] == losses[1]

@@ -23,6 +23,7 @@ print(faults[-1] - faults[-8])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told to keep memory")
 def test_large_tensors_find_their_memory_again() -> None:
     assert _page_faults({}) < 1000

@@ -96,6 +96,7 @@ def test_what_is_refused(text: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_anchors_that_unfold_without_end_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
@@ -141,6 +142,7 @@ TREES = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(TREES)
 def test_what_is_written_reads_back(tree: dict[str, Any]) -> None:

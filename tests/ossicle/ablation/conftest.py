@@ -22,7 +22,7 @@ BASE = "name: tiny\nencoder: {type: beats, size: tiny}\n"
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_yaml: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_run(tiny_yaml: str, tmp_path_factory: pytest.TempPathFactory, slow: None) -> Path:
     """A real run of seconds; its store lies beside it."""
     folder = tmp_path_factory.mktemp("tiny")
     experiment = folder / "tiny.yaml"

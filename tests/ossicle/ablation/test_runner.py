@@ -131,6 +131,7 @@ def is_running(process: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_stopped_killed_and_gone_on(study: Path) -> None:
     """The whole way, by processes of its own, two cells at a time."""
     slow(study, 600.0)
@@ -177,6 +178,7 @@ def test_stopped_killed_and_gone_on(study: Path) -> None:
     assert "report: runs/study/report.html" in out
 
 
+@pytest.mark.slow
 def test_the_record_tells_what_was_varied_and_how_each_cell_went(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +215,7 @@ def test_the_record_tells_what_was_varied_and_how_each_cell_went(
     assert counts(study) == before
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_run_again(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["ablate", str(study), "launcher=inline", "--out", str(study.parent / "runs")]
     assert main([*arguments, "except=[{part: broken}]"]) == 0
@@ -231,6 +234,7 @@ def test_only_what_is_missing_is_run_again(study: Path, capsys: pytest.CaptureFi
     assert counts(study) - before == {("own", 0): 1, ("own", 1): 1}
 
 
+@pytest.mark.slow
 def test_fail_fast(study: Path) -> None:
     study.write_text(
         study.read_text().replace("schedule.label: better", "schedule.fails: true, schedule.label: better")
@@ -250,6 +254,7 @@ def test_a_dry_run_makes_nothing(study: Path, capsys: pytest.CaptureFixture[str]
     assert sorted(path.name for path in study.parent.iterdir()) == ["study.yaml"]
 
 
+@pytest.mark.slow
 def test_time_is_expected_after_stages_of_the_same_kind(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     slow(study, 0.5)
     runs = ["--out", str(study.parent / "runs")]

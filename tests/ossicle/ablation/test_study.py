@@ -285,6 +285,7 @@ NAMES = st.lists(
 SEEDS = st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True)
 
 
+@pytest.mark.slow
 @given(
     data=st.data(), first=NAMES, second=st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True), seeds=SEEDS
 )

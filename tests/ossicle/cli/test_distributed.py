@@ -22,6 +22,7 @@ def ossicle_step_end(stage, step, metrics):
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_plugins")
 def test_torchrun_trains_stops_and_hands_over_to_one_process(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -80,6 +80,7 @@ def content_of(path: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDEN)
 def test_importing_and_exporting_gives_the_same_file(golden: Path, tmp_path: Path, name: str) -> None:
     expected = content_of(golden / f"{name}.pt")
@@ -231,6 +232,7 @@ def parts_in(run: Path, kind: str) -> list[Artifact]:
     return [Artifact((run / stage["artifact"]).resolve()) for stage in stages if stage["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_every_part_of_an_experiment_may_come_from_a_checkpoint(
     experiment: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:

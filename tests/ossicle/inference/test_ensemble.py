@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from forked import Program
 
 from ossicle.cli import main
 from ossicle.core.errors import ArtifactError
@@ -179,15 +177,12 @@ def test_runs_are_needed_in_the_plural_and_whole(tmp_path: Path, capsys: pytest.
     assert "must be the folder of a run, but holds no `run.json`" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("own_plugins")
-def test_two_real_runs_in_a_process_of_its_own(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ossicle.experiment.run.write_report", lambda *_: None)  # takes seconds, and is tried elsewhere
+@pytest.mark.usefixtures("no_report", "own_plugins")
+def test_two_real_runs_in_a_process_of_its_own(tiny: Path, tmp_path: Path, program: Program) -> None:
     for name, probe in (("strong", "{type: linear_probe, strengths: [0.01]}"), ("weak", "linear_probe")):
         run(tiny, overrides=[f"name={name}", "pretrain.steps=2", f"evaluate=[{probe}]"], out=tmp_path / "runs")
-    command = [sys.executable, "-m", "ossicle", "ensemble", "runs/strong", "runs/weak"]
-    shown = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"}, check=True
-    )
+    shown = program("ensemble", "runs/strong", "runs/weak", cwd=tmp_path, COLUMNS="120")
+    assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert lines[0].startswith("linear_probe on tones: accuracy")
     assert [line.split()[0] for line in lines if "–" in line] == ["runs/strong", "runs/weak", ENSEMBLE]

@@ -79,6 +79,7 @@ def test_operations_and_parameters_of_a_small_encoder_by_hand(front_end: FrontEn
     assert found.parameters == sum(found.kept.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [masked_prediction, distillation])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_count_says_what_steps_that_are_carried_out_say(
@@ -99,6 +100,7 @@ def test_a_count_says_what_steps_that_are_carried_out_say(
     assert found.flops > 0 < found.clip_bytes
 
 
+@pytest.mark.slow
 def test_memory_counts_what_is_trained_four_times_and_what_is_frozen_once(front_end: FrontEnd) -> None:
     objective, (teacher,) = distillation(front_end)
     alone = count_step(objective, front_end, NOISE, TRAINING)

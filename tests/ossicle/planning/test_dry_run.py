@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -67,15 +67,21 @@ def test_every_corpus_and_every_training_is_changed(tiny: Path, tmp_path: Path) 
     assert short.encoder == checked.experiment.encoder
 
 
-def test_all_trainings_are_tried_and_nothing_is_left(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("forked")
+def test_all_trainings_are_tried_and_nothing_is_left(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     scratch, work = tmp_path / "scratch", tmp_path / "work"
     scratch.mkdir()
     work.mkdir()
-    environment = {**os.environ, "TMPDIR": str(scratch), "OSSICLE_CACHE": str(work / "cache"), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "ossicle", "run", str(tiny), "--dry-run", *CHAIN]
-    shown = subprocess.run(command, cwd=work, capture_output=True, text=True, env=environment)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    rows = [line.split("│") for line in shown.stdout.splitlines() if line.startswith("│")]
+    for name, value in {"TMPDIR": scratch, "OSSICLE_CACHE": work / "cache", "COLUMNS": 200}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.chdir(work)
+    assert main(["run", str(tiny), "--dry-run", *CHAIN]) == 0
+    shown, errors = capsys.readouterr()
+    assert errors == ""
+    rows = [line.split("│") for line in shown.splitlines() if line.startswith("│")]
     assert [row[1].strip() for row in rows] == [
         "iteration 1/teacher",
         "iteration 1/tokenizer",
@@ -86,10 +92,11 @@ def test_all_trainings_are_tried_and_nothing_is_left(tiny: Path, tmp_path: Path)
         assert float(step) > 0
         assert 0 < float(memory) < 2
         assert 0 < float(loss) < 20
-    assert "2 steps of 2 clips of 2\N{NO-BREAK SPACE}s each" in shown.stdout
+    assert "2 steps of 2 clips of 2\N{NO-BREAK SPACE}s each" in shown
     assert list(scratch.iterdir()) == list(work.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_an_earlier_dry_run_has_made_is_tried_again(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +144,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_what_is_measured_ends_with_whoever_started_it(tmp_path: Path) -> None:
     script = tmp_path / "waiting.py"
     script.write_text(WAITING)

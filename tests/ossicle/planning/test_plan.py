@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Program
 
 from ossicle.cli import main
 from ossicle.core.choices import parts_of
@@ -30,20 +28,16 @@ TWO = (DISTILL, f"schedule.iterations=[{RANDOM}, {TAUGHT}]")
 THREE = (DISTILL, f"schedule.iterations=[{RANDOM}, {TAUGHT}, {TAUGHT}]")
 
 
-def planned(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run `ossicle plan` as a process of its own."""
-    command = [sys.executable, "-m", "ossicle", "plan", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
-
-
 def by_name(shown: Mapping[str, Any]) -> dict[str, Any]:
     return {stage["name"]: stage for stage in shown["stages"]}
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
 def test_the_tree_lists_every_stage_and_after_a_run_all_are_done(
-    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], program: Program
 ) -> None:
-    before = planned(tiny, *TWO, "--out", "made", cwd=tmp_path)
+    before = program("plan", tiny, *TWO, "--out", "made", cwd=tmp_path, COLUMNS="200")
     assert (before.returncode, before.stderr) == (0, "")
     lines = before.stdout.splitlines()
     names = [stage.stage.name for stage in plan(tiny, overrides=TWO).stages]
@@ -77,6 +71,7 @@ def test_the_tree_lists_every_stage_and_after_a_run_all_are_done(
     assert training["flops"] == 6 * training["flops_per_step"]
 
 
+@pytest.mark.slow
 def test_trainings_alike_are_weighed_once(tiny: Path) -> None:
     weighed: list[str] = []
     found = plan(tiny, overrides=THREE, on_stage=weighed.append)
@@ -85,6 +80,7 @@ def test_trainings_alike_are_weighed_once(tiny: Path) -> None:
     assert costs["iteration 3/pretrain"] == costs["iteration 2/pretrain"] != costs["iteration 1/pretrain"]
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_calibration_tells_time_and_price(tiny: Path) -> None:
     found = plan(tiny, calibrate=True, price_per_hour=3600.0).plain()
     training = by_name(found)["iteration 1/pretrain"]["training"]
@@ -103,6 +99,7 @@ def test_a_price_needs_a_time(tiny: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "measure that too, with `--calibrate`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_corpora_may_be_missing(tiny: Path, tmp_path: Path) -> None:
     judged = f"evaluate=[{{type: fine_tune, corpus: {{type: esc50, path: {tmp_path / 'nowhere'}}}, steps: 5}}]"
     found = plan(tiny, overrides=[judged])
@@ -117,6 +114,7 @@ def test_corpora_may_be_missing(tiny: Path, tmp_path: Path) -> None:
     assert judging.training.noise.seconds == 10.0
 
 
+@pytest.mark.slow
 def test_a_corpus_that_is_made_on_first_use_is_not_made(tiny: Path, tmp_path: Path) -> None:
     corpus = f"corpus={{type: synthetic, path: {tmp_path / 'clips'}}}"
     found = plan(tiny, overrides=[corpus])

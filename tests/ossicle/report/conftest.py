@@ -265,7 +265,7 @@ def quickstart(empty_run: FakeRun) -> FakeRun:
 
 
 @pytest.fixture(scope="session")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(tmp_path_factory: pytest.TempPathFactory, slow: None) -> Path:
     """The report of a quickstart run, written once."""
     from ossicle.report import write_report
 

@@ -140,6 +140,7 @@ def test_the_trainings_of_judges_are_folded(empty_run: Any) -> None:
     assert "in nats" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 62])
 def test_short_and_long_clips(empty_run: Any, columns: int) -> None:
     empty_run.pretrain("iteration 1", columns=columns, path="clip.wav")
@@ -236,6 +237,7 @@ def test_long_training_is_thinned() -> None:
     assert max(curve.values) == 99.0
 
 
+@pytest.mark.slow
 def test_same_run_same_report(empty_run: Any) -> None:
     empty_run.pretrain("iteration 1")
     empty_run.tokens("iteration 1")

@@ -97,7 +97,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def run(store: Store, tones: Path) -> Path:
+def run(store: Store, tones: Path, slow: None) -> Path:
     """A run of two iterations, with an encoder each, and a control."""
     stages = {
         "iteration 1": store.artifact("one", tokenizer=PROJECTION, encoder=True),

@@ -88,8 +88,18 @@ def test_continuing_needs_a_checkpoint(tiny: Path) -> None:
         stages(tiny, f"schedule={{type: continue, iterations: [{{tokenizer: {PROJECTION}}}]}}")
 
 
-def test_pretraining_goes_on_from_a_run(tiny: Path, tmp_path: Path) -> None:
-    first = run(tiny, overrides=["pretrain.steps=2", "pretrain.warmup_steps=0", "evaluate=[]"], out=tmp_path / "runs")
+@pytest.fixture(scope="module")
+def first(tiny_yaml: str, tmp_path_factory: pytest.TempPathFactory, slow: None) -> Path:
+    """A run that others go on from."""
+    experiment = tmp_path_factory.mktemp("first") / "tiny.yaml"
+    experiment.write_text(tiny_yaml)
+    overrides = ["pretrain.steps=2", "pretrain.warmup_steps=0", "evaluate=[]"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ossicle.experiment.run.write_report", lambda *_: None)
+        return run(experiment, overrides=overrides, out=experiment.parent / "runs")
+
+
+def test_pretraining_goes_on_from_a_run(tiny: Path, first: Path) -> None:
     distilled = "{tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 4}}"
     overrides = (
         f"encoder={{checkpoint: {first}}}",
@@ -106,8 +116,7 @@ def test_pretraining_goes_on_from_a_run(tiny: Path, tmp_path: Path) -> None:
     }
 
 
-def test_a_checkpoint_teaches(tiny: Path, tmp_path: Path) -> None:
-    first = run(tiny, overrides=["pretrain.steps=2", "pretrain.warmup_steps=0", "evaluate=[]"], out=tmp_path / "runs")
+def test_a_checkpoint_teaches(tiny: Path, first: Path) -> None:
     taught = f"{{tokenizer: {{type: self_distilled, codebook_size: 16}}, teacher: {{checkpoint: {first}}}}}"
     distill = "schedule.distill={steps: 2, log_every: 1, checkpoint_every: 2, batch_seconds: 4}"
     found = stages(tiny, f"front_end={{checkpoint: {first}}}", distill, f"schedule.iterations=[{taught}]")

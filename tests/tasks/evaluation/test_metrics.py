@@ -113,6 +113,7 @@ def test_other_figures_leave_out_what_is_not_defined():
     assert flat == {"mAUC": 0.5, "d_prime": 0.0}
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
 def test_draws_score_like_the_drawn_clips(seed):
@@ -128,6 +129,7 @@ def test_draws_score_like_the_drawn_clips(seed):
     assert recalls == pytest.approx([unweighted_average_recall(truth[drawn], scores[drawn]) for drawn in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("clips", "chance"), [(60, 0.8), (100, 0.5)])
 def test_interval_covers_as_often_as_it_says(clips, chance):
     rng = np.random.default_rng(7)
@@ -172,6 +174,7 @@ def test_interval_of_average_precision_is_corrected_for_its_bias():
     assert score.low < score.value < score.high < np.quantile(draws, 0.975)
 
 
+@pytest.mark.slow
 def test_an_interval_holds_its_figure_also_where_classes_are_many_and_rare():
     draw = np.random.default_rng(0)
     clips, classes = 300, 300

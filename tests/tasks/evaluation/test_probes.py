@@ -69,6 +69,7 @@ def examples(features, split):
     return Examples(features.views["mean"][rows], truth)
 
 
+@pytest.mark.slow
 @PROBES
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("classes", [2, 4])
@@ -158,6 +159,7 @@ def folded(features, folds=5):
     return replace(features, clips=replace(clips, splits=np.full(count, "train"), folds=numbers))
 
 
+@pytest.mark.slow
 @PROBES
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_folds_are_scored_alone_and_pooled(make, multi_label):
@@ -181,6 +183,7 @@ def test_folds_are_scored_alone_and_pooled(make, multi_label):
         assert len(set(sizes)) > 1
 
 
+@pytest.mark.slow
 def test_the_choices_of_all_folds_are_told():
     features = folded(simulated(separation=0.8))
     chosen = linear().evaluate(features, seed=0).scores[0].chosen

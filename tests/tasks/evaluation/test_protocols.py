@@ -46,6 +46,7 @@ def folded(draw):
     return clips.take(np.array(draw(st.permutations(range(len(folds))))))
 
 
+@pytest.mark.slow
 @given(folded())
 def test_each_fold_is_judged_once_by_a_model_that_neither_learnt_nor_chose_on_it(clips):
     found = protocols(clips)

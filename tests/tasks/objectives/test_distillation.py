@@ -82,6 +82,7 @@ def test_the_teacher_stays_as_it_is_and_outside_the_module() -> None:
     assert not {id(parameter) for parameter in teacher.parameters()} & {id(p) for p in made.parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", ["self_distilled", "residual_distilled", "fsq_distilled"])
 def test_a_tokenizer_learns_to_explain_its_teacher(tokenizer: str) -> None:
     made = objective(tokenizer=tokenizer).train()

@@ -115,6 +115,7 @@ def test_a_clip_adds_the_same_loss_alone_and_in_a_padded_batch(name: str, attent
     torch.testing.assert_close(trained(together).loss, sum(output.loss for output in outputs), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "attention"), [("masked_prediction", "cross"), ("reconstruction", "cross"), ("averaged_teacher", "full")]
 )
@@ -170,6 +171,7 @@ def test_warns_late_of_learning_nothing(name: str) -> None:
     assert told.startswith("nothing is learnt: the loss 1.100 is above 1.000")
 
 
+@pytest.mark.slow
 def test_the_light_predictor_computes_less_for_the_same_prediction() -> None:
     front_end = made("front_end", "kaldi_fbank", FrontEnd, {"mel_bins": 64})
     shape = {"patch_dim": front_end.patch_dim, "bands": front_end.bands}
@@ -187,6 +189,7 @@ def test_the_light_predictor_computes_less_for_the_same_prediction() -> None:
 WITHOUT_TOKENIZER = ["schedule={type: single}", "evaluate=[]"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reconstruction", "averaged_teacher"])
 def test_what_is_trained_is_counted_and_what_is_thrown_away_is_not_kept(name: str, tiny: Path) -> None:
     chosen = [*WITHOUT_TOKENIZER, f"pretrain.objective={{type: {name}}}"]
@@ -199,6 +202,7 @@ def test_what_is_trained_is_counted_and_what_is_thrown_away_is_not_kept(name: st
     assert training.cost.parameters > training.cost.kept["encoder"]
 
 
+@pytest.mark.slow
 def test_an_experiment_without_a_tokenizer_runs(tiny: Path, tmp_path: Path) -> None:
     predictor = "{layers: 1, heads: 2, attention: cross}"
     chosen = [*WITHOUT_TOKENIZER, f"pretrain.objective={{type: reconstruction, predictor: {predictor}}}"]
@@ -222,13 +226,15 @@ def ossicle_step_end(stage, step, metrics):
 """
 
 
-@pytest.mark.usefixtures("own_plugins")
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_report", "own_plugins")
 def test_an_interrupted_training_with_an_averaged_teacher_ends_as_an_uninterrupted_one(
     tiny: Path, tmp_path: Path
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     (tmp_path / "stopper.py").write_text(STOPPER)
     chosen = [
+        "evaluate=[]",
         "pretrain.objective={type: averaged_teacher, masking: inverse_block, decay: 0.5, clip_loss: 1.0}",
         "pretrain.steps=8",
         "pretrain.log_every=1",

@@ -120,6 +120,7 @@ def test_gradients_never_reach_the_tokenizer() -> None:
     assert set(made.parts()) == {"encoder"}
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_one_batch() -> None:
     torch.manual_seed(0)
     made, batch = objective(mask_ratio=0.3), clips(3, 4)

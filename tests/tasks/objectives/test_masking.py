@@ -64,6 +64,7 @@ def clips(columns: list[int], bands: int, *, padding: int = 0, seed: int | None 
     return batch_of(valid, bands, None if seed is None else draws)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     columns=st.lists(st.integers(0, 20), min_size=1, max_size=5),

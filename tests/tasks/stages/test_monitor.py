@@ -90,6 +90,8 @@ def artifact(folder: Path, kind: str) -> Artifact:
     return Artifact((folder / next(stage["artifact"] for stage in stages if stage["kind"] == kind)).resolve())
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
 def test_a_monitored_training_learns_the_same_and_shows_more(tiny: Path, tmp_path: Path) -> None:
     plain = artifact(run(tiny, overrides=["evaluate=[]"], out=tmp_path / "plain"), "pretrain")
     monitored = artifact(run(tiny, overrides=["evaluate=[]", *WATCH], out=tmp_path / "monitored"), "pretrain")

@@ -85,7 +85,9 @@ def test_several_streams_have_the_mean_of_their_figures() -> None:
     assert mean_statistics([unlabelled] * 2).label_information is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "heard"), [("unlabelled", "[train, unlabelled]"), ("valid", "[valid]")])
+@pytest.mark.usefixtures("no_report")
 def test_a_corpus_without_training_clips_is_measured_on_those_that_were_heard(
     split: str, heard: str, tiny: Path, tones: Path, tmp_path: Path
 ) -> None:
