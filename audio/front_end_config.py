@@ -19,7 +19,7 @@ AUDIOSET_MEAN: Final = 15.41663
 AUDIOSET_STD: Final = 6.55582
 """Standard deviation of AudioSet's log mel energies. The normalisation divides by twice this value."""
 
-EXTRACTION_ALONE: Final = (
+EXTRACTION_ONLY: Final = (
     "`padding: released` needs whole padded waveforms, so it works only for feature extraction, not in experiments: "
     "set `padding: exact`"
 )
@@ -70,7 +70,7 @@ class KaldiFbankConfig(Config):
         return {"patch_dim": self.patch_dim, "bands": self.bands, "front_end": self}
 
     def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
-        return [EXTRACTION_ALONE] if self.padding == "released" else []
+        return [EXTRACTION_ONLY] if self.padding == "released" else []
 
     @model_validator(mode="after")
     def _check_patches(self) -> Self:

@@ -1,9 +1,11 @@
-"""The Kaldi filter-bank front end of BEATs: fbank, normalise, cut into patches.
+"""The Kaldi filter-bank front end of BEATs: compute filter banks, normalise, cut into patches.
 
-Notable choices: frames come from fairseq2's native converter (Kaldi's defaults: 25 ms Povey window, 10 ms shift, no
-dither). A patch is real when all frames of its time column are, so that a clip gives the same patches alone and in a
-batch; the released code's masks let padding through and are kept as `padding: released`, for parity alone. A clip that
-is shorter than one column is padded to one with zeros, where the released code fails.
+Notable choices:
+
+- Frames come from fairseq2's native converter (Kaldi's defaults: 25 ms Povey window, 10 ms shift, no dither).
+- A patch is real if all frames of its time column are real, so a clip has the same patches alone and in a batch. The
+  masks of the released code include some padding. `padding: released` reproduces them, only to compare with that code.
+- A clip that is shorter than one column is padded to one with zeros. The released code fails for such clips.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 from ..core.data import AudioBatch, Grid, PatchBatch, SpectrogramBatch
 from ..core.errors import ConfigError, PluginError, Problem
 from ..core.interfaces import FrontEnd
-from .front_end_config import AUDIOSET_MEAN, AUDIOSET_STD, EXTRACTION_ALONE, KaldiFbankConfig
+from .front_end_config import AUDIOSET_MEAN, AUDIOSET_STD, EXTRACTION_ONLY, KaldiFbankConfig
 
 _WINDOW_S: Final = 0.025
 _HOP_S: Final = 0.010
@@ -31,10 +33,10 @@ _LOWEST_HZ: Final = 20.0
 
 
 class KaldiFbank(FrontEnd):
-    """Give patches of a normalised log mel spectrogram (BEATs, section 4.2; released code).
+    """Patches of a normalised log mel spectrogram (BEATs, section 4.2; released code).
 
-    Values are (fbank - mean) / (2 * std), about N(0, 0.5²). Until `set_statistics` is called, AudioSet's statistics
-    stand in for those that the configuration does not state.
+    Values are (fbank - mean) / (2 * std), about N(0, 0.5²). Until `set_statistics` is called, AudioSet's statistics are
+    used where the configuration states none.
     """
 
     mean: Tensor
@@ -56,7 +58,7 @@ class KaldiFbank(FrontEnd):
 
     @property
     def transform(self) -> Callable[[Tensor], Tensor]:
-        # A converter is bound to the first sample rate that it meets, so nobody shares one.
+        # A converter works only for the first sample rate that it gets, so it must not be shared.
         converter = WaveformToFbankConverter(
             num_mel_bins=self.config.mel_bins, waveform_scale=2**15, channel_last=True, keep_waveform=True
         )
@@ -66,20 +68,21 @@ class KaldiFbank(FrontEnd):
             clip = converter({"waveform": waveform.detach().cpu().unsqueeze(1), "sample_rate": rate})
             return clip["fbank"].to(waveform.device)
 
-        # It fills its Fourier tables on first use, and threads that share a clip's frames race for them: in fairseq2n
-        # 0.8.1 about one converter in thirty gets its first clip wrong. A single frame is filled by a single thread.
+        # The first call fills the converter's Fourier tables, and threads that compute frames of one clip race for
+        # them: with fairseq2n 0.8.1, the first clip of about one converter in thirty is wrong. A clip of a single frame
+        # uses a single thread.
         frames(torch.zeros(self.min_samples))
         return frames
 
     @property
     def frames_key(self) -> Hashable | None:
-        # A subclass may give other frames: it has to say itself what decides them.
+        # A subclass may compute other frames, so it must define its key.
         return (self.revision, self.config.mel_bins) if type(self) is KaldiFbank else None
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Adopt a corpus's statistics, each (F,), except those that the configuration states.
+        """Set the statistics of a corpus, each (F,), except those that the configuration states.
 
-        Without `per_bin` they are pooled: the overall mean, and the standard deviation over all bins together.
+        Without `per_bin` they are pooled to the overall mean and the standard deviation over all bins.
 
         Raises:
             PluginError: if a statistic has another shape
@@ -93,7 +96,7 @@ class KaldiFbank(FrontEnd):
         pooled_mean = mean.mean()
         pooled_std = (std.square().mean() + mean.var(correction=0)).sqrt()
         if self.config.per_bin:
-            # An empty bin (number 3 of 128) always holds log(eps): dividing by its own spread would blow up rounding.
+            # Bin 3 of 128 is empty and always log(eps). Dividing by its deviation would amplify rounding errors.
             std = torch.where(std > 0.01 * pooled_std, std, pooled_std)
         else:
             mean, std = pooled_mean, pooled_std
@@ -126,11 +129,11 @@ class KaldiFbank(FrontEnd):
             ConfigError: with `padding: released`, whose masks need the padded waveforms
         """
         if self.config.padding == "released":
-            message = f"{EXTRACTION_ALONE}, or call the front end on an `AudioBatch`"
+            message = f"{EXTRACTION_ONLY}, or call the front end on an `AudioBatch`"
             raise ConfigError([Problem("front_end.padding", message)])
         size = self.config.patch_frames
         columns = batch.lengths // size
-        # A clip that does not fill a column keeps its frames; others drop what is left over.
+        # A clip that does not fill a column keeps its frames. Longer clips drop the frames after the last full column.
         kept = torch.where(columns > 0, columns * size, batch.lengths)
         real = torch.arange(batch.frames.shape[1], device=batch.frames.device) < kept[:, None]  # (B, T)
         patches, grid = self._cut(batch.frames, real)
@@ -140,7 +143,7 @@ class KaldiFbank(FrontEnd):
         return PatchBatch(patches, valid, grid, self.fingerprint(), batch.clips, batch.labels, seconds, batch.draws)
 
     def forward(self, batch: AudioBatch) -> PatchBatch:
-        """Cut waveforms into patches, each clip over its real samples alone, unless `padding` is `released`."""
+        """Cut waveforms into patches. Only real samples of each clip are used, unless `padding` is `released`."""
         if self.config.padding == "exact":
             return super().forward(batch)
         transform = self.transform
@@ -148,13 +151,13 @@ class KaldiFbank(FrontEnd):
         patches, grid = self._cut(frames, torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device))
         real = torch.arange(batch.waveform.shape[1], device=frames.device) < batch.lengths[:, None]  # (B, S)
         valid = _any_of_groups(_any_of_groups(real, frames.shape[1]), grid.patches)
-        # The released code gives NaN for a clip without a single real patch.
+        # The released code returns NaN for a clip without real patches.
         valid[:, : grid.bands] |= ~valid.any(dim=1, keepdim=True)
         seconds = float(batch.lengths.sum()) / self.sample_rate
         return PatchBatch(patches, valid, grid, self.fingerprint(), seconds=seconds)
 
     def _cut(self, frames: Tensor, real: Tensor) -> tuple[Tensor, Grid]:
-        """Normalise, zero what is not real, and cut: (B, T, F), (B, T) to (B, N, P)."""
+        """Normalise, set padding to zero, and cut: (B, T, F), (B, T) to (B, N, P)."""
         size = self.config.patch_frames
         normal = ((frames - self.mean) / (2 * self.std)).masked_fill(~real[..., None], 0.0)
         columns = max(1, frames.shape[1] // size)
@@ -182,9 +185,9 @@ def _mel(hertz: float) -> float:
 
 
 def _any_of_groups(mask: Tensor, groups: int) -> Tensor:
-    """Shrink a mask as the released code does: drop the remainder, (B, n) to (B, groups), true where any is."""
+    """Reduce a mask as the released code does: drop the remainder, (B, n) to (B, groups), true where any is true."""
     size = mask.shape[1] // groups
-    if size == 0:  # a clip below the released code's shortest
+    if size == 0:  # the clip is shorter than the released code allows
         return mask.any(dim=1, keepdim=True).repeat(1, groups)
     return reduce(mask[:, : groups * size], "b (n k) -> b n", "any", k=size)
 

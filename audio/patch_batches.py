@@ -1,8 +1,9 @@
 """From clips to batches of patches on a device: the loop that every pass over a corpus uses.
 
 Notable choices:
+
 - Spectrograms are computed in the data pipeline's threads, and normalised and cut into patches on the device.
-- Gradients are neither switched on nor off: patches are made in the mode in which the caller iterates.
+- Gradients are neither enabled nor disabled. Patches are computed in the mode in which the caller iterates.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ def patch_batches(
 ) -> Iterator[PatchBatch]:
     """Iterate once over clips of a corpus, shortest first, in batches of patches.
 
-    `PatchBatch.rows` says which clips a batch holds. Clips that cannot be read are reported and left out.
+    `PatchBatch.rows` lists the clips of a batch. Clips that cannot be read are reported and left out.
 
     Args:
         manifest: the corpus
         rows: (clips,) the rows of `manifest` to read
         front_end: moved to `device`
-        batch_seconds: audio in a batch, padding included, in seconds; a batch holds at least one clip
-        crop_seconds: of longer clips only the first `crop_seconds` are used
-        device: where the batches are; the compute device of this process by default
+        batch_seconds: audio in a batch, padding included, in seconds. A batch has at least one clip.
+        crop_seconds: only the first `crop_seconds` of longer clips are used
+        device: device of the batches; the compute device of this process by default
         keep_spectrogram: also keep the frames of each batch, as `PatchBatch.spectrogram`
 
     Example:
@@ -62,7 +63,7 @@ def patches_of(
     device: torch.device | None = None,
     keep_spectrogram: bool = False,
 ) -> Iterator[PatchBatch]:
-    """Turn a stream of spectrograms into patches, batch by batch.
+    """Cut a stream of spectrograms into patches, batch by batch.
 
     Args:
         spectrograms: from `pipeline.clip_batches` or `pipeline.training_pipeline`; moved to `device`
@@ -85,7 +86,7 @@ def waveform_patches(
 ) -> Iterator[PatchBatch]:
     """Iterate once over clips in memory, shortest first, in batches of patches.
 
-    `PatchBatch.rows` gives the places of a batch's clips in `waveforms`.
+    `PatchBatch.rows` lists the indices of a batch's clips in `waveforms`.
 
     Args:
         waveforms: (S,) each, at the front end's rate

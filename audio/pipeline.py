@@ -1,12 +1,15 @@
-"""From a manifest to batches of spectrograms, in fairseq2's `DataPipeline`, whose state resumes exactly.
+"""The data pipeline: from a manifest to batches of spectrograms, in fairseq2's `DataPipeline`, which resumes exactly.
 
-Notable choices: a clip's place in the stream decides its row and its crop, so that the only state is a number and what
-waits in buckets (fairseq2's own `shuffle` and `repeat` lose clips on resuming at the end of an epoch). Clips of similar
-length share a batch; they are sorted by what the manifest says of their length and read when a batch is full, so that
-numbers wait in buckets and not spectrograms, and buckets may be many. The stream never ends, so that no batch is cut
-short at the end of an epoch. The spectrogram of a stretch that is the same every time is kept in memory (`clip_cache`).
-A file that cannot be read is reported once and left out; when no file can be read any more, the stream ends in an error
-instead of searching for ever.
+Notable choices:
+
+- The position in the stream determines the row and the crop of a clip, so the state is only a number and the content of
+  the buckets. fairseq2's `shuffle` and `repeat` lose clips when they resume at the end of an epoch.
+- Clips of similar length share a batch. They are sorted into buckets by the length in the manifest and read only when a
+  batch is full. Buckets hold numbers instead of spectrograms, so there can be many.
+- The stream never ends, so no batch is smaller at the end of an epoch.
+- The spectrogram of a stretch that is the same every time is cached in memory (`clip_cache`).
+- A file that cannot be read is reported once and left out. If no file can be read any more, the stream raises an error
+  instead of searching forever.
 """
 
 from __future__ import annotations
@@ -37,12 +40,12 @@ from .decode import decode
 log = logging.getLogger("ossicle")
 
 PADDING = 0.04
-"""How much of its batches a corpus's lengths may leave empty, where a pass holds enough clips to have it so."""
+"""Largest allowed share of padding in the batches. A pass over few clips may exceed it."""
 
 MOST_BUCKETS = 32
 PREFETCHED_BATCHES = 2
 
-# Edges of buckets are chosen among so many quantiles of the clips' lengths.
+# Number of quantiles of the clips' lengths among which the edges of buckets are chosen.
 _EDGES = 256
 
 Example = dict[str, Any]
@@ -61,21 +64,21 @@ def training_pipeline(
     world_size: int = 1,
     weights: npt.NDArray[np.float64] | None = None,
 ) -> DataPipeline:
-    """An endless stream of `SpectrogramBatch`, shuffled anew on every pass over `rows`.
+    """Create an endless stream of `SpectrogramBatch`, shuffled again on every pass over `rows`.
 
     Args:
-        weights: (rows,) how often each clip comes, relative to the others: every clip of a pass is drawn from all;
-            None lets each come once in a pass
-        batch_seconds: audio in a batch, padding included, in seconds; a batch holds one clip at least
-        crop_seconds: longest stretch of a clip that is used, in seconds; where it lies is drawn anew every time
-        first: how many clips to leave out at the start
-        rank: which of `world_size` shares of the stream to give; they take turns clip by clip
+        batch_seconds: audio in a batch, padding included, in seconds. A batch has at least one clip.
+        crop_seconds: longest stretch of a clip that is used, in seconds. Its position is drawn again for every use.
+        first: number of clips to skip at the start
+        rank: index of the share of the stream among `world_size` shares, which take turns clip by clip
+        weights: (rows,) relative frequency of each clip. The clips of a pass are then drawn with replacement. None uses
+            each clip once per pass.
 
     Raises:
-        CorpusError: if there are no rows; while iterating, if none of them can be read any more
+        CorpusError: if there are no rows, or, during the iteration, if none of them can be read any more
     """
     if not len(rows):
-        raise CorpusError("there is no clip to train on: the chosen splits of the corpus are empty")
+        raise CorpusError("there is no clip to train on: the chosen splits of the corpus are empty; choose others")
     reader = _Reader(manifest, front_end, crop_seconds)
 
     @lru_cache(maxsize=2)
@@ -86,10 +89,10 @@ def training_pipeline(
         return generator.choice(rows, len(rows), p=weights / weights.sum())
 
     def draw(number: int) -> Example:
-        appearance = first + number * world_size + rank
-        epoch, place = divmod(appearance, len(rows))
-        row = int(order(epoch)[place])
-        generator = np.random.default_rng((seed, appearance))
+        position = first + number * world_size + rank
+        epoch, of_epoch = divmod(position, len(rows))
+        row = int(order(epoch)[of_epoch])
+        generator = np.random.default_rng((seed, position))
         excess = max(0.0, float(reader.seconds[row]) - crop_seconds)
         return {
             "row": row,
@@ -102,7 +105,7 @@ def training_pipeline(
     def load(drawn: list[Example]) -> SpectrogramBatch | None:
         batch = reader.batch(drawn)
         if reader.failures_in_a_row > len(rows):
-            raise CorpusError("none of the clips to train on can be read any more; the warnings above say why")
+            raise CorpusError("none of the clips to train on can be read any more; see the warnings above")
         return batch
 
     builder = DataPipeline.count().map(draw)
@@ -119,7 +122,7 @@ def clip_batches(
     batch_seconds: float,
     crop_seconds: float,
 ) -> Iterator[SpectrogramBatch]:
-    """One pass over `rows`, shortest clips first; of longer clips the first `crop_seconds` are used."""
+    """Iterate once over `rows`, shortest clips first. Only the first `crop_seconds` of longer clips are used."""
     reader = _Reader(manifest, front_end, crop_seconds)
     order = rows[np.argsort(reader.used_seconds[rows], kind="stable")]
     ends = ends_of_batches(reader.used_seconds[order], batch_seconds)
@@ -131,23 +134,23 @@ def clip_batches(
 
 
 def _loaded(builder: DataPipelineBuilder, load: Callable[[Any], SpectrogramBatch | None]) -> DataPipeline:
-    # One call at a time: fairseq2 0.8.1 loses its place on resuming a parallel `map`. Prefetching runs beside the model
-    # all the same, and the native transform spreads a clip's frames over threads.
+    # One call at a time, because fairseq2 0.8.1 does not resume a parallel `map` exactly. Prefetching still runs in
+    # parallel to the model, and the native transform computes a clip's frames on several threads.
     return builder.map(load).filter(lambda batch: batch is not None).prefetch(PREFETCHED_BATCHES).and_return()
 
 
 class _Reader:
-    """Gives spectrograms of clips by their row, to several threads."""
+    """Reads spectrograms of clips by their rows. Thread-safe."""
 
     def __init__(self, manifest: Manifest, front_end: FrontEnd, crop_seconds: float) -> None:
         self.seconds = manifest.seconds
-        # A file may have grown since its header was read, but no bucket is wider than the manifest's longest clip.
+        # A file may have grown since its header was read, but the widest bucket fits the longest clip of the manifest.
         self.used_seconds = np.minimum(np.where(self.seconds > 0, self.seconds, crop_seconds), crop_seconds)
         self.failures_in_a_row = 0
         self._manifest = manifest
         self._front_end = front_end
         self._transform = front_end.transform
-        # As they are now: whatever is set on the front end later does not reach the transform.
+        # Read once, like the transform, which later changes of the front end do not affect.
         self._frames_key = front_end.frames_key
         self._cache = clip_cache()
         self._stream = self._cache.begin()
@@ -155,18 +158,18 @@ class _Reader:
         self._lock = threading.Lock()
 
     def frames(self, row: int) -> int:
-        """How many frames are read of a clip, to within a rounding."""
+        """Compute the number of frames that are read of a clip, up to rounding."""
         return math.ceil(float(self.used_seconds[row]) / self._front_end.hop_seconds)
 
-    def batch(self, wanted: Sequence[Example]) -> SpectrogramBatch | None:
-        """Read stretches of clips into a batch without those that cannot be read; None where that leaves none.
+    def batch(self, examples: Sequence[Example]) -> SpectrogramBatch | None:
+        """Read stretches of clips into a batch. Clips that cannot be read are left out; None if no clip is left.
 
         Args:
-            wanted: each with its `row`; for training also its `start` in seconds, whether the same stretch
-                `comes_again` whenever this clip is read, and its `draw`
+            examples: `row` of each; for training also `start` in seconds, `comes_again` (whether every use of the clip
+                reads the same stretch), and `draw`
         """
         found = [
-            (item, self._read(item["row"], item.get("start", 0.0), item.get("comes_again", True))) for item in wanted
+            (item, self._read(item["row"], item.get("start", 0.0), item.get("comes_again", True))) for item in examples
         ]
         read = [(item, clip) for item, clip in found if clip is not None]
         if not read:
@@ -178,7 +181,7 @@ class _Reader:
             samples=torch.tensor([clip.samples for _, clip in read]),
             clips=torch.tensor(rows),
             labels=_labels(self._manifest, rows),
-            draws=torch.tensor([item["draw"] for item, _ in read]) if "draw" in wanted[0] else None,
+            draws=torch.tensor([item["draw"] for item, _ in read]) if "draw" in examples[0] else None,
         )
 
     def _read(self, row: int, start_seconds: float, comes_again: bool) -> Clip | None:
@@ -198,7 +201,7 @@ class _Reader:
         return clip
 
     def _key(self, path: Path, start_seconds: float, seconds: float) -> Hashable | None:
-        """All that decides the frames of a stretch, as the file is before it is read; None where that is unknown."""
+        """Collect all that determines the frames of a stretch, before the file is read; None if that is unknown."""
         state = None if self._frames_key is None else state_of(path)
         if state is None:
             return None
@@ -212,47 +215,48 @@ class _Reader:
     def _report(self, row: int, error: CorpusError) -> None:
         with self._lock:
             self.failures_in_a_row += 1
-            is_news = row not in self._reported
+            is_new = row not in self._reported
             self._reported.add(row)
-        if is_news:
+        if is_new:
             log.warning("left out: %s", error)
 
 
 def _labels(manifest: Manifest, rows: list[int]) -> Tensor | None:
-    """(B,) int64 with -1 for clips without a label, or (B, classes) float32 where clips carry several."""
+    """Collect labels: (B,) int64 with -1 for clips without a label, or (B, classes) float32 for multi-label corpora."""
     if not manifest.label_names:
         return None
     if not manifest.multi_label:
         return torch.tensor([next(iter(manifest.labels[row]), -1) for row in rows])
     labels = torch.zeros(len(rows), len(manifest.label_names))
-    for place, row in enumerate(rows):
-        labels[place, list(manifest.labels[row])] = 1.0
+    for clip, row in enumerate(rows):
+        labels[clip, list(manifest.labels[row])] = 1.0
     return labels
 
 
 def _buckets(seconds: npt.NDArray[np.float64], batch_seconds: float, hop_seconds: float) -> list[tuple[int, int]]:
-    """(clips, longest clip in frames) of each bucket: as few as leave no more than `PADDING` of their batches empty.
+    """Choose (clips, longest clip in frames) of each bucket: the fewest buckets whose padding is at most `PADDING`.
 
-    Each holds a batch or more of every pass, or batches would hold the same few clips again and again.
+    Each bucket gets at least one full batch per pass. Otherwise its batches would always have the same few clips.
 
     Args:
-        seconds: (clips,) how much of each clip is used
+        seconds: (clips,) used length of each clip
     """
     edges = _edges(seconds, batch_seconds)
-    # A frame more than the header promises is in reach of rounding in the resampler.
+    # Rounding in the resampler may give one frame more than the header states.
     frames = np.ceil(edges / hop_seconds).astype(int) + 2
     return [(max(1, int(batch_seconds / hop_seconds / edge)), int(edge)) for edge in np.unique(frames)]
 
 
 def _edges(seconds: npt.NDArray[np.float64], batch_seconds: float) -> npt.NDArray[np.float64]:
-    """The longest clip of each bucket, such that so many buckets pad least.
+    """Find the longest clip of each bucket, such that this number of buckets has the least padding.
 
-    Found exactly among quantiles: the best edges for one bucket more extend the best ones for those before.
+    The search is exact among quantiles, by dynamic programming: the best edges of n + 1 buckets extend the best edges
+    of n buckets.
     """
     ascending = np.sort(seconds)
     edges = np.unique(np.quantile(ascending, np.linspace(0, 1, _EDGES + 1)[1:], method="higher"))
     held = np.searchsorted(ascending, edges, side="right")
-    # Row i, column j: what a bucket takes from behind edge i - 1 up to edge j, padded to edge j.
+    # Row i, column j: padded seconds of a bucket from edge i - 1 (exclusive) to edge j (inclusive).
     padded = (held[None, :] - np.append(0, held[:-1])[:, None]) * edges[None, :]
     allowed = (np.arange(len(edges))[:, None] <= np.arange(len(edges))[None, :]) & (padded >= batch_seconds)
     padded = np.where(allowed, padded, np.inf)
@@ -272,9 +276,9 @@ def _edges(seconds: npt.NDArray[np.float64], batch_seconds: float) -> npt.NDArra
 
 
 def ends_of_batches(ascending: npt.NDArray[np.float64], batch_seconds: float) -> list[int]:
-    """Cut clips, shortest first, into batches: where each ends.
+    """Divide clips, shortest first, into batches. Returns the end of each batch.
 
-    A batch holds one clip at least, no more than `batch_seconds` with its padding, and no more padding than `PADDING`.
+    A batch has at least one clip, at most `batch_seconds` with its padding, and at most a share of `PADDING`.
     """
     ends: list[int] = []
     start, held = 0, 0.0

@@ -1,4 +1,4 @@
-"""The stage that looks a corpus over; importable without torch."""
+"""The stage that surveys a corpus, importable without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look a corpus over in one pass: find bad recordings, and measure the front end's statistics. A stage's action."""
+"""The action of the survey stage: find bad recordings and measure the front end's statistics in one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `ossicle bench`: measure, show, write."""
+"""The command `ossicle bench`: measure, print and write."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def bench(
     out: Path | None,
     command: str,
 ) -> None:
-    """Measure works and print a table of each as it is done.
+    """Measure works and print a table after each.
 
     Args:
-        quick: the two-minute version
-        targets: only what the targets are about
+        quick: whether to measure only the two-minute version
+        targets: whether to measure only the cases that have targets
         only: names of works; all when empty
         peers: folders of other implementations
-        out: Markdown file to write, with JSON beside it
-        command: that started this, for the page
+        out: Markdown file to write, with a JSON file of the same name beside it
+        command: the command line, which the page states
 
     Raises:
-        OssicleError: if a work is unknown or not part of what is asked for, a folder of a peer is none, or `out` is a
-            folder, in none, or where the figures go
+        OssicleError: if a work is unknown or not part of the version, the folder of a peer does not exist, or `out` is
+            a folder, is in a folder that does not exist, or ends in `.json`, which is the file of the figures
     """
     names = [*WORKS, SCALE]
     for name in only:
@@ -45,7 +45,7 @@ def bench(
         raise OssicleError(f"--out {out}: give a file, such as RESULTS.md, in a folder that exists")
     if out is not None and out == out.with_suffix(".json"):
         raise OssicleError(f"--out {out}: the figures go there, beside the page; give the page another ending")
-    # What follows brings torch.
+    # Imported late, because these modules import torch.
     from .growing import growths
     from .measuring import measure
     from .plans import ABOUT_TARGETS, FULL, QUICK
@@ -53,10 +53,10 @@ def bench(
 
     plan = QUICK if quick else ABOUT_TARGETS if targets else FULL
     extent = "--quick" if quick else "--targets"
-    there = list(dict.fromkeys([*(case.work for case in plan.cases), SCALE]))
+    planned = list(dict.fromkeys([*(case.work for case in plan.cases), SCALE]))
     for name in only:
-        if name not in there:
-            raise OssicleError(f"{extent} does not measure `{name}`; leave one of the two out. {choices(name, there)}")
+        if name not in planned:
+            raise OssicleError(f"{extent} does not measure `{name}`; remove one of the two. {choices(name, planned)}")
     page = Page(console, out, command)
     for case in plan.cases:
         if not only or case.work in only:

@@ -1,4 +1,4 @@
-"""What grows with clips, batches, corpora, ranks and recordings, as tables: the measurements of `scale` and `ranks`."""
+"""Tables of how costs grow with clips, batches, corpora, ranks and recordings, from `scale` and `ranks`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .ranks import rank_costs
 
 @dataclass(frozen=True)
 class Growth:
-    """One table: a cost against a size.
+    """A table of costs against sizes.
 
     Attributes:
-        title: says what grows with what
-        rows: each a figure under every name
+        title: the cost and the size
+        rows: the values of each row by column name
     """
 
     title: str
@@ -30,7 +30,7 @@ class Growth:
 
 
 def growths() -> Iterator[Growth]:
-    """Measure one after the other; the encoder is a tiny one."""
+    """Measure and yield one table after the other, with a tiny encoder."""
     made, bands = encoder("tiny").cpu(), front_end().bands
     yield Growth("encoder against the length of a clip", scale.rows(scale.cost_by_length(made, bands)))
     yield Growth("encoder against the number of clips", scale.rows(scale.cost_by_batch(made, bands)))

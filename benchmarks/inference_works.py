@@ -1,6 +1,8 @@
-"""Works that only compute: the front end, the encoder from waveforms to vectors, the tokenizer to labels.
+"""Inference works: the front end, the encoder from waveforms to vectors, the tokenizer from waveforms to tokens.
 
-Notable choices: what is timed begins at the waveform, as in use, without gradients.
+Notable choices:
+
+- The timed part starts at the waveform and needs no gradients, as in use.
 """
 
 from __future__ import annotations
@@ -32,18 +34,18 @@ from .work import OURS, SAMPLE_RATE, Case, Contender, Precision, Products, Work
 
 
 def front_end() -> KaldiFbank:
-    """The front end of the released checkpoints."""
+    """Create the front end of the released checkpoints."""
     return KaldiFbank(KaldiFbankConfig()).to(compute_device())
 
 
 def encoder(size: str) -> Beats:
-    """An encoder of BEATs with weights as a seed draws them, in evaluation mode."""
+    """Create an encoder of BEATs with weights drawn from a seed, in evaluation mode."""
     with building_with(0):
         return Beats(BeatsConfig(size=size), patch_dim=256, bands=8).to(compute_device()).eval()  # type: ignore[arg-type]
 
 
 def tokenizer(size: str) -> SelfDistilled:
-    """A tokenizer of BEATs, likewise."""
+    """Create a tokenizer of BEATs with weights drawn from a seed, in evaluation mode."""
     catalog = load_plugins().catalog
     choice = PartChoice.of(catalog.get("encoder", "beats"), {"size": size}, catalog=catalog)
     with building_with(0):
@@ -57,13 +59,13 @@ def on_device(clips: AudioBatch) -> AudioBatch:
 
 
 def products(case: Case, patches: int) -> Products:
-    """The products of the encoder's feed-forward layers, for clips of so many patches."""
+    """Describe the products of the encoder's feed-forward layers for clips of that many patches."""
     shape = SIZES[case.size]
     return Products(case.batch * patches, shape.width, shape.feed_forward)
 
 
 def front_end_work(case: Case, peers: Sequence[Peer]) -> Work:
-    """From waveforms to log mel frames."""
+    """Prepare the work from waveforms to log mel frames."""
     clips = case.clips()
     waves = [wave[:length] for wave, length in zip(clips.waveform, clips.lengths.tolist(), strict=True)]
     own = front_end()
@@ -76,7 +78,7 @@ def front_end_work(case: Case, peers: Sequence[Peer]) -> Work:
         return torch.cat([released_frames(wave) for wave in waves])
 
     makers: dict[str, Callable[[], Contender]] = {
-        "torchaudio, clip by clip": lambda: Contender(loop, "the released code's loop over clips", given=loop),
+        "torchaudio, clip by clip": lambda: Contender(loop, "the loop over clips of the released code", given=loop),
         OURS: lambda: Contender(
             ours, "fairseq2's native filter banks, clip by clip, as in the data pipeline", given=ours
         ),
@@ -89,7 +91,7 @@ def front_end_work(case: Case, peers: Sequence[Peer]) -> Work:
 
 
 def released_frames(waveform: Tensor) -> Tensor:
-    """Log mel frames as the released code computes them: (S,) to (T, 128)."""
+    """Compute log mel frames as the released code does: (S,) to (T, 128)."""
     frames: Tensor = kaldi.fbank(
         waveform.unsqueeze(0) * 2**15, num_mel_bins=128, sample_frequency=SAMPLE_RATE, frame_length=25, frame_shift=10
     )
@@ -112,7 +114,7 @@ def _peer_frames(
 
 
 def encoder_work(case: Case, peers: Sequence[Peer]) -> Work:
-    """From waveforms to the encoder's vectors."""
+    """Prepare the work from waveforms to the encoder's vectors."""
     clips = on_device(case.clips())
     valid = front_end()(clips).valid
 
@@ -138,10 +140,10 @@ def encoder_work(case: Case, peers: Sequence[Peer]) -> Work:
 
 
 COMPILED = Case("encoder", "base", 8)
-"""Where compiled layers are measured, too: compiling takes longer than all else."""
+"""The only case that measures compiled layers, too, because compiling takes longer than everything else."""
 FOURIER = (
-    "On a CPU ours computes the position convolution by Fourier transforms, whose operations are not counted; as a "
-    "direct convolution it would be another 5 % of a base encoder's."
+    "On a CPU Ossicle computes the position convolution by Fourier transforms, whose operations are not counted. A "
+    "direct convolution would add 5 % to the operations of a base encoder."
 )
 
 
@@ -160,9 +162,9 @@ def _own_encoder(
             vectors: Tensor = encoded.sequence[encoded.valid]
             return vectors
 
-        # What is compiled is not counted.
+        # The operations of compiled layers cannot be counted.
         same = f"{OURS} {precision}" if compiled else None
-        about = f"front end and encoder, {precision}{', its layers compiled' if compiled else ''}"
+        about = f"front end and encoder, {precision}{', compiled layers' if compiled else ''}"
         return Contender(do, about, precision, given=do, counted_as=same)
 
     return make
@@ -180,13 +182,13 @@ def _peer_encoder(
             vectors = encode(clips)
             return vectors[valid] if vectors.shape[:2] == valid.shape else vectors.flatten(0, 1)
 
-        return Contender(do, f"{peer.title}, fp32, as its authors have it", given=do)
+        return Contender(do, f"{peer.title}, fp32, unchanged", given=do)
 
     return make
 
 
 def tokenizer_work(case: Case, peers: Sequence[Peer]) -> Work:
-    """From waveforms to the labels of a self-distilled tokenizer."""
+    """Prepare the work from waveforms to the tokens of a self-distilled tokenizer."""
     clips = on_device(case.clips())
     valid = front_end()(clips).valid
 
@@ -205,8 +207,8 @@ def tokenizer_work(case: Case, peers: Sequence[Peer]) -> Work:
         def do() -> Tensor:
             patches = own(clips)
             with computing_in(precision):
-                labels: Tensor = made(patches)[valid]
-            return labels
+                tokens: Tensor = made(patches)[valid]
+            return tokens
 
         return Contender(do, f"front end, encoder, projection and nearest code, {precision}", precision, given=do)
 
@@ -220,13 +222,13 @@ def _peer_tokenizer(
 ) -> Callable[[], Contender]:
     def make() -> Contender:
         assert peer.tokenizer is not None
-        label = peer.tokenizer(weights())
+        tokenize = peer.tokenizer(weights())
 
         @torch.no_grad()
         def do() -> Tensor:
-            return label(clips).reshape(valid.shape)[valid]
+            return tokenize(clips).reshape(valid.shape)[valid]
 
-        return Contender(do, f"{peer.title}, fp32, as its authors have it", given=do)
+        return Contender(do, f"{peer.title}, fp32, unchanged", given=do)
 
     return make
 

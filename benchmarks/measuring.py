@@ -1,7 +1,9 @@
-"""A work measured in one case: whoever can do it, in turns, with what each is and needs.
+"""Measure a work in one case: all contenders in turns, with their outputs and memory.
 
-Notable choices: the number of rounds follows from what it takes to try all contenders, so that small works are measured
-often and large ones in bearable time.
+Notable choices:
+
+- The number of rounds depends on the time of a first try of all contenders. Small works are measured often, and large
+  works do not take too long.
 """
 
 from __future__ import annotations
@@ -31,23 +33,23 @@ FEWEST_ROUNDS, MOST_ROUNDS = 3, 25
 NO_BF16: Final = "bare products are slower in bf16 than in fp32 on this processor"
 _BARE: Final = "bare products, "
 _FEWEST_PRODUCTS, _BARE_SHARE = 20_000_000_000, 0.05
-"""Operations of bare products in a round: this many, or this share of a contender's."""
+"""Operations of bare products in a round: this number or this share of the largest contender's, whichever is larger."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a contender.
+    """The measurements of a contender.
 
     Attributes:
-        about: what exactly it consists of
-        precision: of its products
-        difference: of its output from the reference's; None where there is none, or it is the reference
-        flops: of one time, in 10⁹; None where they cannot be counted
-        cpu, wall: seconds of one time
-        faster: than the baseline
-        share: of the rate of bare products
-        memory: bytes it needs at most
-        failure: why it was not timed; nothing else is known then
+        about: description of the contender
+        precision: precision of its products
+        difference: difference of its output from the reference's; None without an output, or for the reference
+        gigaflops: operations of one run in 10⁹; None where they cannot be counted
+        cpu, wall: seconds of one run
+        faster: factor by which it is faster than the baseline
+        share: its share of the rate of bare products
+        memory: peak memory in bytes
+        failure: the reason why it was not timed. The measurements are then missing.
     """
 
     about: str = ""
@@ -64,16 +66,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Table:
-    """A work in one case, as measured.
+    """The measurements of a work in one case.
 
     Attributes:
-        name: of the case
-        audio_seconds: that it deals with
+        name: name of the case
+        audio_seconds: length of the processed audio
         baseline: the contender that the others are compared with
-        rounds: how often each did it
-        rates: of bare products in 10⁹ operations a second, by precision
-        contenders: by name
-        remark: what a reader must know
+        rounds: number of timed runs of each contender
+        rates: rate of bare products in 10⁹ operations per second, by precision
+        contenders: measurements by contender
+        remark: a note for readers of the figures
     """
 
     name: str
@@ -86,7 +88,7 @@ class Table:
 
 
 def prepare(case: Case, paths: Sequence[Path]) -> Work:
-    """The work of a case, with whoever can do it."""
+    """Prepare the work of a case with all contenders that are available."""
     module, _, function = WORKS[case.work].partition(":")
     work: Work = getattr(import_module(f".{module}", __package__), function)(case, find_peers(paths))
     return work
@@ -98,12 +100,12 @@ def measure(
     """Measure a work in one case.
 
     Args:
-        paths: where other implementations lie
-        seconds: that its rounds may take, about
-        prepare: gives the work, here and in every contender's process
+        paths: folders of other implementations
+        seconds: approximate time for all rounds
+        prepare: creates the work, in this process and in the process of every contender
 
     Raises:
-        OssicleError: if one of the paths is no folder, or one of our own contenders is killed
+        OssicleError: if one of the paths is not a folder, or one of Ossicle's contenders is killed
     """
     keep_freed_memory()
     before = torch.get_num_threads()
@@ -143,7 +145,7 @@ def _measure(work: Work, seats: Mapping[str, Seat], seconds: float) -> Table:
     if len(turns) > 1:
         taken = interleave(turns, rounds)
     else:
-        # Nothing to compare with: what it took to try it is what is known.
+        # There is nothing to compare with, so the first try is the measurement.
         rounds, taken = 1, {name: [entry.warm_up] for name, entry in entries.items()}
     return Table(
         name=work.case.name,
@@ -162,7 +164,7 @@ def _measure(work: Work, seats: Mapping[str, Seat], seconds: float) -> Table:
 
 
 def _enter(work: Work, seats: Mapping[str, Seat]) -> tuple[dict[str, Entry], dict[str, Measured]]:
-    """Have each contender do its work; those that fail or disagree are left out."""
+    """Run each contender once. Contenders that fail or whose output differs are left out."""
     tried: dict[str, Entry] = {}
     failures = {name: Measured(precision="bf16", failure=NO_BF16) for name in work.makers if name not in seats}
     for name, seat in seats.items():
@@ -172,22 +174,25 @@ def _enter(work: Work, seats: Mapping[str, Seat]) -> tuple[dict[str, Entry], dic
             if _is_ours(name):
                 raise
             failures[name] = Measured(failure=f"cannot be made: {type(error).__name__}: {error}")
-    wanted = tried[work.reference].given
+    expected = tried[work.reference].given
     entries: dict[str, Entry] = {}
     for name, entry in tried.items():
         found = None
-        if entry.given is not None and wanted is not None and name != work.reference:
-            found = agreement(torch.from_numpy(wanted), torch.from_numpy(entry.given), entry.precision)
+        if entry.given is not None and expected is not None and name != work.reference:
+            found = agreement(torch.from_numpy(expected), torch.from_numpy(entry.given), entry.precision)
         if found is not None and not found.holds:
-            far = f"{found.difference:.1e}" if math.isfinite(found.difference) else "another shape"
-            failures[name] = Measured(entry.about, entry.precision, failure=f"its output differs: {far}")
+            how = f"{found.difference:.1e}" if math.isfinite(found.difference) else "another shape"
+            failures[name] = Measured(entry.about, entry.precision, failure=f"its output differs: {how}")
         else:
             entries[name] = replace(entry, difference=found.difference if found else None)
     return entries, failures
 
 
 def _bare_products(work: Work, flops: int) -> dict[Precision, BareProducts]:
-    """In each precision that is measured; the more a work does, the longer they take, for a rate varies with time."""
+    """Create bare products in each measured precision.
+
+    They take longer for larger works, because the rate of the machine varies with time.
+    """
     if work.products is None:
         return {}
     precisions: list[Precision] = ["fp32", "bf16"] if half_is_faster() else ["fp32"]

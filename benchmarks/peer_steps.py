@@ -1,8 +1,14 @@
-"""Training steps of ESPnet, composed of its own modules, for its training code is no part of the packages on PyPI.
+"""Training steps of ESPnet, composed of its modules.
 
-Read: `espnet2/beats/espnet_model.py` and `espnet2/beats/tokenizer.py` of ESPnet, and its recipes for AudioSet (dropout
-0.1, no layer drop). Notable choices: the figures that ESPnet logs at every step are left out, in its favour; so is
-DeepSpeed, with which its recipes train on several GPUs. Its quantiser is a copy of the released one, which is used.
+Sources: `espnet2/beats/espnet_model.py` and `espnet2/beats/tokenizer.py` of ESPnet, and its recipes for AudioSet
+(dropout 0.1, no layer drop).
+
+Notable choices:
+
+- The steps are composed here, because ESPnet's training code is not in the packages on PyPI.
+- The figures that ESPnet logs at every step are left out, which is in its favour.
+- DeepSpeed is left out, which ESPnet's recipes use to train on several GPUs.
+- The released quantiser is used, because ESPnet's quantiser is a copy of it.
 """
 
 from __future__ import annotations
@@ -28,18 +34,18 @@ from .work import Precision
 CODES: Final = 1024
 CODE_DIM: Final = 256
 LAYERS: Final = 3
-"""Of either predictor."""
+"""Layers of the predictor and of the estimator."""
 
 Modules: TypeAlias = Mapping[str, Any]
-"""What peers lend: `beats` gives ESPnet's module, `quantiser` makes the released quantiser."""
+"""Components of peers: `beats` returns ESPnet's module, `quantiser` creates the released quantiser."""
 
 
 class PeerStep(ABC):
     """An optimiser step on a batch of frames.
 
     Args:
-        learner: ESPnet's encoder among what is trained
-        others: what else is trained
+        learner: ESPnet's encoder that is trained
+        others: other modules that are trained
     """
 
     def __init__(self, learner: Any, others: Iterable[nn.Module], batch: SpectrogramBatch) -> None:
@@ -50,10 +56,10 @@ class PeerStep(ABC):
 
     @abstractmethod
     def loss(self) -> Tensor:
-        """The loss of the batch."""
+        """Compute the loss of the batch."""
 
     def __call__(self, precision: Precision) -> float:
-        """Take the step, and give the loss."""
+        """Take the step and return the loss."""
         with computing_in(precision), redirect_stdout(StringIO()):
             loss = self.loss()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -64,7 +70,7 @@ class PeerStep(ABC):
 
     @torch.no_grad()
     def vectors(self) -> Tensor:
-        """What the encoder gives for whole clips in evaluation mode: (real patches, D)."""
+        """Encode whole clips in evaluation mode: (real patches, D)."""
         self.learner.eval()
         pretraining, self.learner.is_pretraining = self.learner.is_pretraining, False
         sequence, lengths, _ = self.learner(self.batch.frames, self.batch.lengths, waveform_input=False)
@@ -75,7 +81,7 @@ class PeerStep(ABC):
 
 
 class Pretraining(PeerStep):
-    """ESPnet's masked prediction of given labels."""
+    """ESPnet's masked prediction of given tokens."""
 
     def __init__(self, modules: Modules, weights: Weights, batch: SpectrogramBatch) -> None:
         beats, cfg = modules["beats"](), _settings(weights)
@@ -94,12 +100,12 @@ class Pretraining(PeerStep):
 
 
 class _Estimator(nn.Module):
-    """From codes to an estimate of the teacher's vectors: (B, N, d) to (B, N, D)."""
+    """Estimates the teacher's vectors from codes: (B, N, d) to (B, N, D)."""
 
     def __init__(self, beats: ModuleType, cfg: Weights) -> None:
         super().__init__()
         self.connect = nn.Linear(CODE_DIM, cfg["encoder_embed_dim"])
-        # Its predictor of masked positions is made of the same layers.
+        # ESPnet's predictor of masked positions consists of the same layers.
         self.blocks = beats.BeatsPretrainingPredictor(cfg).decoder_blocks
         self.norm = nn.LayerNorm(cfg["encoder_embed_dim"])
 
@@ -138,7 +144,7 @@ class Distillation(PeerStep):
 
 
 def _settings(weights: Weights) -> dict[str, Any]:
-    """ESPnet's, for an encoder of the given weights."""
+    """Return ESPnet's settings for an encoder with the given weights."""
     cfg = dict(weights["cfg"])
     return cfg | {
         "encoder_layerdrop": 0.0,
@@ -157,11 +163,12 @@ def _loaded(model: nn.Module, weights: Weights) -> nn.Module:
 
 @dataclass(frozen=True)
 class Composition:
-    """A step composed of what peers lend.
+    """A step composed of components of peers.
 
     Attributes:
-        about: what exactly it consists of
-        needs: names among `Modules`
+        make: creates the step
+        about: description of the step
+        needs: the names in `Modules` that it needs
     """
 
     make: Callable[[Modules, Weights, SpectrogramBatch], PeerStep]
@@ -171,8 +178,8 @@ class Composition:
 
 ESPNET_PRETRAINING: Final = Composition(
     Pretraining,
-    "openbeats' BeatsEncoder on the visible quarter squeezed together and BeatsPretrainingPredictor of 3 layers on all "
-    "positions, label-smoothed cross-entropy of given labels on hidden positions, clipped gradients, torch's AdamW",
+    "openbeats' BeatsEncoder on the visible quarter without gaps and BeatsPretrainingPredictor of 3 layers on all "
+    "positions, label-smoothed cross-entropy of given tokens on hidden positions, clipped gradients, torch's AdamW",
     frozenset({"beats"}),
 )
 ESPNET_DISTILLATION: Final = Composition(

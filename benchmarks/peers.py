@@ -1,9 +1,12 @@
-"""Other implementations of BEATs, where they are at hand: on the same weights and inputs.
+"""Adapters of other implementations of BEATs, if they are available, to the same weights and inputs.
 
-Notable choices: a folder with `BEATs.py` and `Tokenizers.py` is the released implementation; all others are imported,
-from Python's path or from the folders given, and of their packages the modules alone that compute BEATs, for the rest
-asks for much that is not needed. Weights come to all of them in the released format. What had to be stood in for is
-named in `_STAND_INS`.
+Notable choices:
+
+- A folder with `BEATs.py` and `Tokenizers.py` is the released implementation. All others are imported from Python's
+  path or from the given folders.
+- Only the modules that compute BEATs are imported, because the rest of their packages has many more dependencies.
+  `_REPLACED` has the modules that are replaced for this purpose.
+- All of them load weights in the released format.
 """
 
 from __future__ import annotations
@@ -37,12 +40,12 @@ class Peer:
     """Another implementation.
 
     Attributes:
-        name: short
-        title: with its version
-        encoder: from weights to what encodes clips: (B, N, D)
-        tokenizer: from weights to what labels clips: (B N,) int64
-        frames: gives what computes log mel frames of clips of equal length: (B, S) to (B, T, 128)
-        modules: what it lends to steps that are composed
+        name: short name
+        title: name and version
+        encoder: creates from weights a function that encodes clips: (B, N, D)
+        tokenizer: creates from weights a function that tokenizes clips: (B N,) int64
+        frames: creates a function that computes log mel frames of clips of equal length: (B, S) to (B, T, 128)
+        modules: its components for composed steps (`peer_steps`)
     """
 
     name: str
@@ -54,28 +57,28 @@ class Peer:
 
 
 def find_peers(paths: Sequence[Path]) -> list[Peer]:
-    """The released implementation, if one of the paths leads to it, and what can be imported.
+    """Find the released implementation, if one of the paths contains it, and all that can be imported.
 
     Raises:
-        OssicleError: if a path is no folder
+        OssicleError: if a path is not a folder
     """
     found = []
     for path in paths:
         if not path.is_dir():
             raise OssicleError(
-                f"--peer {path} is no folder: give that of BEATs.py and Tokenizers.py, or one to import from"
+                f"--peer {path}: not a folder; give the folder of BEATs.py and Tokenizers.py, or one to import from"
             )
         if (path / "BEATs.py").is_file() and (path / "Tokenizers.py").is_file():
             found.append(_released(path))
         elif str(path) not in sys.path:
-            # Behind all that is installed, whose versions the peers are to share.
+            # At the end, so that peers use the same versions of installed packages.
             sys.path.append(str(path))
-    # What they were written with has changed its name since.
+    # Peers use functions that torch has renamed since.
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*(weight_norm|cuda.amp.autocast).*")
-    at_hand = {name for name in _ADAPTERS if name in sys.modules or importlib.util.find_spec(name) is not None}
-    # openbeats is a copy of ESPnet's encoder, with what its training needs besides.
-    at_hand -= {"espnet2"} if "openbeats" in at_hand else set()
-    return [*found, *(adapter() for package, adapter in _ADAPTERS.items() if package in at_hand)]
+    available = {name for name in _ADAPTERS if name in sys.modules or importlib.util.find_spec(name) is not None}
+    # openbeats is a copy of ESPnet's encoder, with the modules that its training needs.
+    available -= {"espnet2"} if "openbeats" in available else set()
+    return [*found, *(adapter() for package, adapter in _ADAPTERS.items() if package in available)]
 
 
 def _released(folder: Path) -> Peer:
@@ -100,7 +103,7 @@ def _released(folder: Path) -> Peer:
 
 def _openbeats() -> Peer:
     def modules() -> ModuleType:
-        return _import_alone("openbeats.beats_encoder")
+        return _import_module_only("openbeats.beats_encoder")
 
     title = f"openbeats {_version('openbeats')} (ESPnet's encoder and predictor)"
     return Peer("espnet", title, _espnet_encoder(modules), modules={"beats": modules})
@@ -108,7 +111,7 @@ def _openbeats() -> Peer:
 
 def _espnet() -> Peer:
     def modules() -> ModuleType:
-        return _import_alone("espnet2.asr.encoder.beats_encoder")
+        return _import_module_only("espnet2.asr.encoder.beats_encoder")
 
     return Peer("espnet2.asr", f"espnet {_version('espnet')}", _espnet_encoder(modules))
 
@@ -124,7 +127,7 @@ def _espnet_encoder(modules: Callable[[], ModuleType]) -> Callable[[Weights], Ca
 
 
 def espnet_model(modules: ModuleType, cfg: Weights, **options: Any) -> nn.Module:
-    """ESPnet's encoder, with the paper's filter-bank statistics, which are not its defaults."""
+    """Create ESPnet's encoder with the paper's filter-bank statistics, which are not its defaults."""
     model: nn.Module = modules.BeatsEncoder(
         input_size=1, beats_config=dict(cfg), fbank_mean=15.41663, fbank_std=6.55582, **options
     )
@@ -133,7 +136,7 @@ def espnet_model(modules: ModuleType, cfg: Weights, **options: Any) -> nn.Module
 
 def _avex() -> Peer:
     def build(cfg: Weights) -> Any:
-        avex = _import_alone("avex.models.beats.beats")
+        avex = _import_module_only("avex.models.beats.beats")
         return avex.BEATs(avex.BEATsConfig(**cfg))
 
     def encoder(weights: Weights) -> Callable[[AudioBatch], Tensor]:
@@ -149,7 +152,7 @@ def _avex() -> Peer:
 
 def _speechbrain() -> Peer:
     def encoder(weights: Weights) -> Callable[[AudioBatch], Tensor]:
-        beats = _import_alone("speechbrain.lobes.models.beats")
+        beats = _import_module_only("speechbrain.lobes.models.beats")
         with TemporaryDirectory() as folder:
             path = Path(folder, "beats.pt")
             torch.save(dict(weights), path)
@@ -171,41 +174,41 @@ def _length_to_mask(lengths: Tensor, longest: int | None = None, **_: Any) -> Te
     return torch.arange(longest or int(lengths.max()), device=lengths.device) < lengths[:, None]
 
 
-_STAND_INS: Final[Mapping[str, Mapping[str, Any]]] = {
+_REPLACED: Final[Mapping[str, Mapping[str, Any]]] = {
     "espnet2.asr.specaug.specaug": {"SpecAug": None},
     "speechbrain.dataio.dataio": {"length_to_mask": _length_to_mask},
 }
-"""Modules that peers import, and what they take from them: for augmentation, and in place of file readers."""
+"""Modules with many dependencies (augmentation, file readers) that peers import, and the replaced content of each."""
 
 
-def _import_alone(name: str) -> ModuleType:
-    """Import a module, but of the packages that it lies in nothing else."""
+def _import_module_only(name: str) -> ModuleType:
+    """Import a module without running the `__init__.py` of its packages."""
     package = name.partition(".")[0]
     spec = importlib.util.find_spec(package) if package not in sys.modules else None
     if spec is not None:
-        _bare(package, [Path(place) for place in spec.submodule_search_locations or ()])
-    for stand_in, content in _STAND_INS.items():
-        if stand_in.startswith(f"{package}.") and stand_in not in sys.modules:
-            module = ModuleType(stand_in)
+        _add_empty_package(package, [Path(folder) for folder in spec.submodule_search_locations or ()])
+    for replaced, content in _REPLACED.items():
+        if replaced.startswith(f"{package}.") and replaced not in sys.modules:
+            module = ModuleType(replaced)
             module.__dict__.update(content)
-            sys.modules[stand_in] = module
+            sys.modules[replaced] = module
     parents = name.split(".")[1:-1]
     for depth in range(1, len(parents) + 1):
         inner = ".".join([package, *parents[:depth]])
         if inner not in sys.modules:
-            _bare(inner, [Path(place, *parents[:depth]) for place in sys.modules[package].__path__])
+            _add_empty_package(inner, [Path(folder, *parents[:depth]) for folder in sys.modules[package].__path__])
     with _quiet():
         return importlib.import_module(name)
 
 
-def _bare(name: str, places: Sequence[Path]) -> None:
+def _add_empty_package(name: str, folders: Sequence[Path]) -> None:
     module = ModuleType(name)
-    module.__path__ = [str(place) for place in places]
+    module.__path__ = [str(folder) for folder in folders]
     sys.modules[name] = module
 
 
 def _import_from(folder: Path, name: str) -> ModuleType:
-    """Import one of the released modules, which import each other as if they lay at the root of the path."""
+    """Import one of the released modules, which import each other as top-level modules."""
     sys.path.insert(0, str(folder.resolve()))
     try:
         with _quiet():
@@ -216,27 +219,27 @@ def _import_from(folder: Path, name: str) -> ModuleType:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Peers warn of what they were written with, and print."""
+    """Suppress the warnings and prints of peers."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
 def _ready(model: nn.Module, weights: Weights, *, may_lack: tuple[str, ...] = ()) -> Any:
-    """Load weights and make ready to compute.
+    """Load weights, move the model to the device and set evaluation mode.
 
     Raises:
-        OssicleError: if they do not fit
+        OssicleError: if the weights do not fit
     """
-    told = model.load_state_dict(weights["model"], strict=False)
-    lacking = [name for name in told.missing_keys if not name.startswith(may_lack)]
-    if lacking or told.unexpected_keys:
-        raise OssicleError(f"weights do not fit {type(model).__name__}: {[*lacking, *told.unexpected_keys][:3]}")
+    keys = model.load_state_dict(weights["model"], strict=False)
+    lacking = [name for name in keys.missing_keys if not name.startswith(may_lack)]
+    if lacking or keys.unexpected_keys:
+        raise OssicleError(f"weights do not fit {type(model).__name__}: {[*lacking, *keys.unexpected_keys][:3]}")
     return model.to(compute_device()).eval()
 
 
 def _padding(clips: AudioBatch) -> Tensor | None:
-    """(B, S) bool, true past a clip's end; None where all clips are of one length."""
+    """Compute the padding mask: (B, S) bool, true after a clip's end; None if all clips have the same length."""
     samples = clips.waveform.shape[1]
     if bool((clips.lengths == samples).all()):
         return None

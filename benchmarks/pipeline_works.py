@@ -1,7 +1,9 @@
-"""Works around the model: clips on disk to batches, and a whole experiment.
+"""Works around the model: from clips on disk to batches, and a whole experiment.
 
-Notable choices: what the pipeline is compared with reads a file with soundfile and computes its frames with torchaudio,
-one clip after the other, without batches.
+Notable choices:
+
+- The pipeline is compared with a loop that reads a file with soundfile and computes its frames with torchaudio, clip by
+  clip and without batches.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ SCALED: Final = (
 
 
 def pipeline_work(case: Case, peers: Sequence[Peer]) -> Work:
-    """From files to batches of frames: as many clips a turn as there are files."""
+    """Prepare the work from files to batches of frames. A turn processes as many clips as there are files."""
     root = Path(mkdtemp())
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     for name, seconds in (("whole", CLIP_SECONDS), ("longer", CLIP_SECONDS + 0.5)):
@@ -59,11 +61,11 @@ def pipeline_work(case: Case, peers: Sequence[Peer]) -> Work:
         return make
 
     makers = {
-        "soundfile and torchaudio": lambda: Contender(lambda: _plainly(root / "longer"), "a loop over clips"),
-        f"{OURS}, crops": ours("longer", "stretches of 10 s drawn at random, so that every clip is decoded anew"),
-        f"{OURS}, whole clips": ours("whole", "clips that are used whole, whose frames stay in memory"),
+        "soundfile and torchaudio": lambda: Contender(lambda: _read_in_a_loop(root / "longer"), "a loop over clips"),
+        f"{OURS}, crops": ours("longer", "random stretches of 10 s, so every clip is decoded each time"),
+        f"{OURS}, whole clips": ours("whole", "clips that are used whole, so their frames stay in memory"),
     }
-    remark = f"{CLIPS} WAV files of 16 bits, batches of {case.batch} clips."
+    remark = f"{CLIPS} WAV files with 16 bits, batches of {case.batch} clips."
     return Work(case, CLIPS * CLIP_SECONDS, makers, "soundfile and torchaudio", remark=remark)
 
 
@@ -85,20 +87,20 @@ def _batches(folder: Path, batch: int) -> Iterator[SpectrogramBatch]:
 
 
 def _drain(batches: Iterator[SpectrogramBatch]) -> None:
-    """Take as many clips as there are files."""
+    """Read batches until they have as many clips as there are files."""
     taken = 0
     while taken < CLIPS:
         taken += len(next(batches).lengths)
 
 
-def _plainly(folder: Path) -> None:
+def _read_in_a_loop(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         waveform, _ = soundfile.read(path, frames=round(CLIP_SECONDS * SAMPLE_RATE), dtype="float32")
         released_frames(torch.from_numpy(waveform))
 
 
 def quickstart_work(case: Case, peers: Sequence[Peer]) -> Work:
-    """A whole experiment with everything around it: survey, trainings, probes, report."""
+    """Prepare the work of a whole experiment: survey, trainings, probes, report."""
 
     def do() -> None:
         with TemporaryDirectory() as out:
@@ -107,7 +109,7 @@ def quickstart_work(case: Case, peers: Sequence[Peer]) -> Work:
 
     remark = (
         f"`ossicle run experiments/quickstart.yaml {' '.join(SCALED)}`: an eighth of its steps and of its clips, and "
-        "one of its two probes. The corpus is rendered first where it is not there yet."
+        "one of its two probes. The corpus is rendered first if it is not in the cache."
     )
-    makers = {OURS: lambda: Contender(do, "a process of its own")}
+    makers = {OURS: lambda: Contender(do, "a separate process")}
     return Work(case, 0.0, makers, OURS, remark=remark)

@@ -1,4 +1,4 @@
-"""Which works are measured, and in which cases."""
+"""The cases that each version of the bench measures."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .work import Case
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured.
+    """The cases to measure.
 
     Attributes:
-        cases: in their order
-        seconds: that the rounds of a case may take, about; three rounds are the fewest
+        cases: in order
+        seconds: approximate time for the rounds of a case. There are at least three rounds.
     """
 
     cases: Sequence[Case]

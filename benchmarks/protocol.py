@@ -1,8 +1,10 @@
-"""How contenders are timed and held against each other.
+"""Time contenders and compare their outputs.
 
-Notable choices: contenders take turns, so that whatever disturbs the machine disturbs them alike, and a ratio is taken
-within a round; processor seconds count on a CPU, and seconds on the clock on a GPU. The rate of bare matrix products is
-measured in the same rounds.
+Notable choices:
+
+- Contenders take turns and ratios are computed within a round, so other load on the machine affects all of them alike.
+- The measure is processor seconds on a CPU, and wall-clock seconds on a GPU.
+- The rate of bare matrix products is measured in the same rounds.
 """
 
 from __future__ import annotations
@@ -26,29 +28,29 @@ from ..core.distributed import compute_device
 from .work import Precision, Products
 
 LARGEST_DIFFERENCE: Final = 1e-3
-"""Of fp32 outputs, as a share of their norm; of labels, the share that differs."""
+"""Largest difference of fp32 vectors as a share of their norm, and largest share of different tokens."""
 LOWEST_COSINE: Final = 0.999
-"""Between a clip's bf16 and fp32 vectors."""
+"""Lowest mean cosine between bf16 and fp32 vectors."""
 
 _MOST_PAIRS: Final = 200
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a work took once: processor seconds of all threads and processes, and seconds on the clock."""
+    """The time of one run: processor seconds of all threads and processes, and wall-clock seconds."""
 
     cpu: float
     wall: float
 
     @property
     def measure(self) -> float:
-        """What counts on this device."""
+        """The seconds that count on this device: wall-clock on a GPU, processor on a CPU."""
         return self.wall if compute_device().type == "cuda" else self.cpu
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The median over rounds, and the lowest and the highest."""
+    """The median, lowest and highest value over the rounds."""
 
     median: float
     lowest: float
@@ -60,7 +62,7 @@ class Spread:
 
 
 def take(action: Callable[[], object]) -> Taken:
-    """Time an action; what it left to an accelerator counts."""
+    """Time an action, including its pending work on a GPU."""
     cpu, wall = _cpu_seconds(), time.perf_counter()
     action()
     if torch.cuda.is_available():
@@ -69,13 +71,13 @@ def take(action: Callable[[], object]) -> Taken:
 
 
 def _cpu_seconds() -> float:
-    """Of this process's threads, and of processes that it has waited for."""
+    """Sum the processor seconds of this process's threads and of finished child processes."""
     times = os.times()
     return time.process_time() + times.children_user + times.children_system
 
 
 def interleave(turns: Mapping[str, Callable[[], Taken]], rounds: int) -> dict[str, list[Taken]]:
-    """Let contenders take turns: A B C A B C …"""
+    """Run contenders in turns: A B C A B C …"""
     taken: dict[str, list[Taken]] = {name: [] for name in turns}
     for _ in range(rounds):
         for name, turn in turns.items():
@@ -84,18 +86,18 @@ def interleave(turns: Mapping[str, Callable[[], Taken]], rounds: int) -> dict[st
 
 
 def ratio(baseline: Sequence[float], other: Sequence[float]) -> Spread:
-    """How many times faster the other is: of each round by itself."""
+    """Compute for each round by which factor the other is faster."""
     return Spread.of([one / two for one, two in zip(baseline, other, strict=True)])
 
 
 class BareProducts:
-    """The matrix products of a work and nothing else, as the measure of what the machine can do.
+    """Only the matrix products of a work, to measure the rate that the machine can reach.
 
     Args:
-        flops: operations that a turn is to have, about
+        flops: approximate number of operations per turn
 
     Attributes:
-        flops: operations of a turn
+        flops: number of operations per turn
     """
 
     def __init__(self, products: Products, precision: Precision, device: torch.device, *, flops: int) -> None:
@@ -116,7 +118,7 @@ class BareProducts:
 
 @cache
 def half_is_faster() -> bool:
-    """Whether products are quicker in bf16 than in fp32 here: a processor without instructions for it is far slower."""
+    """Measure whether products are faster in bf16 than in fp32. Processors without bf16 arithmetic are far slower."""
     products = Products(512, 768, 3072)
     turns = {
         precision: partial(take, BareProducts(products, precision, compute_device(), flops=1))
@@ -127,13 +129,13 @@ def half_is_faster() -> bool:
 
 
 def shares(flops: int, taken: Sequence[float], bare: BareProducts, bare_taken: Sequence[float]) -> Spread:
-    """The share of the machine's rate of bare products that a work reaches, of each round by itself."""
+    """Compute for each round the share of the rate of bare products that a work reaches."""
     rates = [bare.flops / seconds for seconds in bare_taken]
     return Spread.of([flops / seconds / rate for seconds, rate in zip(taken, rates, strict=True)])
 
 
 def count_flops(action: Callable[[], object]) -> int:
-    """Operations of an action's matrix products, convolutions and attention; a Fourier transform's are not counted."""
+    """Count the operations of matrix products, convolutions and attention. Fourier transforms are not counted."""
     with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
         action()
     total: int = counter.get_total_flops()
@@ -160,17 +162,17 @@ _CPU_ATTENTION: Final = {
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far what a contender gives lies from what the reference gives, and whether that is near enough."""
+    """The difference of a contender's output from the reference, and whether it is small enough."""
 
     difference: float
     holds: bool
 
 
 def agreement(reference: Tensor, given: Tensor, precision: Precision) -> Agreement:
-    """Hold a contender's output against the reference's.
+    """Compare a contender's output with the reference.
 
-    In fp32 vectors may differ by a thousandth of their norm, and one label in a thousand; in bf16 each vector must keep
-    its direction, and labels are only counted.
+    In fp32, vectors may differ by a thousandth of their norm, and one token in a thousand may differ. In bf16, the mean
+    cosine of the vectors must be at least `LOWEST_COSINE`, and tokens may differ.
     """
     if reference.shape != given.shape:
         return Agreement(math.inf, False)
@@ -186,7 +188,7 @@ def agreement(reference: Tensor, given: Tensor, precision: Precision) -> Agreeme
 
 
 def computing_in(precision: Precision) -> AbstractContextManager[Any]:
-    """Autocast, as the engine has it, or nothing."""
+    """Return the autocast context of the engine for bf16, or an empty context for fp32."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(compute_device().type, torch.bfloat16)

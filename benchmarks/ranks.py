@@ -1,8 +1,11 @@
-"""What it costs that several processes train together, on this machine.
+"""Measure the cost of training with several processes on this machine.
 
-Notable choices: a tiny encoder, so that what is shared weighs as much as it ever will; processor seconds, for processes
-may be more than cores. How long they wait for each other follows from their batches: a step lasts as long as the
-largest one's, were time as patches are.
+Notable choices:
+
+- The encoder is tiny, so the share of communication is as large as it can be.
+- The measure is processor seconds, because there may be more processes than cores.
+- The waiting time is computed from the batches, assuming that a step takes a time proportional to the patches of the
+  largest batch.
 """
 
 from __future__ import annotations
@@ -37,11 +40,12 @@ from .training_works import SETTINGS
 
 @dataclass(frozen=True)
 class RankCost:
-    """What training takes with so many processes.
+    """The cost of training with a number of processes.
 
     Attributes:
-        cpu_seconds: of all of them, for a second of audio
-        padding: share of the patches
+        ranks: number of processes
+        cpu_seconds: processor seconds of all processes per second of audio
+        padding: share of padding among the patches
         waiting: share of the time that processes wait for the one with the largest batch
     """
 
@@ -52,7 +56,7 @@ class RankCost:
 
 
 def rank_costs(ranks: Sequence[int] = (1, 2), *, steps: int = 8) -> list[RankCost]:
-    """Pre-train with growing numbers of processes, under DDP over gloo."""
+    """Pre-train with each number of processes, using DDP over gloo."""
     return [_rank_cost(count, steps) for count in ranks]
 
 
@@ -60,7 +64,7 @@ def _rank_cost(ranks: int, steps: int) -> RankCost:
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # Each process waits for the others, so that none takes two shares.
+    # Each process waits for the others, so none runs two shares.
     with ProcessPoolExecutor(ranks, mp_context=get_context("spawn")) as pool:
         shares = list(pool.map(_train, range(ranks), repeat(ranks), repeat(port), repeat(steps)))
     patches = np.array([share.patches for share in shares])  # (ranks, steps)
@@ -74,7 +78,7 @@ def _rank_cost(ranks: int, steps: int) -> RankCost:
 
 @dataclass(frozen=True)
 class _Share:
-    """What one process did: the patches of each of its batches, padding included, and the rest in all."""
+    """The work of one process: the patches of each of its batches, padding included, and totals of the rest."""
 
     patches: Sequence[int]
     real_patches: int
@@ -83,14 +87,14 @@ class _Share:
 
 
 def _train(rank: int, ranks: int, port: int, steps: int) -> _Share:
-    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"})
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in numbers.items()} | {"MASTER_ADDR": "127.0.0.1"})
     torch.set_num_threads(1)
     keep_freed_memory()
     with joined(), silent_recordings():
-        own, labels = front_end(), RandomProjection(RandomProjectionConfig(normalize="none"), patch_dim=256)
+        own, projection = front_end(), RandomProjection(RandomProjectionConfig(normalize="none"), patch_dim=256)
         with building_with(0):
-            objective = MaskedPrediction(MaskedPredictionConfig(), encoder("tiny"), labels).train()
+            objective = MaskedPrediction(MaskedPredictionConfig(), encoder("tiny"), projection).train()
         spread = SpreadObjective(objective, training_gangs(torch.device("cpu"), "ddp")).model
         optimizer = build_optimizer(objective, SETTINGS)
         manifest = simulated(2000)

@@ -1,4 +1,4 @@
-"""Tables of what was measured: in the terminal, as Markdown and as JSON."""
+"""Tables of the measurements: in the terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from .targets import TARGETS
 
 COLUMNS: Final = ("", "CPU s", "wall s", "audio-s/s", "times faster", "GFLOP", "of GEMM rate", "memory", "differs")
 SHOWN: Final = tuple(column for column in COLUMNS if column not in ("wall s", "GFLOP"))
-"""Of them, those that a terminal has room for."""
+"""The columns that fit into a terminal."""
 
 READING: Final = f"""\
-Contenders take turns, each in a process of its own with {THREADS} thread, on the same clips and with the same \
-weights. *CPU s* are the seconds of all its threads for one time (the median over rounds), *audio-s/s* is audio over \
-that, or over *wall s* on a GPU. *Times faster* than the first line, within each round: the median [lowest–highest]. \
-*Of GEMM rate* is the share of the rate that bare matrix products of the work's own shapes reached in the same \
-rounds. *Memory* is the peak of its process, beyond its imports. *Differs*: from ours in fp32, as a share of the norm \
-(of labels: how many differ); whoever differs by more than a thousandth in fp32 is not timed."""
+Contenders take turns, each in a separate process with {THREADS} thread, on the same clips and with the same weights. \
+*CPU s* is the processor time of one run, summed over threads (the median over rounds). *audio-s/s* is the length of \
+the audio divided by it, or by *wall s* on a GPU. *Times faster* is the speed relative to the first line, computed \
+within each round: the median [lowest–highest]. *Of GEMM rate* is the share of the rate that bare matrix products of \
+the same shapes reached in the same rounds. *Memory* is the peak memory of the process without its imports. \
+*Differs* is the difference of the output from Ossicle's in fp32, as a share of the norm (for tokens, the share of \
+different tokens). Contenders that differ by more than a thousandth in fp32 are not timed."""
 
 
 def machine() -> dict[str, str]:
-    """What was measured on, and with which versions."""
+    """Describe the date, the machine and the versions of a measurement."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -53,11 +54,11 @@ def machine() -> dict[str, str]:
 
 
 class Page:
-    """Prints what is measured as it comes, and writes it to a file, as far as it is.
+    """Prints each table as soon as it is measured, and writes a file with all tables so far.
 
     Args:
-        out: Markdown file; its figures lie beside it as JSON
-        command: that all this comes from
+        out: Markdown file; a JSON file with the figures is written beside it
+        command: the command line, which the page states
     """
 
     def __init__(self, console: Console, out: Path | None, command: str) -> None:
@@ -66,7 +67,7 @@ class Page:
         self._growths: list[Growth] = []
 
     def add(self, found: Table | Growth) -> None:
-        """Print a table, and write all that there are."""
+        """Print a table, and write the file with all tables so far."""
         if isinstance(found, Table):
             self._tables.append(found)
             print_table(self._console, found)
@@ -85,7 +86,7 @@ class Page:
 
 
 def print_growth(console: Console, growth: Growth) -> None:
-    """Print how one cost grows."""
+    """Print a table of the growth of one cost."""
     shown = RichTable(*growth.rows[0], title=Text(growth.title, "bold"), title_justify="left")
     for row in growth.rows:
         shown.add_row(*(Text(_figure(value)) for value in row.values()))
@@ -93,7 +94,7 @@ def print_growth(console: Console, growth: Growth) -> None:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print one work in one case."""
+    """Print the table of one work in one case."""
     shown = RichTable(title=Text(_title(table), "bold"), title_justify="left")
     for column in SHOWN:
         shown.add_column(column, justify="left" if not column else "right", no_wrap=True)
@@ -106,7 +107,7 @@ def print_table(console: Console, table: Table) -> None:
 
 
 def markdown(tables: Sequence[Table], command: str, growths: Sequence[Growth] = ()) -> str:
-    """Write everything as a page."""
+    """Format all tables as a Markdown page."""
     lines = ["# Measured speed", "", f"`{command}`", ""]
     lines += [f"- {name}: {value}" for name, value in machine().items()]
     lines += ["", READING, "", *_targets(tables)]
@@ -124,14 +125,14 @@ def markdown(tables: Sequence[Table], command: str, growths: Sequence[Growth] = 
 
 
 def _targets(tables: Sequence[Table]) -> list[str]:
-    """What was to be reached and what was, of all that was measured."""
+    """Format the table of targets that were measured, with the reached values."""
     measured = [(target, target.reached(tables)) for target in TARGETS]
     rows = [
         [
             target.case.name,
             target.contender,
             f"memory of {target.against}" if target.quantity == "memory" else target.against or "the rate of GEMM",
-            f"{'at most' if target.quantity == 'memory' else 'at least'} {target.wanted:g}",
+            f"{'at most' if target.quantity == 'memory' else 'at least'} {target.required:g}",
             f"{reached:.2f}{'' if target.holds(reached) else ', missed'}",
         ]
         for target, reached in measured
@@ -139,12 +140,12 @@ def _targets(tables: Sequence[Table]) -> list[str]:
     ]
     if not rows:
         return []
-    head = ["work", "contender", "against", "wanted", "reached"]
+    head = ["work", "contender", "compared with", "required", "reached"]
     return ["## Targets", "", _line(head), _line(["---"] * len(head)), *map(_line, rows), ""]
 
 
 def _failures(table: Table) -> list[str]:
-    """Why contenders were not timed, those that share a reason together."""
+    """Describe why contenders were not timed, grouped by reason."""
     reasons: dict[str, list[str]] = {}
     for name, measured in table.contenders.items():
         if measured.failure:

@@ -1,9 +1,12 @@
-"""What grows with the length of a clip, the size of a batch or of a corpus, and what does not.
+"""Measure how costs grow with the length of a clip and the size of a batch or a corpus.
 
-Notable choices: growth is an exponent, the slope of log cost over log size between the two largest sizes: 1 is
-proportional, 2 is quadratic. A corpus is simulated: its manifest has every column, and its recordings are silence, so
-that opening a training over a million clips is measured without a million files. A long recording is embedded in a
-process of its own, whose peak memory is what counts.
+Notable choices:
+
+- Growth is an exponent, the slope of log cost over log size between the two largest sizes: 1 is proportional, 2 is
+  quadratic.
+- Corpora are simulated: the manifest has all columns and the recordings are silence. Opening a training on a million
+  clips is thus measured without a million files.
+- A long recording is embedded in a separate process, so that its peak memory can be measured.
 """
 
 from __future__ import annotations
@@ -40,13 +43,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CorpusCost:
-    """What a corpus of so many clips costs before its first step.
+    """The cost of a corpus before the first training step.
 
     Attributes:
-        manifest_mib: what the manifest holds
+        clips: number of clips
+        manifest_mib: memory of the manifest
         fingerprint_seconds: CPU time of its fingerprint
-        first_batch_seconds: CPU time from the manifest to the first training batch, which is of the same size always
-        first_batch_mib: memory that this takes beyond the manifest
+        first_batch_seconds: CPU time from the manifest to the first training batch, whose size is fixed
+        first_batch_mib: memory of this beyond the manifest
     """
 
     clips: int
@@ -83,7 +87,7 @@ def first_batch(manifest: Manifest, front_end: FrontEnd) -> SpectrogramBatch:
 
 
 def simulated(clips: int, *, seed: int = 0, classes: int = 527) -> Manifest:
-    """A manifest of labelled clips of 1 to 10 s (log-normal) that do not exist."""
+    """Create a manifest of labelled clips of 1 to 10 s (log-normal) that do not exist."""
     rng = np.random.default_rng(seed)
     return Manifest(
         root=Path("nowhere"),
@@ -97,13 +101,13 @@ def simulated(clips: int, *, seed: int = 0, classes: int = 527) -> Manifest:
 
 
 def mixed_lengths(clips: int, *, seed: int = 0) -> npt.NDArray[np.float64]:
-    """Durations in seconds: log-normal around 3 s, between 1 and 10 s."""
+    """Draw durations in seconds: log-normal around 3 s, between 1 and 10 s."""
     lengths = np.random.default_rng(seed).lognormal(np.log(3.0), 0.7, clips)
     return lengths.clip(1.0, 10.0)
 
 
 def silent_recordings() -> AbstractContextManager[object]:
-    """Let the data pipelines that begin and end inside this block read silence, whatever they are asked for."""
+    """Make data pipelines inside the `with` block read silence instead of files."""
 
     def silence(path: Path, rate: int, *, start_seconds: float, seconds: float) -> npt.NDArray[np.float32]:
         return np.zeros(round(rate * seconds), np.float32)
@@ -113,7 +117,7 @@ def silent_recordings() -> AbstractContextManager[object]:
 
 @dataclass(frozen=True)
 class PaddingShare:
-    """How much of the patches of batches is padding, in [0, 1]."""
+    """The share of padding among the patches of batches, in [0, 1]."""
 
     where: str
     batch_seconds: float
@@ -121,7 +125,7 @@ class PaddingShare:
 
 
 def padding_shares(clips: int = 4000, *, batches: int = 12) -> list[PaddingShare]:
-    """Padding in training batches and in one pass over a corpus of mixed lengths."""
+    """Measure padding in training batches and in one pass over a corpus of mixed lengths."""
     front_end, manifest = KaldiFbank(KaldiFbankConfig(mel_bins=16)), simulated(clips)
     rows = manifest.rows_in("train")
     few = np.random.default_rng(0).choice(rows, min(500, len(rows)), replace=False)
@@ -145,14 +149,14 @@ def padding_shares(clips: int = 4000, *, batches: int = 12) -> list[PaddingShare
 
 
 def padded_share(front_end: FrontEnd, batches: Iterable[SpectrogramBatch]) -> float:
-    """The share of patches that are padding."""
+    """Compute the share of patches that are padding."""
     masks = [front_end.patches(batch).valid for batch in batches]
     return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
 
 
 @dataclass(frozen=True)
 class EncodingCost:
-    """CPU time of one pass of an encoder."""
+    """The CPU time of one pass of an encoder."""
 
     clips: int
     seconds_of_audio: float
@@ -162,12 +166,12 @@ class EncodingCost:
 def cost_by_length(
     encoder: Encoder, bands: int, lengths: Sequence[float] = (5.0, 10.0, 20.0, 40.0)
 ) -> list[EncodingCost]:
-    """Encode one clip of growing length; attention alone may grow faster than the length."""
+    """Encode one clip of growing length. Only attention may grow faster than the length."""
     return [_encoding_cost(encoder, bands, 1, seconds) for seconds in lengths]
 
 
 def cost_by_batch(encoder: Encoder, bands: int, batches: Sequence[int] = (1, 2, 4, 8)) -> list[EncodingCost]:
-    """Encode batches of growing size, of clips of 10 s."""
+    """Encode batches of growing size with clips of 10 s."""
     return [_encoding_cost(encoder, bands, clips, 10.0) for clips in batches]
 
 
@@ -183,7 +187,7 @@ def _encoding_cost(encoder: Encoder, bands: int, clips: int, seconds: float) -> 
 
 @dataclass(frozen=True)
 class RecordingCost:
-    """What `ossicle embed` needs for one recording."""
+    """The cost of `ossicle embed` for one recording."""
 
     minutes: float
     cpu_seconds: float
@@ -191,10 +195,10 @@ class RecordingCost:
 
 
 def recording_costs(part: Path, minutes: Sequence[float] = (1, 10, 60)) -> list[RecordingCost]:
-    """Embed recordings of growing length, each in a process of its own.
+    """Embed recordings of growing length, each in a separate process.
 
     Args:
-        part: an artifact, a run's folder or a released checkpoint
+        part: an artifact, the folder of a run or a released checkpoint
     """
     with tempfile.TemporaryDirectory() as folder:
         return [_recording_cost(part, length, Path(folder)) for length in minutes]
@@ -223,12 +227,12 @@ sys.exit(code)
 
 
 def growth(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """The exponent of a cost between the two largest sizes."""
+    """Compute the exponent of a cost between the two largest sizes."""
     return math.log(costs[-1] / costs[-2]) / math.log(sizes[-1] / sizes[-2])
 
 
 def rows(found: Sequence[Any]) -> list[dict[str, Any]]:
-    """Measurements as the rows of a table, by the names of their fields."""
+    """Convert measurements to rows of a table, by the names of their fields."""
     return [asdict(item) for item in found]
 
 

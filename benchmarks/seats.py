@@ -1,7 +1,11 @@
-"""A process of its own for each contender, which waits for its turn.
+"""A separate process for each contender, which waits for its turn.
 
-Notable choices: others run as their users have them, ours as `ossicle` does, which keeps freed memory; what one holds
-or sets up cannot help or hinder another; and its memory is its own. Bare products and judging stay with whoever asks.
+Notable choices:
+
+- Each contender has its process, so that one cannot help or hinder another, and its memory can be measured.
+- Other implementations run as their users run them. Ossicle's contenders keep freed memory, as the `ossicle` command
+  does.
+- Bare products run, and outputs are compared, in the main process.
 """
 
 from __future__ import annotations
@@ -28,20 +32,20 @@ from .work import Contender, Precision
 T = TypeVar("T")
 
 THREADS: Final = 1
-"""Of torch, so that processor seconds are comparable."""
+"""Number of torch's threads. One thread makes processor seconds comparable."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender that has done its work once.
+    """The result of a contender's first run.
 
     Attributes:
         about, precision, counted_as: as in `Contender`
-        given: what it gave, before it trained anything
-        flops: operations of one time
-        warm_up: what the first time took
-        memory: bytes that it needs at most, with what it holds
-        difference: of what it gave from the reference's
+        given: its output, before any training step
+        flops: operations of one run
+        warm_up: time of the first run
+        memory: peak memory in bytes, including the contender itself
+        difference: difference of its output from the reference's
     """
 
     about: str
@@ -58,14 +62,14 @@ class Seat:
     """The process of one contender.
 
     Args:
-        find: gives there what makes it; what that imports is no memory of the contender's
-        scratch: folder for its files; whoever made that deletes it
-        ours: whether it keeps freed memory, as all that Ossicle runs does
+        find: returns, in the process, the function that creates the contender. Memory of its imports is not counted.
+        scratch: folder for its files. The caller deletes it.
+        ours: whether it keeps freed memory, as all commands of Ossicle do
     """
 
     def __init__(self, find: Callable[[], Callable[[], Contender]], scratch: str, *, ours: bool) -> None:
         spawning = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, mp_context=spawning, initializer=_sit_down, initargs=(scratch, ours))
+        self._pool = ProcessPoolExecutor(1, mp_context=spawning, initializer=_initialise, initargs=(scratch, ours))
         self._find = find
 
     def __enter__(self) -> Self:
@@ -75,30 +79,30 @@ class Seat:
         self._pool.shutdown(cancel_futures=True)
 
     def enter(self) -> Entry:
-        """Make the contender and have it do its work.
+        """Create the contender and run it once.
 
         Raises:
             OssicleError: if its process is killed
-            Exception: whatever making it raises
+            Exception: any error of its creation
         """
-        return self._ask(_enter, self._find)
+        return self._call(_enter, self._find)
 
     def turn(self) -> Taken:
-        """Have it do its work once more."""
-        return self._ask(_turn)
+        """Run the contender again."""
+        return self._call(_turn)
 
-    def _ask(self, what: Callable[..., T], *arguments: object) -> T:
+    def _call(self, function: Callable[..., T], *arguments: object) -> T:
         try:
-            return self._pool.submit(what, *arguments).result()
+            return self._pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:
-            raise OssicleError("its process was killed, as for want of memory") from error
+            raise OssicleError("its process was killed, probably because it ran out of memory") from error
 
 
-_seated: list[Contender] = []
-"""In a contender's process, itself."""
+_contenders: list[Contender] = []
+"""The contender of this process, after `_enter`."""
 
 
-def _sit_down(scratch: str, ours: bool) -> None:
+def _initialise(scratch: str, ours: bool) -> None:
     end_with_parent()
     tempfile.tempdir = scratch
     torch.set_num_threads(THREADS)
@@ -107,11 +111,11 @@ def _sit_down(scratch: str, ours: bool) -> None:
 
 
 def _enter(find: Callable[[], Callable[[], Contender]]) -> Entry:
-    # For what that imports; and what makes a contender may hold the weights that it has handed on.
+    # The first call imports modules. Its result is dropped, because it may hold weights.
     find()
     before = MemoryMeter()
     contender = find()()
-    _seated.append(contender)
+    _contenders.append(contender)
     given = None if contender.given is None else _plain(contender.given())
     flops = 0
 
@@ -119,23 +123,23 @@ def _enter(find: Callable[[], Callable[[], Contender]]) -> Entry:
         nonlocal flops
         flops = count_flops(contender.do)
 
-    # What making it took at most is forgotten.
+    # A new meter resets the peak, so that the peak of the creation does not count.
     MemoryMeter()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     warm_up = take(count)
     if contender.trains:
-        # A second step finds the optimiser's moments in place.
+        # The peak of the second step is higher, because the moments of the optimiser exist from its start.
         contender.do()
     memory = before.grown()
     return Entry(contender.about, contender.precision, contender.counted_as, given, flops, warm_up, memory)
 
 
 def _plain(given: Tensor) -> npt.NDArray[Any]:
-    """For the way between processes."""
+    """Convert an output to an array that can be sent to another process."""
     plain: npt.NDArray[Any] = (given.float() if given.is_floating_point() else given).cpu().numpy()
     return plain
 
 
 def _turn() -> Taken:
-    return take(_seated[0].do)
+    return take(_contenders[0].do)

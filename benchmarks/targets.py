@@ -1,7 +1,9 @@
-"""How fast Ossicle means to be, at least, and what was reached: at base size, on clips of 10 s.
+"""Minimum speeds that Ossicle should reach, at base size on clips of 10 s.
 
-Notable choices: every target is a ratio within one table, so that it can be held on any machine; one whose table or
-peer was not measured has nothing to say.
+Notable choices:
+
+- Every target is a ratio within one table, so it can be checked on any machine.
+- A target is not reported if its table or peer was not measured.
 """
 
 from __future__ import annotations
@@ -16,24 +18,24 @@ from .work import Case
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that is to be reached.
+    """A figure that should be reached.
 
     Attributes:
-        case: where it is measured
-        contender: whose figure it is
-        against: what that is compared with; nothing where it is a share
-        quantity: times faster, share of the rate of bare products, or memory over the other's, which is to stay below
-        wanted: the figure
+        case: the case in which it is measured
+        contender: the contender that it applies to
+        against: the contender to compare with; empty for a share
+        quantity: times faster, share of the rate of bare products, or memory relative to the other's
+        required: lowest value to reach, or highest value for memory
     """
 
     case: Case
     contender: str
     against: str
     quantity: Literal["times faster", "share", "memory"]
-    wanted: float
+    required: float
 
     def reached(self, tables: Sequence[Table]) -> float | None:
-        """What was measured of it; None if it was not."""
+        """Return the measured value; None if it was not measured."""
         found = next((table.contenders for table in tables if table.name == self.case.name), {})
         own, other = found.get(self.contender), found.get(self.against)
         if own is None:
@@ -45,7 +47,7 @@ class Target:
         return _times_faster(own, other)
 
     def holds(self, reached: float) -> bool:
-        return reached <= self.wanted if self.quantity == "memory" else reached >= self.wanted
+        return reached <= self.required if self.quantity == "memory" else reached >= self.required
 
 
 def _times_faster(own: Measured, other: Measured | None) -> float | None:
@@ -55,7 +57,7 @@ def _times_faster(own: Measured, other: Measured | None) -> float | None:
 
 
 def _pair(case: Case, contender: str, against: str, single: float, half: float) -> list[Target]:
-    """The same work in fp32 and in bf16, against another one in fp32."""
+    """Create the targets of a contender in fp32 and in bf16, compared with another one in fp32."""
     return [
         Target(case, f"{contender} fp32", against, "times faster", single),
         Target(case, f"{contender} bf16", against, "times faster", half),

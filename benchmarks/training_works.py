@@ -1,9 +1,12 @@
-"""Works that train: one optimiser step of pre-training, of distillation and of fine-tuning.
+"""Training works: one optimiser step of pre-training, of distillation and of fine-tuning.
 
-Notable choices: a step is what the engine's is (autocast over normalisation and objective, a mean loss, clipped
-gradients, fused AdamW), from frames on, as the data pipeline gives them; all is set as in `presets/beats/base.yaml`,
-but for the label smoothing of pre-training, which is ESPnet's. Of peers, what can be compared is the trained encoder's
-output for whole clips, in evaluation mode.
+Notable choices:
+
+- A step equals that of the engine (autocast over normalisation and objective, a mean loss, clipped gradients, fused
+  AdamW). It starts from frames, as the data pipeline yields them.
+- Settings are those of `presets/beats/base.yaml`, except for the label smoothing of pre-training, which is ESPnet's.
+- The compared output is that of the trained encoder for whole clips in evaluation mode, because nothing else of peers
+  can be compared.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ CLASSES = 527
 
 
 def frames_of(case: Case, *, classes: int = 0) -> SpectrogramBatch:
-    """A batch of frames as the data pipeline gives it."""
+    """Create a batch of frames as the data pipeline yields it."""
     clips, own = case.clips(), front_end().cpu()
     transform = own.transform
     frames = [
@@ -69,10 +72,10 @@ def frames_of(case: Case, *, classes: int = 0) -> SpectrogramBatch:
 
 
 class Step:
-    """An optimiser step, as the engine takes it.
+    """An optimiser step as in the engine.
 
     Args:
-        learner: the encoder among what is trained
+        learner: the encoder that the objective trains
     """
 
     def __init__(self, objective: Objective, learner: Encoder, batch: SpectrogramBatch) -> None:
@@ -83,7 +86,7 @@ class Step:
         self._optimizer = build_optimizer(objective, SETTINGS)
 
     def __call__(self, precision: Precision) -> float:
-        """Take it, and give the loss."""
+        """Take the step and return the loss."""
         with computing_in(precision):
             patches = self._front_end.patches(augment(self._objective, self._batch))
             output = self._objective(patches)
@@ -96,7 +99,7 @@ class Step:
 
     @torch.no_grad()
     def vectors(self) -> Tensor:
-        """What the encoder gives for whole clips in evaluation mode: (real patches, D)."""
+        """Encode whole clips in evaluation mode: (real patches, D)."""
         self._learner.eval()
         encoded = self._learner(self._front_end.patches(self._batch))
         self._learner.train()
@@ -105,26 +108,26 @@ class Step:
 
 
 def pretrain_work(case: Case, peers: Sequence[Peer]) -> Work:
-    """A step of masked prediction of random-projection labels."""
+    """Prepare a step of masked prediction of random-projection tokens."""
     batch = frames_of(case)
 
     def step(predictor: PredictorConfig) -> Step:
         config = MaskedPredictionConfig(mask_ratio=MASK_RATIO, predictor=predictor, label_smoothing=LABEL_SMOOTHING)
-        labels = RandomProjection(RandomProjectionConfig(codebook_size=CODES, normalize="none"), patch_dim=256)
+        projection = RandomProjection(RandomProjectionConfig(codebook_size=CODES, normalize="none"), patch_dim=256)
         learner = encoder(case.size)
         with building_with(1):
-            objective = MaskedPrediction(config, learner, labels.to(compute_device()))
+            objective = MaskedPrediction(config, learner, projection.to(compute_device()))
         return Step(objective, learner, batch)
 
-    seen = "labels by random projection, encoder on the visible quarter at its true positions"
+    common = "tokens by random projection, encoder on the visible quarter at its true positions"
     full, light = PredictorConfig(layers=3), PredictorConfig(layers=1, width=384, attention="cross")
     makers = {
         **_espnet_makers(peers, lambda: encoder(case.size), batch, ESPNET_PRETRAINING),
-        **_step_makers(OURS, lambda: step(full), f"{seen}, full predictor of 3 layers"),
+        **_step_makers(OURS, lambda: step(full), f"{common}, full predictor of 3 layers"),
         **_step_makers(
             f"{OURS} light",
             lambda: step(light),
-            f"{seen}, light predictor (`{{layers: 1, width: 384, attention: cross}}`)",
+            f"{common}, light predictor (`{{layers: 1, width: 384, attention: cross}}`)",
         ),
     }
     visible = round((1 - MASK_RATIO) * _patches(batch))
@@ -132,7 +135,7 @@ def pretrain_work(case: Case, peers: Sequence[Peer]) -> Work:
 
 
 def distil_work(case: Case, peers: Sequence[Peer]) -> Work:
-    """A step of self-distillation of a tokenizer."""
+    """Prepare a step of self-distillation of a tokenizer."""
     batch = frames_of(case)
 
     def step() -> Step:
@@ -141,7 +144,7 @@ def distil_work(case: Case, peers: Sequence[Peer]) -> Work:
         with building_with(1):
             return Step(Distillation(config, learner, teacher), learner.encoder, batch)
 
-    about = "frozen teacher, tokenizer with its codebook's update, estimator of 3 layers"
+    about = "frozen teacher, tokenizer with codebook update, estimator of 3 layers"
     makers = {
         **_espnet_makers(peers, lambda: tokenizer(case.size).encoder, batch, ESPNET_DISTILLATION),
         **_step_makers(OURS, step, about),
@@ -150,7 +153,7 @@ def distil_work(case: Case, peers: Sequence[Peer]) -> Work:
 
 
 def fine_tune_work(case: Case, peers: Sequence[Peer]) -> Work:
-    """A step of fine-tuning on clips that may carry several labels each."""
+    """Prepare a step of fine-tuning on multi-label clips."""
     batch = frames_of(case, classes=CLASSES)
 
     def step() -> Step:
@@ -164,7 +167,7 @@ def fine_tune_work(case: Case, peers: Sequence[Peer]) -> Work:
 
 
 def _step_makers(name: str, step: Callable[[], Step | PeerStep], about: str) -> dict[str, Callable[[], Contender]]:
-    """A step in both precisions, on one model."""
+    """Create the contenders of a step in both precisions, which share one model."""
     made = cache(step)
 
     def maker(precision: Precision) -> Callable[[], Contender]:
@@ -181,7 +184,7 @@ def _step_makers(name: str, step: Callable[[], Step | PeerStep], about: str) -> 
 def _espnet_makers(
     peers: Sequence[Peer], learner: Callable[[], Encoder], batch: SpectrogramBatch, composition: Composition
 ) -> dict[str, Callable[[], Contender]]:
-    """ESPnet's step, where the peers lend all that it consists of."""
+    """Create the contenders of ESPnet's step if the peers have all components."""
     modules = {name: lent for peer in peers for name, lent in peer.modules.items()}
     if not composition.needs <= modules.keys():
         return {}
@@ -193,7 +196,7 @@ def _espnet_makers(
 
 
 def _patches(batch: SpectrogramBatch) -> int:
-    """Patches of a clip, padding included."""
+    """Count the patches of a clip, padding included."""
     return front_end().patches(batch).grid.patches
 
 

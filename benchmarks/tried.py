@@ -1,7 +1,9 @@
-"""What was tried for a CPU, one small thing against another: `python -m ossicle.benchmarks.tried`.
+"""Compare alternative implementations of single operations on a CPU: `python -m ossicle.benchmarks.tried`.
 
-Notable choices: at base size, on 10 s clips (496 patches), one thread; contenders take turns in one process, for what
-is compared is an operation and not a program.
+Notable choices:
+
+- Sizes are those of the base encoder on 10 s clips (496 patches), with one thread.
+- Contenders take turns in one process, because they are operations and not programs.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ Trial = Mapping[str, Callable[[], object]]
 
 
 def linear_layers() -> Trial:
-    """One product for queries, keys and values, or three; MKL's, weights laid out so or so, oneDNN's or OpenBLAS's."""
+    """One product for queries, keys and values, or three; by MKL with different weight layouts, oneDNN or OpenBLAS."""
     vectors = torch.randn(CLIPS * PATCHES, WIDTH)
     weights = [torch.randn(WIDTH, WIDTH) for _ in range(3)]
     fused, bias = torch.cat(weights), torch.zeros(3 * WIDTH)
@@ -51,7 +53,7 @@ def linear_layers() -> Trial:
 
 
 def feed_forward_network() -> Trial:
-    """Without gradients: all rows at once, or a few at a time, whose activations fit into caches; GELU in place."""
+    """Without gradients: all rows at once, or a few whose activations fit into the caches; or GELU in place."""
     vectors = torch.randn(CLIPS * PATCHES, WIDTH)
     expand, contract = torch.randn(4 * WIDTH, WIDTH), torch.randn(WIDTH, 4 * WIDTH)
 
@@ -74,14 +76,14 @@ def feed_forward_network() -> Trial:
 
 
 def gated_bias() -> Trial:
-    """The bias of one clip, scaled by its gate: with heads that alternate in it, or one after the other."""
+    """The bias of one clip, scaled by its gate: with interleaved heads, or one head after the other."""
     alternating = torch.randn(PATCHES, PATCHES, HEADS).permute(2, 0, 1)
     gate, bias = torch.rand(1, HEADS, PATCHES, 1), alternating.contiguous()
     return {"heads alternate": lambda: gate * alternating, "one head after the other": lambda: gate * bias}
 
 
 def attention_without_gradients() -> Trial:
-    """torch's kernel with the gated bias as its mask, all clips at once or a few at a time; or the same by hand."""
+    """torch's kernel with the gated bias as its mask, all clips at once or a few at a time; or plain operations."""
     query, key, value = (torch.randn(CLIPS, HEADS, PATCHES, WIDTH // HEADS) for _ in range(3))
     bias, gate = torch.randn(HEADS, PATCHES, PATCHES), torch.rand(CLIPS, HEADS, PATCHES, 1)
     padding = torch.zeros(CLIPS, 1, 1, PATCHES)
@@ -107,27 +109,27 @@ def attention_without_gradients() -> Trial:
 
 
 def attention_with_gradients() -> Trial:
-    """Forward and backward: the weights kept, in plain torch, clip by clip; or computed anew."""
+    """Forward and backward: weights stored, in plain torch, clip by clip; or computed again."""
     query, key, value = (torch.randn(CLIPS, HEADS, PATCHES, WIDTH // HEADS, requires_grad=True) for _ in range(3))
     bias = torch.randn(HEADS, PATCHES, PATCHES, requires_grad=True)
     gate = torch.rand(CLIPS, HEADS, PATCHES, 1, requires_grad=True)
     padding = torch.zeros(CLIPS, 1, 1, PATCHES)
 
-    def kept() -> None:
+    def stored() -> None:
         total = torch.zeros(())
         for own in zip(query, key, value, gate, strict=True):
             logits = torch.baddbmm(own[3] * bias, own[0], own[1].mT, alpha=query.shape[-1] ** -0.5)
             total = total + (logits.softmax(-1) @ own[2]).sum()
         total.backward()  # type: ignore[no-untyped-call]
 
-    def anew() -> None:
+    def computed_again() -> None:
         attend(query, key, value, padding=padding, bias=bias, gate=gate).sum().backward()  # type: ignore[no-untyped-call]
 
-    return {"kept": kept, "computed anew": anew}
+    return {"stored": stored, "computed again": computed_again}
 
 
 def dropout() -> Trial:
-    """torch's dropout, or sixteen random bits for each element, drawn by torch or by numpy."""
+    """torch's dropout, or sixteen random bits per element, drawn by torch or by numpy."""
     vectors = torch.randn(CLIPS, PATCHES, WIDTH)
     ours = Dropout(0.1).train()
 
@@ -164,13 +166,13 @@ def position_convolution() -> Trial:
 
 
 def transform_sizes() -> Trial:
-    """The spectra of the convolution's weights, by the length of the transform."""
+    """The spectra of the convolution's weights, for several lengths of the transform."""
     weight = torch.randn(WIDTH, WIDTH // 16, 128)
     return {str(size): partial(torch.fft.rfft, weight, n=size) for size in (576, 600, 625, 640, 256)}
 
 
 def half_precision() -> Trial:
-    """A product of the feed-forward layers."""
+    """One product of the feed-forward layers, in fp32 or bf16."""
     vectors, weight = torch.randn(PATCHES, WIDTH), torch.randn(4 * WIDTH, WIDTH)
     halves = vectors.bfloat16(), weight.bfloat16()
     return {"fp32": lambda: F.linear(vectors, weight), "bf16": lambda: F.linear(*halves)}

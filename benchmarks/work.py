@@ -1,7 +1,9 @@
-"""What is measured: one work in one case, done by several contenders on the same inputs and weights.
+"""The unit of measurement: one work in one case, done by several contenders on the same inputs and weights.
 
-Notable choices: a contender is made when it is asked for, so that a process of its own can hold nothing else; clips are
-noise, for what is computed does not depend on what they sound like.
+Notable choices:
+
+- A contender is created on demand, so that its process contains nothing else.
+- Clips are noise, because the cost does not depend on their content.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor
 from ..core.data import AudioBatch
 
 OURS: Final = "ossicle"
-"""What the names of our contenders begin with."""
+"""Prefix of the names of Ossicle's contenders."""
 SAMPLE_RATE: Final = 16_000
 CLIP_SECONDS: Final = 10.0
 MIX: Final = "log-normal with a median of 4 s and a sigma of 0.6, cut to 1-10 s"
@@ -28,13 +30,13 @@ Lengths = Literal["10 s", "mix"]
 
 @dataclass(frozen=True)
 class Case:
-    """What a work is done on.
+    """A work with the size of its model and inputs.
 
     Attributes:
-        work: a name among `works.WORKS`
-        size: of the encoder, one of `encoders.encoder_config.SIZES`
-        batch: clips at once
-        lengths: all clips of 10 s, or a mix of lengths, padded to the longest
+        work: a name in `works.WORKS`
+        size: size of the encoder, one of `encoders.encoder_config.SIZES`
+        batch: number of clips in a batch
+        lengths: `10 s` for clips of equal length, or `mix` for a mix of lengths, padded to the longest
     """
 
     work: str
@@ -48,7 +50,7 @@ class Case:
         return f"{self.work}, {self.size}, {clips}"
 
     def clips(self) -> AudioBatch:
-        """The clips on the CPU, the longest first."""
+        """Create the clips on the CPU, the longest first."""
         random = torch.Generator().manual_seed(0)
         seconds = torch.full((self.batch,), CLIP_SECONDS)
         if self.lengths == "mix":
@@ -62,16 +64,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do a work.
+    """One implementation of a work.
 
     Attributes:
-        do: does it once
-        about: what exactly that consists of
-        precision: of its matrix products
-        given: what it gives for the clips, in evaluation mode, to be held against the others': vectors of real patches
-            (patches, D), or labels (patches,) int64; None where there is nothing to compare
-        counted_as: the contender whose operations it does, where its own cannot be counted
-        trains: whether the first time leaves more behind than what it gives, as an optimiser's moments
+        do: runs it once
+        about: description of the implementation
+        precision: precision of its matrix products
+        given: returns its output for the clips in evaluation mode, which is compared with the others': vectors of real
+            patches (patches, D), or tokens (patches,) int64; None if there is nothing to compare
+        counted_as: a contender with the same operations, if its operations cannot be counted
+        trains: whether the first run allocates memory that stays, such as the moments of an optimiser
     """
 
     do: Callable[[], object]
@@ -84,7 +86,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Products:
-    """The matrix products that most of a work consists of: (rows, width) x (width, hidden), and back."""
+    """The shapes of a work's largest matrix products: (rows, width) x (width, hidden), and back."""
 
     rows: int
     width: int
@@ -96,11 +98,12 @@ class Work:
     """A work in one case.
 
     Attributes:
-        audio_seconds: real audio that it deals with
-        makers: make the contenders, by name; the first that can be made and agrees is what the others are compared with
-        reference: the contender whose outputs the others must give
-        products: None where there are none to speak of
-        remark: what a reader of the figures must know
+        audio_seconds: length of the processed audio without padding
+        makers: functions that create the contenders, by name. The baseline is the first one that can be created and
+            agrees with the reference.
+        reference: the contender whose output the others must match
+        products: its matrix products; None if they are only a small part of it
+        remark: a note for readers of the figures
     """
 
     case: Case

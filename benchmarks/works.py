@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 SCALE: Final = "scale"
-"""What grows with what, measured beside the works; no contenders take part."""
+"""The measurement of how costs grow (`scale`). It has no contenders."""
 
 WORKS: Final[Mapping[str, str]] = {
     "front-end": "inference_works:front_end_work",
@@ -18,4 +18,4 @@ WORKS: Final[Mapping[str, str]] = {
     "pipeline": "pipeline_works:pipeline_work",
     "quickstart": "pipeline_works:quickstart_work",
 }
-"""Each with the module of this room and the function that prepares it, from a case and the peers."""
+"""Maps each work to the module of this folder and the function that prepares it from a case and the peers."""

@@ -1,4 +1,4 @@
-"""Spectrograms kept in memory: the same batches with and without, never a stale one, and never more than allowed."""
+"""The cache of spectrograms: the same batches with and without it, no stale clips, and no more than its limit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FRONT_END = KaldiFbank(KaldiFbankConfig(mel_bins=32))
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
-    """Twelve clips of noise, .2 to 2 s."""
+    """Twelve clips of noise, 0.2 to 2 s."""
     rng = np.random.default_rng(0)
     for number in range(CLIPS):
         write(tmp_path / f"{number:02}.wav", rng.uniform(-0.5, 0.5, round(RATE * rng.uniform(0.2, 2.0))))
@@ -53,13 +53,13 @@ def write(path: Path, samples: np.ndarray) -> None:
 
 @pytest.fixture(autouse=True)
 def old_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every file to have been left alone for long enough, so that no test waits for it."""
+    """Treat every file as unchanged for long enough, so that no test has to wait."""
     monkeypatch.setattr(keeping, "_COARSEST_CLOCK_NS", 0)
 
 
 @pytest.fixture
 def keep(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], ClipCache]:
-    """Give this process a store of so many bytes."""
+    """Replace the cache of this process by one of the given size in bytes."""
 
     def keep(limit: int) -> ClipCache:
         store = ClipCache(limit)
@@ -71,7 +71,7 @@ def keep(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], ClipCache]:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """How often each file has been decoded."""
+    """Counts how often each file has been decoded."""
     counts: Counter[str] = Counter()
 
     def counted(path: Path, *args: Any, **options: Any) -> Any:
@@ -98,7 +98,7 @@ def same(one: SpectrogramBatch, two: SpectrogramBatch) -> bool:
 
 
 @pytest.mark.parametrize("crop_seconds", [0.1, 1.2, 10.0])
-def test_batches_are_the_same_with_and_without(
+def test_batches_are_the_same_with_and_without_the_cache(
     manifest: Manifest, keep: Callable[[int], ClipCache], crop_seconds: float
 ) -> None:
     keep(0)
@@ -110,9 +110,7 @@ def test_batches_are_the_same_with_and_without(
         assert all(torch.equal(one.draws, two.draws) for one, two in zip(found, expected, strict=True))
 
 
-def test_goes_on_exactly_in_a_process_that_has_kept_nothing(
-    manifest: Manifest, keep: Callable[[int], ClipCache]
-) -> None:
+def test_resumes_exactly_with_an_empty_cache(manifest: Manifest, keep: Callable[[int], ClipCache]) -> None:
     keep(PLENTY)
     expected = list(islice(stream(manifest), 12))
     first = stream(manifest)
@@ -123,7 +121,7 @@ def test_goes_on_exactly_in_a_process_that_has_kept_nothing(
     assert all(map(same, islice(second, 7), expected[5:]))
 
 
-def test_a_clip_that_comes_whole_is_decoded_once_for_all_stages(
+def test_a_whole_clip_is_decoded_once_for_all_stages(
     manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     keep(PLENTY)
@@ -133,7 +131,7 @@ def test_a_clip_that_comes_whole_is_decoded_once_for_all_stages(
     assert dict(decoded) == {str(path): 1 for path in manifest.paths}
 
 
-def test_random_crops_are_drawn_anew_and_not_kept(
+def test_random_crops_are_not_cached(
     manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     store = keep(PLENTY)
@@ -142,7 +140,7 @@ def test_random_crops_are_drawn_anew_and_not_kept(
     assert min(decoded.values()) > 1
 
 
-def test_first_stretches_are_kept_apart_from_whole_clips(
+def test_first_stretches_are_cached_separately_from_whole_clips(
     manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     keep(PLENTY)
@@ -153,16 +151,16 @@ def test_first_stretches_are_kept_apart_from_whole_clips(
     assert max(batch.frames.shape[1] for batch in starts[1]) < min(batch.frames.shape[1] for batch in whole)
 
 
-def test_a_batch_that_is_written_into_spoils_nothing(manifest: Manifest, keep: Callable[[int], ClipCache]) -> None:
+def test_writing_into_a_batch_does_not_change_the_cache(manifest: Manifest, keep: Callable[[int], ClipCache]) -> None:
     keep(PLENTY)
-    alone = {"batch_seconds": 0.01, "crop_seconds": 10.0}
-    expected = [batch.frames.clone() for batch in islice(stream(manifest, **alone), CLIPS)]
-    for batch in islice(stream(manifest, **alone), CLIPS):
+    one_by_one = {"batch_seconds": 0.01, "crop_seconds": 10.0}
+    expected = [batch.frames.clone() for batch in islice(stream(manifest, **one_by_one), CLIPS)]
+    for batch in islice(stream(manifest, **one_by_one), CLIPS):
         batch.frames.fill_(float("nan"))
-    assert all(map(torch.equal, [batch.frames for batch in islice(stream(manifest, **alone), CLIPS)], expected))
+    assert all(map(torch.equal, [batch.frames for batch in islice(stream(manifest, **one_by_one), CLIPS)], expected))
 
 
-def test_statistics_are_no_reason_to_compute_anew_but_settings_are(
+def test_settings_are_part_of_the_key_but_statistics_are_not(
     manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     keep(PLENTY)
@@ -176,7 +174,7 @@ def test_statistics_are_no_reason_to_compute_anew_but_settings_are(
 
 
 class Dithered(KaldiFbank):
-    """Shifted by a random level, so that no clip is the same twice."""
+    """Shifts frames by a random level, so that a clip never gives the same frames."""
 
     noise = np.random.default_rng(0)
 
@@ -188,7 +186,7 @@ class Dithered(KaldiFbank):
 
 
 class Coarse(KaldiFbank):
-    """Rounded to a step, of which its author says that it decides the frames."""
+    """Rounds frames to a step, which is part of its key."""
 
     step = 1.0
 
@@ -202,7 +200,7 @@ class Coarse(KaldiFbank):
         return self.config.mel_bins, self.step
 
 
-def test_a_front_end_of_ones_own_is_kept_only_when_it_says_what_decides_its_frames(
+def test_frames_of_a_custom_front_end_are_cached_only_with_its_key(
     manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     store = keep(PLENTY)
@@ -223,8 +221,8 @@ def test_a_front_end_of_ones_own_is_kept_only_when_it_says_what_decides_its_fram
     assert not any(map(same, first, one_pass(manifest, coarse)))
 
 
-def test_what_changed_on_disk_is_read_anew(tmp_path: Path, keep: Callable[[int], ClipCache]) -> None:
-    """Same name, same length, and the time of modification set back."""
+def test_a_changed_file_is_read_again(tmp_path: Path, keep: Callable[[int], ClipCache]) -> None:
+    """The file has the same name, the same length and the same time of modification."""
     keep(PLENTY)
     rng = np.random.default_rng(0)
     path = tmp_path / "a.wav"
@@ -244,17 +242,17 @@ def test_what_changed_on_disk_is_read_anew(tmp_path: Path, keep: Callable[[int],
     assert torch.equal(rewritten.frames[0], expected)
 
 
-def test_a_file_that_has_only_just_changed_is_not_kept(
+def test_a_file_that_was_just_changed_is_not_cached(
     manifest: Manifest, keep: Callable[[int], ClipCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its next change might fall into the same tick of the file system's clock."""
+    """Its next change could be in the same tick of the file system's clock."""
     store = keep(PLENTY)
     monkeypatch.setattr(keeping, "_COARSEST_CLOCK_NS", 3600 * 10**9)
     one_pass(manifest)
     assert store.size == 0
 
 
-def test_a_kept_clip_whose_file_vanishes_is_reported_and_left_out(
+def test_a_cached_clip_whose_file_vanishes_is_reported_and_left_out(
     manifest: Manifest, keep: Callable[[int], ClipCache], caplog: pytest.LogCaptureFixture
 ) -> None:
     keep(PLENTY)
@@ -268,7 +266,7 @@ def test_a_kept_clip_whose_file_vanishes_is_reported_and_left_out(
     assert ["03.wav` does not exist" in record.getMessage() for record in caplog.records] == [True, True]
 
 
-def test_a_bound_is_kept_and_all_the_room_used(
+def test_the_limit_is_respected_and_the_cache_is_filled(
     manifest: Manifest, keep: Callable[[int], ClipCache], decoded: Counter[str]
 ) -> None:
     whole = keep(PLENTY)
@@ -289,7 +287,7 @@ def clip(frames: int) -> Clip:
     limit=st.integers(0, 40),
     uses=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6), st.integers(1, 12)), max_size=60),
 )
-def test_no_order_of_use_breaks_the_bound(limit: int, uses: list[tuple[int, int, int]]) -> None:
+def test_no_order_of_use_exceeds_the_limit(limit: int, uses: list[tuple[int, int, int]]) -> None:
     store = ClipCache(4 * limit)
     streams = [store.begin() for _ in range(3)]
     put: dict[int, Clip] = {}
@@ -299,11 +297,11 @@ def test_no_order_of_use_breaks_the_bound(limit: int, uses: list[tuple[int, int,
         if found is None:
             put[key] = clip(frames)
             store.put(key, put[key], streams[stream_number])
-        held = [kept for number in range(7) if (kept := store.get(number, streams[stream_number])) is not None]
-        assert store.size == 4 * sum(kept.samples for kept in held) <= 4 * limit
+        cached = [one for number in range(7) if (one := store.get(number, streams[stream_number])) is not None]
+        assert store.size == 4 * sum(one.samples for one in cached) <= 4 * limit
 
 
-def test_a_new_stream_takes_the_room_of_the_old_but_never_its_own() -> None:
+def test_a_new_stream_replaces_clips_of_older_streams_but_not_its_own() -> None:
     store = ClipCache(4 * 4)
     training, later = store.begin(), store.begin()
     for number in range(6):
@@ -318,7 +316,7 @@ def test_a_new_stream_takes_the_room_of_the_old_but_never_its_own() -> None:
     assert all(store.get(("later", number), later) is not None for number in range(2))
 
 
-def test_threads_share_a_store() -> None:
+def test_threads_share_a_cache() -> None:
     store = ClipCache(4 * 50)
 
     def use(seed: int) -> None:
@@ -338,11 +336,11 @@ def test_threads_share_a_store() -> None:
         thread.join()
     last = store.begin()
     assert not wrong
-    assert store.size == 4 * sum(kept.samples for key in range(30) if (kept := store.get(key, last))) <= store.limit
+    assert store.size == 4 * sum(one.samples for key in range(30) if (one := store.get(key, last))) <= store.limit
 
 
-def test_no_more_is_kept_than_a_clips_own_frames(manifest: Manifest, keep: Callable[[int], ClipCache]) -> None:
-    """The same tensors wait in buckets, and a checkpoint would hold all that lies behind them."""
+def test_only_the_frames_of_a_clip_are_cached(manifest: Manifest, keep: Callable[[int], ClipCache]) -> None:
+    """A view of a larger tensor would keep all of its memory, and a checkpoint would store it."""
     store = keep(PLENTY)
     batches = one_pass(manifest)
     assert store.size == sum(int(batch.lengths.sum()) for batch in batches) * 32 * 4
@@ -352,7 +350,9 @@ def test_no_more_is_kept_than_a_clips_own_frames(manifest: Manifest, keep: Calla
     ("stated", "processes", "most"),
     [("0", "1", 0), ("7", "1", 7 * 2**20), ("7", "2", 7 * 2**20), ("", "1", 2**30), ("", "4", 2**28)],
 )
-def test_the_environment_says_how_much(monkeypatch: pytest.MonkeyPatch, stated: str, processes: str, most: int) -> None:
+def test_the_environment_sets_the_limit(
+    monkeypatch: pytest.MonkeyPatch, stated: str, processes: str, most: int
+) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, stated)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     limit = clip_cache.__wrapped__().limit
@@ -360,7 +360,7 @@ def test_the_environment_says_how_much(monkeypatch: pytest.MonkeyPatch, stated: 
 
 
 @pytest.mark.parametrize("stated", ["much", "-1", "1.5", "1GiB"])
-def test_a_bound_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, stated: str) -> None:
+def test_a_limit_that_is_not_a_number_is_refused(monkeypatch: pytest.MonkeyPatch, stated: str) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, stated)
     with pytest.raises(OssicleError, match=f"OSSICLE_KEPT_CLIPS_MIB is `{stated}`, but must be a whole number of MiB"):
         clip_cache.__wrapped__()

@@ -1,4 +1,4 @@
-"""The filter-bank front end: torchaudio's numbers, any length, and nothing that leaks from padding."""
+"""The filter-bank front end: equality with torchaudio, any length, and no influence of padding."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_frames_equal_torchaudio():
     torch.testing.assert_close(frames, expected, atol=1e-3, rtol=0)
 
 
-def test_the_first_clip_of_every_converter_is_right():
+def test_the_first_clip_of_every_converter_is_correct():
     wave = noise(32000).waveform[0]
     front_end = KaldiFbank(KaldiFbankConfig())
     expected = front_end.spectrogram(wave)
@@ -65,8 +65,8 @@ def test_patches_equal_the_released_code(golden: Path, name: str, run: str):
     assert patches.grid == Grid(columns, 8)
     expected = fbank[:, : columns * 16].unflatten(1, (columns, 16)).unflatten(3, (8, 16)).transpose(2, 3)
     error = (patches.patches - expected.flatten(3).flatten(1, 2)).abs()
-    # One value of all these files, in a nearly empty bin, is off by 8e-4; float64 lies nearer to ours (1e-4) than to
-    # the stored one (7e-4).
+    # One value of all these files, in a nearly empty bin, differs by 8e-4. A computation in float64 is closer to ours
+    # (1e-4) than to the stored one (7e-4).
     assert (error > 5e-4).sum() <= 1
     assert error.max() < 1e-3
     if f"{run}/patch_mask" in arrays:
@@ -75,7 +75,7 @@ def test_patches_equal_the_released_code(golden: Path, name: str, run: str):
 
 @settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(0, 5000), min_size=1, max_size=3), padding=st.sampled_from(["exact", "released"]))
-def test_no_length_fails(lengths: list[int], padding: str):
+def test_all_lengths_work(lengths: list[int], padding: str):
     patches = KaldiFbank(KaldiFbankConfig(padding=padding))(noise(*lengths))
     assert patches.patches.shape == (len(lengths), patches.grid.patches, 256)
     assert patches.patches.isfinite().all()
@@ -84,16 +84,16 @@ def test_no_length_fails(lengths: list[int], padding: str):
 
 @settings(max_examples=30, deadline=None)
 @given(length=st.integers(0, 9000), other=st.integers(0, 9000))
-def test_a_clip_alone_equals_the_clip_in_a_batch(length: int, other: int):
+def test_a_single_clip_equals_the_clip_in_a_batch(length: int, other: int):
     front_end = KaldiFbank(KaldiFbankConfig())
     batch = noise(length, other)
-    # What lies behind a clip's end must not matter.
+    # Samples after the end of a clip must not matter.
     batch.waveform[0, length:] = 1.0
-    alone = front_end(AudioBatch(batch.waveform[:1, :length], batch.lengths[:1]))
+    single = front_end(AudioBatch(batch.waveform[:1, :length], batch.lengths[:1]))
     together = front_end(batch)
-    count = alone.grid.patches
-    assert alone.valid.all()
-    assert torch.equal(together.patches[0, :count], alone.patches[0])
+    count = single.grid.patches
+    assert single.valid.all()
+    assert torch.equal(together.patches[0, :count], single.patches[0])
     assert together.valid[0, :count].all()
     assert not together.valid[0, count:].any()
 
@@ -132,7 +132,7 @@ def test_scalar_statistics_pool_all_bins():
     assert float(front_end.std) == pytest.approx(float(frames.std(correction=0)), rel=1e-6)
 
 
-def test_an_empty_bin_is_not_blown_up():
+def test_rounding_errors_of_an_empty_bin_are_not_amplified():
     front_end = KaldiFbank(KaldiFbankConfig(per_bin=True))
     mean, std = torch.randn(128), torch.rand(128) + 1
     mean[3], std[3] = -15.942385, 1e-7
@@ -143,7 +143,7 @@ def test_an_empty_bin_is_not_blown_up():
     torch.testing.assert_close(patches[:, ::8, :, 3], torch.zeros(1, 3, 16), atol=1e-5, rtol=0)
 
 
-def test_stated_statistics_stay():
+def test_configured_statistics_are_not_replaced():
     front_end = KaldiFbank(KaldiFbankConfig(mean=1.0, std=2.0))
     front_end.set_statistics(torch.zeros(128), torch.ones(128))
     assert (float(front_end.mean), float(front_end.std)) == (1.0, 2.0)
@@ -154,7 +154,7 @@ def test_statistics_of_another_shape_are_refused():
         KaldiFbank(KaldiFbankConfig()).set_statistics(torch.zeros(64), torch.ones(64))
 
 
-def test_the_fingerprint_follows_the_numbers():
+def test_the_fingerprint_depends_on_the_statistics():
     stated = KaldiFbank(KaldiFbankConfig(mean=1.0, std=2.0))
     measured = KaldiFbank(KaldiFbankConfig(per_bin=True))
     before = measured.fingerprint()
@@ -169,7 +169,7 @@ def test_the_fingerprint_follows_the_numbers():
     assert stated(noise(4000)).front_end == stated.fingerprint()
 
 
-def test_released_masks_refuse_frames_without_their_waveforms():
+def test_released_masks_refuse_frames_without_waveforms():
     batch = SpectrogramBatch(torch.zeros(1, 16, 128), torch.tensor([16]), torch.tensor([2800]))
     with pytest.raises(ConfigError, match="set `padding: exact`"):
         KaldiFbank(KaldiFbankConfig(padding="released")).patches(batch)
@@ -185,7 +185,7 @@ def test_times_and_bands():
     assert (edges[1:, 0] < edges[:-1, 1]).all(), "the triangles of neighbouring bands overlap"
 
 
-def test_a_band_holds_its_tones():
+def test_a_band_contains_its_tones():
     edges = KaldiFbank(KaldiFbankConfig()).band_edges()
     front_end = KaldiFbank(KaldiFbankConfig())
     for band, (low, high) in enumerate(edges.tolist()):

@@ -1,4 +1,4 @@
-"""The one loop from clips to patches gives what the steps give one by one."""
+"""The loop from clips to patches gives the same result as its steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ossicle.core.errors import PluginError
 
 RATE = 16000
 SECONDS = (0.3, 2.0, 0.5, 1.39, 0.7, 1.9, 1.8, 1.0, 1.7, 1.2)
-"""Those above 1.5 s are cropped to it and share a batch with the clip of 1.39 s, which is one time column shorter."""
+"""Clips above 1.5 s are cropped and share a batch with the clip of 1.39 s, which is one time column shorter."""
 CLIPS = len(SECONDS)
 CPU = torch.device("cpu")
 FRONT_END = KaldiFbank(KaldiFbankConfig(mel_bins=32))
@@ -45,12 +45,12 @@ def waveform(manifest: Manifest, row: int) -> np.ndarray:
     return samples[: round(OPTIONS["crop_seconds"] * RATE)]
 
 
-def by_itself(wave: np.ndarray) -> torch.Tensor:
-    """The patches of a clip by itself."""
+def patches_of_single(wave: np.ndarray) -> torch.Tensor:
+    """Compute the patches of a single clip."""
     return FRONT_END(pad_waveforms([wave])).patches[0]
 
 
-def test_equals_the_loop_written_by_hand(manifest: Manifest) -> None:
+def test_equals_a_handwritten_loop(manifest: Manifest) -> None:
     rows = np.arange(CLIPS)[::-2].copy()
     expected = []
     for batch in clip_batches(manifest, rows, FRONT_END, **OPTIONS):
@@ -67,21 +67,21 @@ def test_equals_the_loop_written_by_hand(manifest: Manifest) -> None:
         assert one.spectrogram is None
 
 
-def test_each_clip_comes_once_shortest_first_with_the_patches_it_has_by_itself(manifest: Manifest) -> None:
+def test_gives_each_clip_once_shortest_first_with_the_patches_of_a_single_clip(manifest: Manifest) -> None:
     rows = np.arange(CLIPS)[::-1].copy()
     order, padded = [], 0
     for batch in patch_batches(manifest, rows, FRONT_END, **OPTIONS):
         order += batch.rows
         padded += int((~batch.valid).sum())
         for row, patches, valid in zip(batch.rows, batch.patches, batch.valid, strict=True):
-            assert torch.equal(patches[valid], by_itself(waveform(manifest, row)))
+            assert torch.equal(patches[valid], patches_of_single(waveform(manifest, row)))
     lengths = [len(waveform(manifest, row)) for row in order]
     assert sorted(order) == sorted(rows.tolist())
     assert lengths == sorted(lengths)
-    assert padded, "no batch holds padding, so that this test shows nothing of it"
+    assert padded, "no batch has padding, so this test does not check it"
 
 
-def test_the_spectrogram_comes_along_where_it_is_asked_for(manifest: Manifest) -> None:
+def test_keeps_the_spectrogram_on_request(manifest: Manifest) -> None:
     for batch in patch_batches(manifest, np.arange(CLIPS), FRONT_END, **OPTIONS, keep_spectrogram=True):
         assert isinstance(batch.spectrogram, SpectrogramBatch)
         assert torch.equal(FRONT_END.patches(batch.spectrogram).patches, batch.patches)
@@ -90,7 +90,7 @@ def test_the_spectrogram_comes_along_where_it_is_asked_for(manifest: Manifest) -
 
 def test_batches_and_front_end_are_on_the_device(manifest: Manifest) -> None:
     class FramesAsPatches(KaldiFbank):
-        """Needs no numbers, so that it works on the `meta` device."""
+        """Does not read values, so it works on the `meta` device."""
 
         def patches(self, batch: SpectrogramBatch) -> PatchBatch:
             frames = batch.frames - self.mean
@@ -102,7 +102,7 @@ def test_batches_and_front_end_are_on_the_device(manifest: Manifest) -> None:
     assert front_end.mean.device == batch.patches.device == batch.spectrogram.frames.device == meta
 
 
-def test_waveforms_come_once_shortest_first_with_the_patches_they_have_by_themselves(
+def test_gives_each_waveform_once_shortest_first_with_the_patches_of_a_single_clip(
     manifest: Manifest,
 ) -> None:
     waves = [waveform(manifest, row) for row in range(CLIPS)]
@@ -113,7 +113,7 @@ def test_waveforms_come_once_shortest_first_with_the_patches_they_have_by_themse
     assert len(batches) > 1
     for batch in batches:
         for row, patches, valid in zip(batch.rows, batch.patches, batch.valid, strict=True):
-            assert torch.equal(patches[valid], by_itself(waves[row]))
+            assert torch.equal(patches[valid], patches_of_single(waves[row]))
 
 
 def test_no_clips_give_no_batches(manifest: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""Times, ratios, operations and outputs are what they are said to be."""
+"""Times, ratios, operation counts and comparisons of outputs are correct."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_contenders_take_turns() -> None:
 
 
 def test_a_ratio_is_taken_within_each_round() -> None:
-    # Of the medians it would be 2 / 10.
+    # The ratio of the medians would be 2 / 10.
     assert ratio([1.0, 2.0, 30.0], [10.0, 1.0, 20.0]) == Spread(median=1.5, lowest=0.1, highest=2.0)
 
 
-def test_waiting_costs_no_processor_seconds() -> None:
+def test_waiting_takes_no_processor_seconds() -> None:
     taken = take(lambda: time.sleep(0.2))
     assert taken.wall >= 0.2
     assert taken.cpu < 0.1
@@ -65,7 +65,7 @@ def test_an_encoder_is_counted_as_by_hand() -> None:
     clips, made, own = Case("encoder", "tiny", 1).clips(), encoder("tiny"), front_end()
     with torch.no_grad():
         counted = count_flops(lambda: made(own(clips)))
-    # Gates and, where it is no Fourier transform, the position convolution come on top.
+    # Gates and, unless it uses Fourier transforms, the position convolution add to this.
     convolution = 2 * patches * shape.width * (shape.width // 16) * 128
     assert by_hand <= counted <= 1.02 * (by_hand + convolution)
 
@@ -84,18 +84,18 @@ def test_vectors_may_differ_by_a_thousandth(scale: float, holds: bool) -> None:
     assert found.holds is holds
 
 
-def test_in_bf16_directions_are_held() -> None:
+def test_in_bf16_directions_are_compared() -> None:
     vectors = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
     assert agreement(vectors, vectors.bfloat16().float(), "bf16").holds
     assert not agreement(vectors, vectors.roll(1, dims=1), "bf16").holds
 
 
-def test_labels_and_shapes_are_held() -> None:
-    labels = torch.arange(100)
-    assert agreement(labels, labels.clone(), "fp32").holds
-    assert agreement(labels, labels.clamp(min=1), "fp32").difference == pytest.approx(0.01)
-    assert not agreement(labels, labels.clamp(min=1), "fp32").holds
-    assert not agreement(labels, labels[1:], "fp32").holds
+def test_tokens_and_shapes_are_compared() -> None:
+    tokens = torch.arange(100)
+    assert agreement(tokens, tokens.clone(), "fp32").holds
+    assert agreement(tokens, tokens.clamp(min=1), "fp32").difference == pytest.approx(0.01)
+    assert not agreement(tokens, tokens.clamp(min=1), "fp32").holds
+    assert not agreement(tokens, tokens[1:], "fp32").holds
 
 
 def test_a_mix_of_lengths_is_padded_with_silence() -> None:

@@ -1,4 +1,4 @@
-"""Attention in training on a CPU against torch's own."""
+"""Attention on a CPU compared with torch's implementation."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def with_gradients(given: dict[str, Any]) -> list[Tensor]:
 @given(
     memory=st.sampled_from([2, 7, 9]), gated=st.booleans(), per_clip=st.booleans(), at_once=st.sampled_from([1, 2**22])
 )
-def test_the_same_as_torchs_own(memory: int, gated: bool, per_clip: bool, at_once: int) -> None:
+def test_equals_torchs_attention(memory: int, gated: bool, per_clip: bool, at_once: int) -> None:
     given = inputs(memory=memory, gated=gated, biased=True, per_clip=per_clip)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "_AT_ONCE", at_once)
@@ -92,7 +92,7 @@ def test_without_gradients_a_few_clips_at_a_time(at_once: int, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("biased", [False, True])
-def test_gradients_are_those_of_what_was_dropped(biased: bool) -> None:
+def test_the_backward_pass_drops_the_same_weights(biased: bool) -> None:
     given = inputs(memory=QUERIES, gated=True, biased=biased, per_clip=False)
     learnt = {name: given[name] for name in ("query", "key", "value", "bias", "gate") if given[name] is not None}
 
@@ -110,10 +110,10 @@ def test_dropout_keeps_the_mean() -> None:
     torch.testing.assert_close(mean, attended(given).detach(), atol=0.15, rtol=0)
 
 
-def test_nothing_of_the_size_of_the_weights_is_kept() -> None:
+def test_stores_no_tensor_of_the_size_of_the_weights() -> None:
     given = inputs(memory=QUERIES, gated=True, biased=True, per_clip=False)
-    kept: list[Tensor] = []
-    with saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+    stored: list[Tensor] = []
+    with saved_tensors_hooks(lambda tensor: stored.append(tensor) or tensor, lambda tensor: tensor):
         attended(given, dropout=0.1)
-    assert kept
-    assert not [tensor for tensor in kept if tensor.shape[-2:] == (QUERIES, QUERIES) and tensor is not given["bias"]]
+    assert stored
+    assert not [tensor for tensor in stored if tensor.shape[-2:] == (QUERIES, QUERIES) and tensor is not given["bias"]]

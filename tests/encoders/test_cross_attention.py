@@ -1,4 +1,4 @@
-"""Cross-attention: queries see the memory and never each other; only distances between positions matter."""
+"""Cross-attention: queries attend to the memory and never to each other, and only distances of positions matter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def config(norm: str, **options: bool) -> StackConfig:
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
-def test_a_query_is_computed_as_if_it_were_alone_and_padding_changes_nothing(norm: str) -> None:
+def test_queries_are_independent_and_padding_changes_nothing(norm: str) -> None:
     torch.manual_seed(0)
     stack = CrossAttentionStack(config(norm)).eval()
     queries, memory = torch.randn(1, 5, WIDTH), torch.randn(1, 4, WIDTH)
@@ -30,19 +30,19 @@ def test_a_query_is_computed_as_if_it_were_alone_and_padding_changes_nothing(nor
     whole = stack(queries, memory, valid=valid, positions=positions, memory_positions=memory_positions)
     for number in range(5):
         one = slice(number, number + 1)
-        alone = stack(
+        single = stack(
             queries[:, one],
             memory[:, :2],
             valid=valid[:, :2],
             positions=positions[:, one],
             memory_positions=memory_positions[:, :2],
         )
-        torch.testing.assert_close(alone, whole[:, one])
+        torch.testing.assert_close(single, whole[:, one])
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
-def test_a_sequence_that_looks_at_itself_once_is_self_attention(norm: str) -> None:
-    """With one layer and a memory that equals what the layer sees, both stacks do the same."""
+def test_a_sequence_as_its_memory_is_self_attention(norm: str) -> None:
+    """With one layer and a memory that equals the input of the layer, both stacks give the same result."""
     one = config(norm).model_copy(update={"layers": 1})
     with building_with(0):
         self_attention = TransformerStack(one).eval()

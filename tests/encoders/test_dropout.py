@@ -1,4 +1,4 @@
-"""Dropout on a CPU: its distribution, its seed, its gradient."""
+"""Dropout on a CPU: its distribution, seed and gradient."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_each_element_is_dropped_with_the_probability(p: float) -> None:
     torch.manual_seed(0)
     dropout = Dropout(p).train()
     counts = torch.stack([dropout(torch.ones(101)) == 0 for _ in range(2000)]).sum(0)
-    # Every position separately, and all together.
+    # All elements together, then the extremes of single elements.
     assert stats.binomtest(int(counts.sum()), 2000 * 101, p).pvalue > 1e-3
     assert stats.binomtest(int(counts.min()), 2000, p).pvalue > 1e-6
     assert stats.binomtest(int(counts.max()), 2000, p).pvalue > 1e-6
@@ -29,7 +29,7 @@ def test_elements_are_dropped_independently_of_each_other() -> None:
     assert correlations.abs().max() < 5 / 5000**0.5
 
 
-def test_what_is_kept_is_scaled_so_that_the_mean_stays() -> None:
+def test_remaining_elements_are_scaled_to_preserve_the_mean() -> None:
     torch.manual_seed(0)
     out = Dropout(0.25).train()(torch.ones(200_000))
     assert out.unique().tolist() == pytest.approx([0.0, 4 / 3], rel=1e-4)
@@ -45,7 +45,7 @@ def test_the_seed_decides() -> None:
     assert not torch.equal(drawn(), Dropout(0.5).train()(torch.ones(50)))
 
 
-def test_the_gradient_flows_through_what_is_kept() -> None:
+def test_the_gradient_flows_through_remaining_elements() -> None:
     ones = torch.ones(1000, requires_grad=True)
     out = Dropout(0.4).train()(ones)
     out.sum().backward()

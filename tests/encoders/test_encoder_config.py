@@ -1,4 +1,4 @@
-"""Shapes of encoders, and the text of what is refused."""
+"""Shapes of encoders, and error messages of impossible ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_impossible_stack():
         StackConfig(layers=1, width=10, heads=3, feed_forward=20)
 
 
-def test_settings_need_no_torch():
+def test_configurations_need_no_torch():
     modules = "ossicle.encoders.encoder_config, ossicle.audio.front_end_config"
     code = f"import sys; import {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

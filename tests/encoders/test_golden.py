@@ -1,4 +1,4 @@
-"""The encoder against arrays of the released implementation (`shared/golden/README.md`)."""
+"""The encoder compared with arrays of the released implementation (`shared/golden/README.md`)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Case:
         return AudioBatch(self["wave_i16"].float() / 32768, self["lengths"])
 
     def patches(self, released: Released) -> PatchBatch:
-        """Patches of the stored filter banks, with the released code's mask."""
+        """Cut the stored filter banks into patches, with the mask of the released code."""
         batch = front_end(released)(self.audio())
         columns = batch.grid.columns
         cells = self["fbank"][:, : columns * 16].unflatten(1, (columns, 16)).unflatten(3, (8, 16))
@@ -53,14 +53,15 @@ def front_end(released: Released) -> KaldiFbank:
 
 
 def encoder(released: Released) -> Beats:
-    """The encoder of any checkpoint, also that inside a tokenizer."""
+    """Build the encoder of any checkpoint, also the one inside a tokenizer."""
     built = encoder_of(replace(released, kind="encoder"), CATALOG)
     assert isinstance(built, Beats)
     return built
 
 
 def test_every_golden_file_is_tested(golden: Path):
-    # The quantiser's in tests/tokenizers/test_golden.py, the filter banks of all in tests/audio/test_kaldi_fbank.py.
+    # `quantizer_ema` is tested in tests/tokenizers/test_golden.py, and all filter banks in
+    # tests/audio/test_kaldi_fbank.py.
     tested = {*CASES, "basewidth", "quantizer_ema"}
     assert {path.name.split(".")[0] for path in golden.glob("*.npz")} == tested
 
@@ -137,7 +138,7 @@ def test_gradient_norms(golden: Path, name: str):
     for theirs, norm in zip(case.arrays["grad/names"].tolist(), case.arrays["grad/norms"].tolist(), strict=True):
         gradient = parameters[names[theirs]].grad
         assert gradient is not None
-        # A key's bias shifts all logits of a query alike, so its gradient is zero but for rounding.
+        # A key's bias shifts all logits of a query alike, so its gradient is zero except for rounding.
         assert gradient.norm().item() == pytest.approx(norm, rel=1e-3, abs=5e-5), theirs
 
 

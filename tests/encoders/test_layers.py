@@ -1,4 +1,4 @@
-"""The parts of BEATs' layers against slow second writings."""
+"""The components of BEATs' layers compared with slow second implementations."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_correlation_by_fourier_transforms(count: int, kernel: int):
         torch.testing.assert_close(given, expected)
 
 
-def test_put_and_take():
+def test_scatter_and_gather():
     positions = torch.tensor([[4, 0, 2]])
     vectors = torch.randn(1, 3, 5)
     full = scatter(vectors, positions, 6)
@@ -87,7 +87,7 @@ def test_a_dropped_layer_changes_nothing():
     assert torch.equal(sequence, kept[0])
 
 
-def test_deep_norm_starts_the_branches_small():
+def test_deep_norm_initialises_small_branches():
     linear = stack(layers=8, width=256, feed_forward=256).layers[0].attention
     ratio = linear.value.weight.std() / linear.query.weight.std()
     assert ratio.item() == pytest.approx(64**-0.25, rel=0.05)
@@ -100,29 +100,29 @@ def test_every_activation_runs(activation: str):
 
 
 def feed_forward(activation: str, precision: torch.dtype) -> tuple[list[Tensor], set[torch.Size]]:
-    """What a feed-forward network gives, the gradients of all that it computes with, and the sizes of what it keeps."""
+    """Run a feed-forward network. Returns its output and all gradients, and the sizes of the tensors that it stores."""
     torch.manual_seed(0)
     config = StackConfig(layers=1, width=8, heads=2, feed_forward=24, activation=activation, dropout=0.0)
     module = FeedForward(config)
     vectors = torch.randn(2, 5, 8, requires_grad=True)
-    kept: dict[int, torch.Size] = {}
+    stored: dict[int, torch.Size] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.data_ptr()] = tensor.shape
+    def store(tensor: Tensor) -> Tensor:
+        stored[tensor.data_ptr()] = tensor.shape
         return tensor
 
     half = precision == torch.bfloat16
-    with saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=half):
+    with saved_tensors_hooks(store, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=half):
         out = module(vectors)
     out.square().sum().backward()
     learnt = [vectors, *module.parameters()]
-    sizes = [size for address, size in kept.items() if address not in {tensor.data_ptr() for tensor in learnt}]
+    sizes = [size for address, size in stored.items() if address not in {tensor.data_ptr() for tensor in learnt}]
     return [out.detach(), *(tensor.grad for tensor in learnt if tensor.grad is not None)], set(sizes)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("activation", ["gelu", "glu", "relu", "tanh"])
-def test_activations_computed_anew_give_the_same_gradients(
+def test_activations_computed_again_give_the_same_gradients(
     activation: str, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
     ours, _ = feed_forward(activation, precision)
@@ -136,16 +136,16 @@ def test_activations_computed_anew_give_the_same_gradients(
         )
 
 
-def test_activations_are_not_kept(monkeypatch: pytest.MonkeyPatch):
-    flat, kept = torch.Size([10, 24]), feed_forward("gelu", torch.float32)[1]
-    assert torch.Size([2, 5, 24]) in kept
-    assert flat not in kept
+def test_activations_are_not_stored(monkeypatch: pytest.MonkeyPatch):
+    flat, stored = torch.Size([10, 24]), feed_forward("gelu", torch.float32)[1]
+    assert torch.Size([2, 5, 24]) in stored
+    assert flat not in stored
     monkeypatch.setattr(layers, "on_cpu", lambda _: False)
     assert flat in feed_forward("gelu", torch.float32)[1]
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
-def test_only_wanted_positions_come_out_of_the_last_layer(norm: str):
+def test_the_last_layer_gives_only_wanted_positions(norm: str):
     module = stack(norm=norm, deep_norm=norm == "post", dropout=0.0).eval()
     sequence, valid = torch.randn(2, 7, 16, requires_grad=True), torch.arange(7) < torch.tensor([[7], [4]])
     wanted = torch.rand(2, 7, generator=torch.Generator().manual_seed(1)) < 0.5
@@ -161,15 +161,15 @@ def test_only_wanted_positions_come_out_of_the_last_layer(norm: str):
         torch.testing.assert_close(given, expected)
 
 
-def test_a_dropped_last_layer_gives_what_is_wanted():
+def test_a_dropped_last_layer_gives_the_wanted_positions():
     module = stack(layer_drop=0.999, dropout=0.0).train()
     sequence, valid = torch.randn(1, 5, 16), torch.ones(1, 5, dtype=torch.bool)
     wanted = torch.tensor([[True, False, True, True, False]])
     assert torch.equal(module(sequence, valid=valid, wanted=wanted)[0], module.norm(sequence)[wanted])
 
 
-def test_biases_lie_as_attention_reads_them():
-    """One head after the other: layers would take several times as long with heads that alternate."""
+def test_biases_have_the_memory_layout_that_attention_reads():
+    """One head is stored after the other, because layers would take several times as long with interleaved heads."""
     assert RelativeBias(3, buckets=8, max_distance=5)(7).is_contiguous()
     gated = stack(gated=True).layers[0].attention
     query = torch.randn(2, 7, 2, 8).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""The classifier of pooled bands: it sees the probes' views, and learns from clips of a single column too."""
+"""The classifier of pooled bands: its input is a view of the probes, and it learns from clips of one column, too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clips(*columns: int) -> Encoded:
 
 
 @pytest.mark.parametrize("view", ["bands", "bands+std"])
-def test_it_scores_the_view_and_learns_from_every_clip(view: str) -> None:
+def test_scores_the_view_and_learns_from_every_clip(view: str) -> None:
     made, encoded = head(view), clips(1, 4)
     logits = made(encoded)
     torch.testing.assert_close(logits, made.linear(encoded_views(encoded)[view]))
@@ -40,8 +40,8 @@ def test_it_scores_the_view_and_learns_from_every_clip(view: str) -> None:
     assert (gradient.abs().sum(-1) > 0).tolist() == encoded.valid.tolist()
 
 
-def test_it_tells_apart_what_sounds_in_different_bands() -> None:
-    """The mean over all patches cannot: both clips have the same."""
+def test_separates_sounds_in_different_bands() -> None:
+    """The mean over all patches cannot separate these clips, because it is equal."""
     made = head("bands")
     low, high = torch.zeros(1, BANDS, WIDTH), torch.zeros(1, BANDS, WIDTH)
     low[:, 0], high[:, -1] = 1.0, 1.0
@@ -50,7 +50,7 @@ def test_it_tells_apart_what_sounds_in_different_bands() -> None:
     assert (low_scores - high_scores).abs().max() > 0.1
 
 
-def test_standardised_vectors_lose_what_all_clips_share() -> None:
+def test_standardising_removes_what_all_clips_share() -> None:
     made, plain = head("bands", standardise=True), head("bands")
     made.linear.load_state_dict(plain.linear.state_dict())
     encoded = clips(2, 4, 3, 4)
@@ -61,12 +61,12 @@ def test_standardised_vectors_lose_what_all_clips_share() -> None:
     assert (plain(loud) - plain(encoded)).abs().max() > 100
 
 
-def test_standardised_clips_are_scored_alike_alone_and_together_once_trained() -> None:
+def test_standardised_scores_do_not_depend_on_the_batch_after_training() -> None:
     made = head("bands", standardise=True)
     for _ in range(100):
         made(clips(4, 4, 4))
-    # In training a clip alone has no variance, and is taken by what was seen before.
-    alone = made(clips(4))
+    # A batch of one clip has no variance, so even in training it uses the running statistics.
+    single = made(clips(4))
     made.eval()
-    torch.testing.assert_close(alone, made(clips(4, 4, 4))[:1])
-    torch.testing.assert_close(alone, made(clips(4)))
+    torch.testing.assert_close(single, made(clips(4, 4, 4))[:1])
+    torch.testing.assert_close(single, made(clips(4)))

@@ -1,4 +1,4 @@
-"""Pooling: loops as a second writing, and padding that changes nothing."""
+"""Pooling compared with loops, and padding that changes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
 def encoded(columns, bands=3, width=4, padding=0, fill=float("nan")):
-    """Clips of given numbers of columns, padded with `fill`."""
+    """Draw clips with the given numbers of columns, padded with `fill`."""
     most = max(columns) + padding
     sequence = torch.full((len(columns), most * bands, width), fill)
     valid = torch.zeros(len(columns), most * bands, dtype=torch.bool)
@@ -28,7 +28,7 @@ def encoded(columns, bands=3, width=4, padding=0, fill=float("nan")):
 
 @given(COLUMNS)
 @settings(max_examples=25, deadline=None)
-def test_views_are_the_loops(columns):
+def test_views_equal_the_loops(columns):
     batch = encoded(columns)
     views = encoded_views(batch)
     assert {name: tuple(view.shape) for name, view in views.items()} == {
@@ -54,14 +54,14 @@ def test_padding_changes_nothing(columns, padding, fill):
     plain, padded = encoded_views(encoded(columns)), encoded_views(encoded(columns, padding=padding, fill=fill))
     for name, view in plain.items():
         torch.testing.assert_close(padded[name], view)
-    alone = encoded_views(encoded(columns[:1]))
-    for name, view in alone.items():
+    single = encoded_views(encoded(columns[:1]))
+    for name, view in single.items():
         torch.testing.assert_close(plain[name][:1], view)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 5))
 @settings(max_examples=25, deadline=None)
-def test_log_mel_views_see_real_frames_only(lengths, padding):
+def test_log_mel_views_use_only_real_frames(lengths, padding):
     frames = torch.randn(len(lengths), max(lengths) + padding, 5, generator=torch.Generator().manual_seed(0))
     for clip, length in enumerate(lengths):
         frames[clip, length:] = float("nan")
