@@ -161,8 +161,8 @@ def _tokens(run: StageRun[TokensStage]) -> tuple[list[npt.NDArray[np.int64]], Ma
     manifest = run.manifest()
     rows = _heard_rows(run.inputs["survey"], manifest)
     found: dict[int, npt.NDArray[np.int64]] = {}
-    seconds = {"batch_seconds": BATCH_SECONDS, "crop_seconds": run.stage.crop_seconds}
-    for batch in patch_batches(manifest, rows, front_end, **seconds):
+    crop_seconds = run.stage.crop_seconds
+    for batch in patch_batches(manifest, rows, front_end, batch_seconds=BATCH_SECONDS, crop_seconds=crop_seconds):
         tokens = tokenizer.tokenize(batch)
         for row, ids, valid in zip(batch.rows, tokens.by_stream.cpu(), tokens.valid.cpu(), strict=True):
             found[row] = ids[valid].numpy()

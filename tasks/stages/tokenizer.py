@@ -80,5 +80,4 @@ def _patches(run: StageRun[TokenizerStage], front_end: FrontEnd) -> Iterator[Pat
     stage = run.stage
     manifest = run.manifest()
     rows = good_rows(run.inputs["survey"], manifest, stage.splits)
-    seconds = {"batch_seconds": stage.batch_seconds, "crop_seconds": stage.crop_seconds}
-    return patch_batches(manifest, rows, front_end, **seconds)
+    return patch_batches(manifest, rows, front_end, batch_seconds=stage.batch_seconds, crop_seconds=stage.crop_seconds)
