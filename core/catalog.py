@@ -1,7 +1,10 @@
-"""The catalog of parts and of kinds of stages: what there is, under which name, and where it came from.
+"""The catalog of parts and of kinds of stages: their names, classes and origins.
 
-Notable choices: a part is added by its class, or by `"module:Class"` together with its configuration class, so that
-listing and checking need not import torch; two plugins may not claim one name.
+Notable choices:
+
+- A part is added by its class, or by `"module:Class"` together with its configuration class. With the latter, listing
+  and checking do not import torch.
+- Two plugins cannot offer the same name, because it would be unclear which one an experiment means.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ C = TypeVar("C", bound=type)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a part came from: a distribution and its version, a file and its hash, or the running program."""
+    """Where a part comes from: a distribution and its version, a file and its hash, or the running program."""
 
     source: str
     version: str = ""
@@ -35,7 +38,7 @@ class Origin:
         return f"{self.source} {self.version}".strip()
 
     def fingerprint(self) -> str:
-        """Changes when the part's code may have changed; a file's place does not enter."""
+        """Return a text that changes if the part's code may have changed. The location of a file does not matter."""
         return f"{Path(self.source).name if self.path else self.source} {self.version}"
 
     @classmethod
@@ -90,19 +93,19 @@ class Part:
 
 
 class UnknownPartError(OssicleError):
-    """A name that no plugin has claimed."""
+    """A name that no plugin offers."""
 
 
 @dataclass(frozen=True)
 class PluginFailure:
-    """A plugin that could not be loaded: whatever it offers is missing from the catalog."""
+    """A plugin that could not be loaded. Its parts are missing from the catalog."""
 
     source: str
     error: str
 
 
 def config_of(part: type) -> type[Config]:
-    """Read a part's configuration class off the annotated first argument of its constructor.
+    """Read the configuration class of a part from the annotation of its first constructor argument.
 
     Raises:
         PluginError: if there is none
@@ -114,7 +117,7 @@ def config_of(part: type) -> type[Config]:
         raise PluginError(wanted)
     annotation = parameters[1].annotation
     if isinstance(annotation, str):
-        # Only this one annotation is evaluated: the others may name types that are imported for type checkers alone.
+        # Only this annotation is evaluated. The others may name types that are imported only for type checkers.
         try:
             annotation = eval(annotation, getattr(constructor, "__globals__", {}))
         except Exception as error:
@@ -147,7 +150,7 @@ class Catalog:
 
         Args:
             interface: the class that parts of this kind implement, or `"module:Class"`
-            summary: one line of documentation; the interface's first line when left out
+            summary: one line of documentation; by default the first line of the interface
             construct: as in `core.part_kinds.PartKind`
 
         Raises:
@@ -188,7 +191,7 @@ class Catalog:
 
         Args:
             part: its class, or `"module:Class"` to import it only when it is used
-            config: its configuration class; needed for `"module:Class"`, else read off the constructor
+            config: its configuration class; needed for `"module:Class"`, else read from the constructor
             aliases: former names, so that existing YAML files keep working
 
         Raises:
@@ -237,7 +240,7 @@ class Catalog:
 
     @contextmanager
     def added_by(self, origin: Origin) -> Iterator[None]:
-        """Note `origin` as the source of everything added inside the block; if it fails, nothing of it stays."""
+        """Set `origin` for everything that is added inside the block. If the block fails, none of it is kept."""
         previous, self._origin = self._origin, origin
         before = dict(self._parts), dict(self.part_kinds), dict(self.stage_kinds)
         try:
@@ -312,7 +315,7 @@ class Declared:
 
 
 declared: list[Declared] = []
-"""What decorators have named so far in this process; `core.plugin_loading` hands them to a catalog."""
+"""What decorators have declared so far in this process. `core.plugin_loading` adds it to a catalog."""
 
 
 def part(kind: str, name: str) -> Callable[[C], C]:

@@ -55,26 +55,26 @@ class PartChoice:
 
     @property
     def display_name(self) -> str:
-        """What people call it: what its `path` points at if it goes by that, else its name."""
+        """The name for people: the last component of its `path` if `goes_by_path`, else the name of the part."""
         stated = getattr(self.config, "path", None) if self.config.goes_by_path else None
         if stated is None:
             return self.name
         path = Path(stated)
-        # A folder `recordings.2024` has no suffix.
+        # `.2024` in a folder `recordings.2024` is not a suffix.
         return path.stem if path.suffix[1:2].isalpha() else path.name
 
     def plain(self) -> dict[str, Any]:
-        """`{type: name, **configuration}` with every default."""
+        """Return `{type: name, **configuration}` with every default."""
         return {"type": self.name, **self.config.model_dump(mode="json")}
 
     def __hash__(self) -> int:
-        # A configuration may hold dictionaries, which have no hash.
+        # A configuration can contain dictionaries, which are not hashable.
         return hash((self.kind, self.name))
 
 
 @dataclass(frozen=True)
 class ChoiceOf:
-    """Tells pydantic to read a part of one kind: `"name"` or `{type: name, **configuration}`.
+    """An annotation that makes pydantic read a part of one kind: `"name"` or `{type: name, **configuration}`.
 
     `{checkpoint: PATH}` is short for `{type: checkpoint, path: PATH}`.
 
@@ -137,15 +137,15 @@ class ChoiceOf:
 
 
 def is_checkpoint(value: Any) -> bool:
-    """Whether a value is the shorthand `{checkpoint: PATH}` for a part of a checkpoint."""
+    """Return whether a value is the shorthand `{checkpoint: PATH}` for a part of a checkpoint."""
     return isinstance(value, dict) and CHECKPOINT in value and not {"type", "path"} & value.keys()
 
 
 CHECKPOINT = "checkpoint"
-"""The part, of several kinds, that comes from a checkpoint; as a key, the shorthand for it."""
+"""The name of the part that comes from a checkpoint, in several kinds, and the key of its shorthand."""
 
 PLACEHOLDER = "x-ossicle-part"
-"""Stands in a configuration's JSON schema for the parts of a kind, which only a catalog knows."""
+"""Placeholder in the JSON schema of a configuration for the parts of a kind, which only a catalog knows."""
 
 CorpusChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("corpus")]
 FrontEndChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("front_end")]
@@ -158,7 +158,7 @@ TaskChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("task")]
 
 
 def with_options(choice: PartChoice, options: Mapping[str, Any], catalog: Catalog | None = None) -> PartChoice:
-    """The same part with some of its configuration replaced.
+    """Return the same part with some of its configuration replaced.
 
     Args:
         catalog: where parts that the configuration names are looked up
@@ -178,7 +178,7 @@ def with_options(choice: PartChoice, options: Mapping[str, Any], catalog: Catalo
 
 
 def parts_of(value: Any, path: NodePath = ()) -> Iterator[tuple[NodePath, PartChoice]]:
-    """Every part that a configuration chooses, also inside other parts, each with its path."""
+    """Yield every part that a configuration chooses, including parts of parts, each with its path."""
     if isinstance(value, PartChoice):
         yield path, value
         yield from parts_of(value.config, path)

@@ -1,9 +1,12 @@
-"""The base of every typed configuration, and `PartChoice`: "a part of this kind", as a field of one.
+"""The base of every typed configuration.
 
-Notable choices: configurations are frozen pydantic models that forbid unknown keys and never coerce (a string is no
-number); the docstring under a field is its documentation (`field_docs`). Values from a YAML are validated as JSON,
-where strictness still turns lists into tuples and text into paths. A validator is built when it is first used, because
-one command uses few of all configurations.
+Notable choices:
+
+- Configurations are frozen pydantic models that forbid unknown keys and do not coerce types (`"3"` is not a number).
+- The docstring under a field is its documentation (`field_docs`).
+- Values from a YAML file are validated as JSON, where pydantic's strict mode still converts lists to tuples and text to
+  paths.
+- A validator is built when it is first used, because one command uses few of all configurations.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ class Config(BaseModel):
     """Base of a part's configuration: frozen, without unknown keys, with a docstring under each field.
 
     Attributes:
-        incidental: fields that do not decide a result, and so do not enter a stage's key
-        goes_by_path: whether people call the part by what its `path` points at, if it has one, and not by its name
+        incidental: fields that do not affect a result, and so do not enter a stage's key
+        goes_by_path: whether the display name of the part comes from its `path` instead of its name
     """
 
     incidental: ClassVar[frozenset[str]] = frozenset()
@@ -58,16 +61,16 @@ class Config(BaseModel):
         return {}
 
     def for_dry_run(self) -> Self:
-        """The same for a dry run, without what takes long before the first step; itself by default."""
+        """Return a copy for a dry run, without slow work before the first step. Returns itself by default."""
         return self
 
     def identity(self) -> Mapping[str, Any]:
-        """What enters a stage's key: every field that is not incidental."""
+        """Return what enters a stage's key: every field that is not incidental."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in self.incidental}
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        # Held against JSON's rules, a `Path` is no text: only defaults that JSON can express are validated.
+        # By the rules of JSON a `Path` is not text, so only defaults that JSON can express are validated.
         odd = [field for field in cls.model_fields.values() if not isinstance(field.default, _JSON)]
         for field in odd:
             if field.validate_default is None:
@@ -75,7 +78,7 @@ class Config(BaseModel):
 
 
 class TokenizerConfig(Config):
-    """Base of a tokenizer's configuration; a plain `Config` will do for one that is drawn or fitted.
+    """Base of a tokenizer's configuration. A plain `Config` is enough for one that is drawn or fitted.
 
     Attributes:
         objective: name of the objective that trains the tokenizer; None if it needs no training
@@ -90,10 +93,10 @@ class TokenizerConfig(Config):
 
 
 class ObjectiveConfig(Config):
-    """Base of an objective's configuration; a plain `Config` will do for one that learns from tokens.
+    """Base of an objective's configuration. A plain `Config` is enough for one that learns from tokens.
 
     Attributes:
-        needs_tokenizer: whether it learns from tokens; schedules prepare none for one that does not
+        needs_tokenizer: whether it learns from tokens; if not, schedules prepare no tokenizer
     """
 
     needs_tokenizer: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""The data that passes between parts. Each type is what one joint of the chain carries.
+"""The data that parts exchange.
 
 Shapes: B clips, S samples, T frames, F mel bins, N patches, V visible patches, D width, K codebook size, G streams of
 tokens. Patches are numbered time-major: patch `column * bands + band`.
@@ -57,7 +57,7 @@ class SpectrogramBatch(_Movable):
     """Time-frequency frames before normalisation.
 
     Attributes:
-        frames: (B, T, F) float32; whatever follows a clip's end is ignored
+        frames: (B, T, F) float32; values after the end of a clip are ignored
         lengths: (B,) int64, real frames of each clip
         samples: (B,) int64, real samples of each clip
         clips: (B,) int64, the clips' numbers in their manifest
@@ -87,7 +87,7 @@ class PatchBatch(_Movable):
         labels: as in `SpectrogramBatch`
         seconds: real audio in the batch, in seconds
         draws: as in `SpectrogramBatch`
-        spectrogram: the frames that the patches were cut from, where they were asked for
+        spectrogram: the frames that the patches were cut from, on request
     """
 
     patches: Tensor
@@ -105,7 +105,7 @@ class PatchBatch(_Movable):
         """`clips` as Python integers.
 
         Raises:
-            PluginError: if the front end has left them out
+            PluginError: if the front end did not set them
         """
         if self.clips is None:
             raise PluginError("these patches have no `clips`: let `FrontEnd.patches` copy them from the frames' batch")
@@ -114,7 +114,7 @@ class PatchBatch(_Movable):
 
 @dataclass
 class VisiblePatches(_Movable):
-    """The patches that an encoder may see; the others are hidden from it.
+    """The patches that an encoder sees. The others are hidden.
 
     Attributes:
         index: (B, V) int64, the true position of each visible patch in the grid, ascending; padding repeats position 0
@@ -139,7 +139,7 @@ class TokenBatch(_Movable):
 
     @property
     def by_stream(self) -> Tensor:
-        """The ids as (B, N, G), also where G is 1."""
+        """The ids as (B, N, G), also if G is 1."""
         return self.ids.unsqueeze(-1) if self.ids.dim() == 2 else self.ids
 
 

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: the command line prints them without a traceback and exits with 2."""
+"""Errors that a user can fix. The command line prints them without a traceback and exits with 2."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class OssicleError(Exception):
-    """Base of every error whose remedy lies with the user."""
+    """Base of every error that a user can fix."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Problem:
 
 
 class ConfigError(OssicleError):
-    """An experiment that cannot run as written; carries every problem found, not only the first."""
+    """An experiment that cannot run as written. It lists every problem, not only the first."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = list(problems)
@@ -42,7 +42,7 @@ class ConfigError(OssicleError):
 
 
 class PluginError(OssicleError):
-    """A plugin, or a part from one, that does not keep to the interface."""
+    """A plugin, or a part of a plugin, that violates the interface."""
 
 
 class CorpusError(OssicleError):
@@ -50,16 +50,16 @@ class CorpusError(OssicleError):
 
 
 class ArtifactError(OssicleError):
-    """A stored result that is missing, damaged or of another kind than asked for."""
+    """A stored result that is missing, damaged or of the wrong kind."""
 
 
 class DiskFullError(OssicleError):
-    """A disk without room for what was to be written, or a quota that is used up."""
+    """A disk without enough free space, or a disk quota that is used up."""
 
 
 class Interrupted(OssicleError):  # noqa: N818  (a stop on request is no error)
-    """A stage that stopped on request, after writing what is needed to go on."""
+    """A stage that stopped on request, after writing what is needed to continue."""
 
 
 class StoppedElsewhere(OssicleError):  # noqa: N818  (the error is another process's)
-    """One of several processes that ends because another did, which says why."""
+    """One of several processes that ends because another one failed. The other one reports the cause."""

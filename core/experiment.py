@@ -1,8 +1,4 @@
-"""A whole experiment as typed values, and the way to it from a YAML file.
-
-Notable choices: the plugins that a file names are loaded before the rest is read, for they bring parts; all problems of
-a file are raised at once, in the order of its lines.
-"""
+"""A whole experiment as typed values."""
 
 from __future__ import annotations
 
@@ -29,10 +25,10 @@ Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
 def naming_a_folder(name: str) -> str:
-    """Give a name back.
+    """Return a name after checking it.
 
     Raises:
-        ValueError: if it is not fit for the name of a folder
+        ValueError: if it cannot be the name of a folder
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ValueError(f"must be letters, digits, `.`, `_` and `-`, for it names a folder, but is `{name}`")
@@ -40,7 +36,7 @@ def naming_a_folder(name: str) -> str:
 
 
 class TrainingConfig(Config):
-    """How one stage of training runs, whatever it trains."""
+    """Settings of one training stage."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
         {"log_every", "checkpoint_every", "threads", "parallel", "compile", "gradient_checkpointing"}
@@ -51,7 +47,7 @@ class TrainingConfig(Config):
     batch_seconds: float = Field(128.0, gt=0)
     """Audio in a batch over all devices, in seconds."""
     lr: float = Field(5e-4, gt=0)
-    """Highest learning rate, reached after the warm-up."""
+    """Peak learning rate, reached after the warm-up."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the learning rate rises from 0; part of `steps`."""
     weight_decay: float = Field(0.01, ge=0)
@@ -59,11 +55,11 @@ class TrainingConfig(Config):
     betas: tuple[Beta, Beta] = (0.9, 0.98)
     """Decay rates of AdamW's running means of the gradient and of its square."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    """Longer gradients are shortened to this norm; empty for no limit."""
+    """Gradients are clipped to this norm. Empty for no clipping."""
     crop_seconds: float = Field(10.0, gt=0)
-    """Longest stretch of a clip that is used at once, in seconds; longer clips are cropped at random."""
+    """Longest part of a clip that is used at once, in seconds. Longer clips are cropped at random."""
     splits: tuple[Literal["train", "valid", "test", "unlabelled"], ...] = Field(("train", "unlabelled"), min_length=1)
-    """The corpus's splits that are trained on."""
+    """Splits of the corpus to train on."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Number format of the forward and backward pass; weights stay in fp32."""
     log_every: int = Field(10, gt=0)
@@ -71,25 +67,25 @@ class TrainingConfig(Config):
     checkpoint_every: int = Field(200, gt=0)
     """Steps between two checkpoints; a multiple of `log_every`."""
     threads: int | None = Field(None, gt=0)
-    """Threads that torch computes with on a CPU; all cores when absent. Small models run faster on one, beside the
-    thread that decodes."""
+    """Number of torch threads on a CPU. By default all cores. Small models run faster with one, next to the thread that
+    decodes."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """What several processes share out: clips alone (`ddp`), or also weights and what the optimiser keeps of them
-    (`fsdp`: FSDP2, for models that fill a device). It does not decide the result, nor does one process heed it."""
+    """What several processes share: only clips (`ddp`), or also weights and optimiser state (`fsdp`: FSDP2, for models
+    that do not fit on a device). It does not change the result. Ignored in single-process runs."""
 
     compile: bool = False
-    """Whether torch compiles the layers: it takes a minute or more at the start, and pays in long trainings on an
+    """Whether torch compiles the layers. This takes a minute or more at the start, and pays in long trainings on an
     accelerator."""
     gradient_checkpointing: bool = False
-    """Whether each layer is computed anew for the backward pass, instead of keeping what it needs there: far less
-    memory, for another forward pass."""
+    """Whether each layer is computed again for the backward pass instead of storing its activations: far less memory
+    for another forward pass."""
 
     def shortened(self, *, steps: int, clips: int) -> Self:
-        """The same training for a few steps, each of a few clips of the greatest length, to try it out."""
+        """Return a copy with few steps of few clips of the greatest length, to try the training."""
         changes = {
             "steps": steps,
             "warmup_steps": min(1, self.warmup_steps),
-            # Rounding makes clips a little longer.
+            # Rounding can make clips a little longer.
             "batch_seconds": clips * (self.crop_seconds + 0.1),
             "log_every": 1,
             "checkpoint_every": steps,
@@ -114,7 +110,7 @@ class TrainingConfig(Config):
 
 
 class PretrainConfig(TrainingConfig):
-    """How an encoder is pre-trained."""
+    """Settings of pre-training."""
 
     incidental: ClassVar[frozenset[str]] = TrainingConfig.incidental | {"watch", "watch_every"}
 
@@ -124,7 +120,7 @@ class PretrainConfig(TrainingConfig):
     """Evaluates the encoder's frozen features during training, such as `knn_probe`. Sees only training and validation
     clips, and changes nothing. A task that lists its own stages cannot do this."""
     watch_every: int = Field(500, gt=0)
-    """Steps between two such judgements; a multiple of `log_every`."""
+    """Steps between two such evaluations; a multiple of `log_every`."""
 
     @field_validator("watch")
     @classmethod
@@ -147,14 +143,14 @@ class PretrainConfig(TrainingConfig):
 
 
 class Experiment(Config):
-    """Everything that decides the result of an experiment."""
+    """Everything that determines the result of an experiment."""
 
     name: str
-    """Names the folder of its runs: letters, digits, `.`, `_` and `-`."""
+    """Name of the folder of its runs: letters, digits, `.`, `_` and `-`."""
     plugins: tuple[str, ...] = ()
-    """Python files that bring parts of their own; `./my_tokenizer.py` lies beside the YAML."""
+    """Python files with further parts. `./my_tokenizer.py` is next to the YAML file."""
     seed: int = Field(0, ge=0)
-    """Drives all that is random."""
+    """Seed of all random numbers."""
     corpus: CorpusChoice
     """The recordings to learn from."""
     front_end: FrontEndChoice
@@ -166,14 +162,14 @@ class Experiment(Config):
     pretrain: PretrainConfig
     """How the encoder is trained in each iteration."""
     evaluate: tuple[TaskChoice, ...] = ()
-    """What the encoder is judged on."""
+    """Tasks that evaluate the encoder."""
     max_bad_share: float = Field(0.05, ge=0, le=1)
     """Share of a corpus's files that may be unreadable before the run stops."""
 
     _folder = field_validator("name")(naming_a_folder)
 
     def corpus_display_name(self, corpus: PartChoice) -> str:
-        """What people call a corpus of this experiment: its display name, numbered from the second of that name."""
+        """Return the display name of a corpus, numbered from the second corpus of that name on."""
         name = corpus.display_name
         corpora = (choice for _, choice in parts_of(self) if choice.kind == "corpus")
         same_name = list(dict.fromkeys(choice for choice in corpora if choice.display_name == name))

@@ -1,7 +1,7 @@
-"""What a part must do. Everything that an experiment may swap implements one of these classes.
+"""The interfaces of parts. Everything that an experiment can replace implements one of these classes.
 
-A part's constructor takes its typed configuration first; further arguments are matched by name against what the
-experiment offers (`patch_dim`, `bands`, `encoder`, `tokenizer`, …), so that a part asks for what it needs and no more.
+The first constructor argument of a part is its typed configuration. Further arguments are matched by name with what the
+experiment offers (`patch_dim`, `bands`, `encoder`, `tokenizer`, …), so a part declares only what it needs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _building = threading.local()
 def building_with(seed: int) -> Iterator[None]:
     """Build parts inside this block reproducibly: `seed` drives torch's generator and `Tokenizer.seeded_normal`.
 
-    The global generator is left as it was found.
+    The state of the global generator is restored afterwards.
     """
     previous = getattr(_building, "seed", 0)
     _building.seed = seed
@@ -38,10 +38,10 @@ def building_with(seed: int) -> Iterator[None]:
 
 
 class LayeredModule(nn.Module):
-    """A module with layers of one shape, called one after the other, as encoders and objectives are made of.
+    """A stack of layers of one shape, called one after the other.
 
-    Training may compile each of them (`compile`), or compute it anew for the backward pass
-    (`gradient_checkpointing`): a layer's `forward` must do the same when it is called again, and change nothing.
+    Training can compile each layer (`compile`), or compute it again for the backward pass (`gradient_checkpointing`).
+    Therefore `forward` of a layer must return the same when it is called again, and must not change any state.
 
     Attributes:
         layers: the layers
@@ -53,18 +53,18 @@ class LayeredModule(nn.Module):
 class FrontEnd(nn.Module, ABC):
     """From waveforms to patches of a normalised spectrogram.
 
-    A front end works in two steps, so that the first can run clip by clip in the data pipeline: `transform` gives one
-    clip's time-frequency frames, `patches` normalises a batch of them and cuts it up. The statistics that it normalises
-    with are buffers, so that every artifact includes them.
+    A front end works in two steps, so that the first one can run clip by clip in the data pipeline. `transform`
+    computes the time-frequency frames of one clip. `patches` normalises a batch of frames and cuts it into patches. The
+    statistics for the normalisation are buffers, so every artifact includes them.
 
     Attributes:
-        sample_rate: rate of the waveforms it takes, in Hz
+        sample_rate: sample rate of the input waveforms, in Hz
         bands: patches per time column
         patch_dim: numbers per patch
         hop_seconds: time from one frame to the next
-        min_samples: shortest waveform that gives a frame; shorter ones are zero-padded to it
+        min_samples: length of the shortest waveform that gives a frame; shorter ones are zero-padded to it
         revision: raised by the author when the same configuration gives other numbers
-        brings_statistics: whether it came with statistics of its own, so that no corpus's are to be adopted
+        brings_statistics: whether it has statistics already, so that those of the corpus are not adopted
     """
 
     sample_rate: int
@@ -80,15 +80,15 @@ class FrontEnd(nn.Module, ABC):
     def transform(self) -> Callable[[Tensor], Tensor]:
         """A function from one clip's waveform, (S,) with `min_samples` or more, to its frames, (T, F) float32.
 
-        Threads call it at the same time. It must have no state, nor use torch's global generator.
+        Several threads call it at once. It must have no state and must not use torch's global generator.
         """
 
     @property
     def frames_key(self) -> Hashable | None:
-        """The settings that decide the frames which `transform` gives, so that they may be kept in memory.
+        """The settings that determine the frames of `transform`, the key of a cache in memory.
 
-        Two front ends of one class with equal keys must give equal frames of equal waveforms at one sample rate. None,
-        the default, keeps nothing, and is right wherever frames depend on the statistics or on chance.
+        Two front ends of one class with equal keys must give equal frames for equal waveforms at one sample rate. None,
+        the default, disables the cache. Use it if frames depend on the statistics or on random numbers.
         """
         return None
 
@@ -98,22 +98,22 @@ class FrontEnd(nn.Module, ABC):
 
     @abstractmethod
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Adopt a corpus's statistics, each (F,): mean and standard deviation of every mel bin's frames."""
+        """Adopt the statistics of a corpus, each (F,): mean and standard deviation of every mel bin."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Equal for two front ends exactly when they give the same numbers."""
+        """Return a text that is equal for two front ends exactly if they give the same numbers."""
 
     @abstractmethod
     def column_times(self, columns: int) -> Tensor:
-        """(columns, 2) float64: start and end of each time column in seconds."""
+        """Return start and end of each time column in seconds: (columns, 2) float64."""
 
     @abstractmethod
     def band_edges(self) -> Tensor:
-        """(bands, 2) float64: lower and upper edge of each frequency band in Hz."""
+        """Return lower and upper edge of each frequency band in Hz: (bands, 2) float64."""
 
     def spectrogram(self, waveform: Tensor, *, transform: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Give one clip's frames: (S,) float32 to (T, F) float32.
+        """Compute the frames of one clip: (S,) float32 to (T, F) float32.
 
         Args:
             transform: the value of the property `transform`, to create it once for many clips
@@ -122,7 +122,7 @@ class FrontEnd(nn.Module, ABC):
         return (transform or self.transform)(nn.functional.pad(waveform, (0, missing)) if missing > 0 else waveform)
 
     def forward(self, batch: AudioBatch) -> PatchBatch:
-        """Cut waveforms into patches, each clip over its real samples only."""
+        """Cut waveforms into patches, using only the real samples of each clip."""
         transform = self.transform
         frames = [
             self.spectrogram(wave[:length], transform=transform)
@@ -137,7 +137,7 @@ class Tokenizer(nn.Module, ABC):
     """From patches to tokens.
 
     A tokenizer is frozen from a seed, fitted to a stream of patches (override `fit`), or trained through an objective
-    (named by its configuration, a `TokenizerConfig`); the schedule adds the stage that each needs.
+    (named by its configuration, a `TokenizerConfig`). The schedule adds the stage that it needs.
 
     Args:
         codebook_size: K, the number of different tokens
@@ -147,7 +147,7 @@ class Tokenizer(nn.Module, ABC):
         seed: drives its random initial values
 
     Raises:
-        PluginError: if there is no code or no stream
+        PluginError: if `codebook_size` or `streams` is below 1
     """
 
     def __init__(self, codebook_size: int, streams: int = 1) -> None:
@@ -162,7 +162,7 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: PatchBatch) -> Tensor:
-        """Tokenize every patch, padding included: (B, N) int64 in [0, K), or (B, N, G) where G is above 1."""
+        """Tokenize every patch, padding included: (B, N) int64 in [0, K), or (B, N, G) if G is above 1."""
 
     def fit(self, batches: Iterable[PatchBatch]) -> None:
         """Learn from one pass over a corpus. Override it in a tokenizer that is fitted.
@@ -178,7 +178,7 @@ class Tokenizer(nn.Module, ABC):
         return type(self).fit is not Tokenizer.fit
 
     def seeded_normal(self, *shape: int) -> Tensor:
-        """Draw standard normal numbers that depend on the experiment's seed and on the order of the draws alone."""
+        """Draw standard normal numbers that depend only on the experiment's seed and on the order of the draws."""
         generator = torch.Generator().manual_seed((self.seed << 16) + self._draws)
         self._draws += 1
         return torch.randn(shape, generator=generator)
@@ -206,7 +206,7 @@ class Tokenizer(nn.Module, ABC):
 
 
 class Encoder(nn.Module, ABC):
-    """From patches to vectors. Padding never changes the answer for a real patch.
+    """From patches to vectors. Padding never changes the output for a real patch.
 
     Attributes:
         width: D, the size of each output vector
@@ -219,14 +219,15 @@ class Encoder(nn.Module, ABC):
         """Encode all patches, or only the visible ones, each at its true position in the grid.
 
         Args:
-            visible: which patches may be seen; all valid ones when None
-            layers: also keep the input of the first layer and every layer's output
+            visible: the visible patches; all valid ones when None
+            layers: also return the input of the first layer and the output of every layer
         """
 
     def depths(self) -> Sequence[Sequence[nn.Module]]:
-        """The modules from the stem to the last layer, for learning rates that fall with depth; one depth by default.
+        """Group the modules by depth from the stem to the last layer, for layer-wise learning rates. One depth by
+        default.
 
-        Together they hold every parameter, each in one depth.
+        Each parameter is in exactly one depth.
         """
         return [[self]]
 
@@ -264,7 +265,7 @@ class ObjectiveOutput:
 
 
 class Objective(nn.Module, ABC):
-    """What is learnt: owns the modules that it trains, and hands them on when done.
+    """What is learnt. An objective owns the modules that it trains, and hands them on after training.
 
     `training/objective_extras.py` lists further methods that an objective may have: to augment clips, start from data,
     group parameters, choose what FSDP2 splits, count codes, warn, and show pictures in the report.
@@ -277,10 +278,10 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
-        """Give the loss of a batch.
+        """Compute the loss of a batch.
 
-        Draw random numbers from torch's global generator, or derive them from `batch.draws`, which makes them the same
-        however a batch is spread over processes. There, every trained parameter must take part in each loss.
+        Draw random numbers from torch's global generator, or derive them from `batch.draws`, which makes them
+        independent of the number of processes. With several processes, each loss must use every trained parameter.
         """
 
     @abstractmethod

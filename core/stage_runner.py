@@ -1,11 +1,11 @@
-"""Run the stages of an experiment: what exists is skipped, what is made is kept under its key.
+"""Run the stages of an experiment: skip those that are stored, and store the others under their keys.
 
 Notable choices:
 
-- All processes walk through the same stages. All take part in those that train; only the first makes the others, keeps
-  every artifact and calls the hooks. It also decides whether an artifact can be reused.
-- Of several runs over one store, one makes a stage while the others wait for it.
-- An artifact whose files do not match its card is made again, before a stage reads it.
+- All processes go through the same stages. All take part in those that train. Only the first process runs the others,
+  stores artifacts, calls the hooks, and decides whether an artifact can be reused.
+- If several runs share a store, one runs a stage while the others wait for it.
+- If the files of an artifact do not match its card, the stage runs again before another stage reads it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ T = TypeVar("T")
 
 @dataclass
 class StageRun(Generic[S]):
-    """What the action of a stage of kind `S` works with.
+    """The context of an action of a stage of kind `S`.
 
     Attributes:
         stage: the stage, with its settings and seed
         inputs: role to artifact
         folder: where the action writes its results; becomes the artifact
         work: where it may keep unfinished work between interruptions; the same for all processes
-        elastic: whether a training may go on from what another number of processes has kept
+        elastic: whether a training can continue from a checkpoint of a different number of processes
         metrics: figures for the artifact's card
         parts: entries for the parts it wrote, as `core.parts.save_part` gives them
         warnings: sentences for the card and the report
@@ -69,17 +69,17 @@ class StageRun(Generic[S]):
         return self.corpora.manifest(self.stage.corpus)
 
     def part(self, source: str, role: str, expected: type[T], *, options: Mapping[str, Any] | None = None) -> T:
-        """Build a part that an input artifact holds; as `core.parts.load_part`."""
+        """Build a part of an input artifact, as `core.parts.load_part` does."""
         from .parts import load_part
 
         return load_part(self.inputs[source], role, expected, self.plugins.catalog, options=options)
 
     def holds(self, source: str, role: str) -> bool:
-        """Whether an input artifact holds a part of this role."""
+        """Return whether an input artifact has a part of this role."""
         return role in self.inputs[source].card["parts"]
 
     def copy_part(self, source: str, role: str) -> None:
-        """Hand on a part of an input artifact unchanged."""
+        """Copy a part of an input artifact unchanged."""
         name = f"{role}.safetensors"
         shutil.copyfile(self.inputs[source].file(name), self.folder / name)
         self.parts[role] = self.inputs[source].card["parts"][role]
@@ -87,7 +87,7 @@ class StageRun(Generic[S]):
 
 @dataclass(frozen=True)
 class StageRecord:
-    """How one stage of a run went."""
+    """The outcome of one stage of a run."""
 
     stage: Stage
     key: str
@@ -112,7 +112,7 @@ def run_stages(
         elastic: as in `StageRun`
 
     Raises:
-        Interrupted: if a stage was asked to stop; what it had done is kept
+        Interrupted: if a stop was requested; finished work is kept
         OssicleError: if the processes of this run see different recordings, code or artifacts
     """
     display = display or Silent()
@@ -124,7 +124,8 @@ def run_stages(
         inputs = {role: records[source].artifact for role, source in stage.inputs.items()}
         started = time.perf_counter()
         with _making(stage, key, store, display):
-            # Over a network, whoever has looked for a file in vain may not see it for a while after it is there.
+            # On a network file system, a process that looked for a missing file may not see it for a while after it
+            # exists.
             reused = _agreed(stage, key, rank() == 0 and _is_made(stage, key, store, display))
             if not reused:
                 display.note(stage.name)
@@ -154,7 +155,7 @@ def run_stages(
 
 
 def _making(stage: Stage, key: str, store: Store, display: Display) -> AbstractContextManager[None]:
-    """See to it that no other run makes the same; several processes of one run make it together."""
+    """Keep other runs from running the same stage. Processes of one run work on it together."""
     if rank() > 0 or store.find(stage.kind, key, contents=True) is not None:
         return nullcontext()
     return store.making(
@@ -170,7 +171,7 @@ def _is_made(stage: Stage, key: str, store: Store, display: Display) -> bool:
 
 
 def _agreed(stage: Stage, key: str, found: bool) -> bool:
-    """Whether the first process has found the artifact, provided that all mean the same by it."""
+    """Return whether the first process found the artifact, after checking that all processes have the same key."""
     first_key, first_found = from_first_rank((key, found))
     if first_key != key:
         raise OssicleError(
@@ -214,7 +215,7 @@ def _make(
 
 
 def _take_part(begin: Callable[[Path], StageRun[Stage]]) -> None:
-    """Act as the first process does; the results are thrown away."""
+    """Run the action like the first process, and discard the results."""
     with TemporaryDirectory() as folder:
         _act(begin(Path(folder)))
 
@@ -226,12 +227,12 @@ def _act(run: StageRun[Stage]) -> None:
             action(run)
     else:
         action(run)
-        # The first process is about to remove the stage's unfinished work, which the others may still be reading.
+        # The first process removes the unfinished work next, which the others may still be reading.
         from_all_ranks(None)
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
+    """Return the versions of the packages that determine a result."""
     packages = ("ossicle", "torch", "fairseq2", "torchaudio", "numpy", "soxr", "soundfile", "scikit-learn")
     found = {"python": platform.python_version()}
     for package in packages:

@@ -1,4 +1,4 @@
-"""Stages: the steps that a schedule makes of an experiment, and the keys under which their results are stored.
+"""Stages: the steps of an experiment, and the keys under which their results are stored.
 
 Notable choices:
 
@@ -108,17 +108,17 @@ def check_kind(stage: type[Stage]) -> None:
 
 
 class Schedule(ABC):
-    """Turns an experiment into stages. The first constructor argument is its typed configuration."""
+    """Lists the stages of an experiment. The first constructor argument is its typed configuration."""
 
     @abstractmethod
     def stages(self, experiment: Experiment) -> list[Stage]:
-        """List the stages; two may be the same work under one name, but not two works."""
+        """List the stages. The same stage can occur twice, but two different stages cannot share a name."""
 
 
 def stage_key(
     stage: Stage, input_keys: Mapping[str, str], *, origin: Origin, corpus_fingerprint: Callable[[PartChoice], str]
 ) -> str:
-    """The content key of a stage: SHA-256 over all that decides its result.
+    """Compute the content key of a stage: SHA-256 over everything that determines its result.
 
     Args:
         input_keys: role to the key of the stage that fills it
@@ -136,7 +136,7 @@ def stage_key(
 
 
 def describe(value: Any, corpus_fingerprint: Callable[[PartChoice], str]) -> Any:
-    """Settings as plain data, with every corpus replaced by its fingerprint and every part signed by its origin.
+    """Return settings as plain data, with fingerprints for corpora and with the origin of every part.
 
     Raises:
         PluginError: if a setting is of a type whose content is not known
