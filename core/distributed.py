@@ -1,8 +1,11 @@
-"""The processes that train together: which one this is, what they tell each other, and how one ends them all.
+"""The processes that train together: rank, exchange of values, and stopping together.
 
-Notable choices: torch is imported where there is more than one process, or a tensor, so that a run which fails its
-check says so at once. Words travel over a group of their own, by gloo and with all the time there is, for the first
-rank may be busy alone for hours. Of several processes that fail, or stop on request, one alone says so.
+Notable choices:
+
+- torch is imported only if there are several processes, or for tensors, so a failed check is reported quickly.
+- Control messages use a separate Gloo group with a very long timeout, because the first rank can work for hours while
+  the others wait.
+- If several processes fail or stop on request, only one reports it.
 """
 
 from __future__ import annotations
@@ -29,18 +32,18 @@ _words: ProcessGroup | None = None
 _alone = False
 _joins = count()
 _STEP, _STAGE = timedelta(hours=1), timedelta(days=365)
-"""How long processes wait for each other within a step, where the first may judge an encoder, and within a stage."""
+"""Timeouts within a step, where the first process may evaluate an encoder, and within a stage."""
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that torchrun has started, for the length of a block.
+    """Join the processes that torchrun started, for the duration of a block.
 
-    Nothing happens where there is but one, or where they have joined already.
+    Does nothing if there is one process, or if they have joined already.
 
     Raises:
         OssicleError: if torchrun's variables are incomplete, or there are more processes than accelerators
-        StoppedElsewhere: if another process ended the run; that one raises what happened
+        StoppedElsewhere: if another process ended the run; that process raises the cause
     """
     processes = os.environ.get("WORLD_SIZE") or "1"
     if processes == "1" or _several():
@@ -66,7 +69,7 @@ def joined() -> Iterator[None]:
 
 
 def _join(number: int) -> Store:
-    """Open both groups; give the store that all processes share, which under torchrun outlives them."""
+    """Open both groups. Return the store that all processes share, which outlives them under torchrun."""
     from torch import cuda, distributed
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
@@ -95,20 +98,20 @@ def _is_first_to_tell(store: Store) -> bool:
     try:
         told: bytes = store.compare_set("told by", "", this)
     except RuntimeError:
-        # The store went away with the process that kept it.
+        # The store ended with the process that hosts it.
         return False
     return told.decode() == this
 
 
 def _several() -> bool:
-    """Whether there are other processes; torch is not imported to find out."""
+    """Return whether there are other processes, without importing torch."""
     distributed = sys.modules.get("torch.distributed")
     return not _alone and distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Let this process act as if there were no others, for the length of a block: what it sums stays its own."""
+    """Let this process act as a single process for the duration of a block, so sums include only its values."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -118,7 +121,7 @@ def alone() -> Iterator[None]:
 
 
 def rank() -> int:
-    """The number of this process, from 0; 0 where there is but one."""
+    """Return the number of this process, from 0."""
     if not _several():
         return 0
     from torch import distributed
@@ -127,7 +130,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     if not _several():
         return 1
     from torch import distributed
@@ -136,7 +139,7 @@ def world_size() -> int:
 
 
 def from_first_rank(value: T) -> T:
-    """Give the first rank's value on every rank; the others wait for it, however long it takes."""
+    """Return the value of the first rank on every rank. The others wait for it without a short timeout."""
     if not _several():
         return value
     from torch import distributed
@@ -147,7 +150,7 @@ def from_first_rank(value: T) -> T:
 
 
 def from_all_ranks(value: T) -> list[T]:
-    """Give the values of all ranks, in their order, on every rank."""
+    """Return the values of all ranks, in order, on every rank."""
     if not _several():
         return [value]
     from torch import distributed
@@ -158,7 +161,7 @@ def from_all_ranks(value: T) -> list[T]:
 
 
 def first_rank_first(action: Callable[[], T]) -> T:
-    """Do the same on every rank, but let the first be done before the others begin, who find what it left on disk."""
+    """Run a function on the first rank, then on the others, which find the files that the first one wrote."""
     if rank() == 0:
         result = action()
         from_first_rank(None)
@@ -177,7 +180,7 @@ def sum_over_ranks(*tensors: Tensor) -> None:
 
 
 def copy_from_first_rank(*tensors: Tensor) -> None:
-    """Replace each tensor by the first rank's, in place."""
+    """Replace each tensor by that of the first rank, in place."""
     if _several():
         from torch import distributed
 
@@ -186,7 +189,7 @@ def copy_from_first_rank(*tensors: Tensor) -> None:
 
 
 def compute_device() -> torch.device:
-    """The accelerator of this process if there is one, else the CPU.
+    """Return the accelerator of this process if there is one, else the CPU.
 
     Raises:
         OssicleError: if this machine has fewer accelerators than processes

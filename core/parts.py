@@ -1,4 +1,4 @@
-"""Parts that are modules: built from a seed, kept as tensors and configuration. Nothing is ever unpickled."""
+"""Parts that are modules: built from a seed, stored as tensors and configuration. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _PLAIN = (str, int, float, bool, type(None))
 
 
 def construct_module(choice: PartChoice, arguments: Mapping[str, Any], seed: int | None) -> object:
-    """Construct a module whose initial values the seed decides, and note what it was built from.
+    """Construct a module with seeded initial values, and record its configuration and arguments.
 
-    A part may settle its configuration while it is built: what it holds as `config` is what is kept.
+    A part can complete its configuration while it is built. Its attribute `config` is what is stored.
     """
     with building_with(seed or 0):
         built = choice.part.load()(choice.config, **arguments)
@@ -57,19 +57,19 @@ def construct_stored(choice: PartChoice, arguments: Mapping[str, Any], seed: int
 
 
 def comes_trained(choice: PartChoice) -> bool:
-    """Whether a choice stands for a part that was trained before, such as one in a checkpoint."""
+    """Return whether a choice names a part that is trained already, such as one in a checkpoint."""
     return not isinstance(choice.part.load(), type)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a part was built from; it stays with the module, so that whoever saves it need not know."""
+    """The choice and the arguments that a part was built from, attached to the module for saving."""
 
     choice: PartChoice
     arguments: Mapping[str, Any]
 
     def __deepcopy__(self, memo: Mapping[int, Any]) -> Recipe:
-        # What a part was built with, such as a front end, is no part of it.
+        # A copy of the module shares its arguments, such as a front end.
         return self
 
 
@@ -77,7 +77,7 @@ _RECIPE = "_ossicle_recipe"
 
 
 def choice_of(module: nn.Module) -> PartChoice:
-    """The part and configuration that a module was built from.
+    """Return the part and the configuration that a module was built from.
 
     Raises:
         PluginError: if `build` did not make it
@@ -86,7 +86,7 @@ def choice_of(module: nn.Module) -> PartChoice:
 
 
 def recipe_of(module: nn.Module) -> Recipe:
-    """What a module was built from.
+    """Return the recipe of a module.
 
     Raises:
         PluginError: if `build` did not make it
@@ -107,7 +107,7 @@ def save_part(folder: Path, role: str, module: nn.Module) -> dict[str, Any]:
         The part's entry for an artifact's card: what `load_part` needs besides the tensors.
 
     Raises:
-        PluginError: if the module is no part of the catalog
+        PluginError: if the module is not a part of the catalog
     """
     recipe = recipe_of(module)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
@@ -123,7 +123,7 @@ def save_part(folder: Path, role: str, module: nn.Module) -> dict[str, Any]:
 
 
 def _kept(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that a card can hold: plain values, and choices of parts under their kind."""
+    """Return the arguments that a card can store: plain values, and choices of parts with their kind."""
     plain = {name: value for name, value in arguments.items() if isinstance(value, _PLAIN)}
     chosen = {name: value for name, value in arguments.items() if isinstance(value, PartChoice)}
     return plain | {name: {"kind": choice.kind, **choice.plain()} for name, choice in chosen.items()}
@@ -144,10 +144,10 @@ def _choice(kind: str, name: str, stated: Mapping[str, Any], catalog: Catalog) -
 def load_part(
     artifact: Artifact, role: str, expected: type[T], catalog: Catalog, *, options: Mapping[str, Any] | None = None
 ) -> T:
-    """Rebuild the part that an artifact holds under `role`.
+    """Rebuild the part of an artifact with this role.
 
     Args:
-        options: replace some of the configuration that it was made with, such as its dropout; the tensors stay
+        options: settings to replace in its configuration, such as dropout; the tensors stay the same
 
     Raises:
         ArtifactError: if there is none, or its tensors do not fit
@@ -168,7 +168,7 @@ def load_part(
 
 
 def choice_in(artifact: Artifact, role: str, catalog: Catalog) -> PartChoice:
-    """The part and configuration of what an artifact holds under `role`, without building it.
+    """Return the part and the configuration of an artifact's role, without building it.
 
     Raises:
         ArtifactError: if there is none, or its configuration no longer fits

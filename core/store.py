@@ -1,12 +1,12 @@
-"""The artifact store: what stages made, each under its content key, written atomically.
+"""The artifact store: results of stages under their content keys, written atomically.
 
-An artifact is a folder with `card.json` (how it came about, what it measured) and the files that its stage wrote. A
-stage's unfinished work, such as checkpoints, lies under `work/` until the artifact is committed.
+An artifact is a folder with `card.json` (provenance and metrics) and the files of its stage. Unfinished work of a
+stage, such as checkpoints, is under `work/` until the artifact is committed.
 
 Notable choices:
 
-- A card lists the size and SHA-256 of every file, and has a SHA-256 of its own. An artifact that does not match is not
-  found, so that its stage runs again; the new folder then takes the place of the damaged one.
+- A card lists the size and SHA-256 of every file, and its own SHA-256. An artifact that does not match is treated as
+  missing, so its stage runs again. The new folder then replaces the damaged one.
 - Looking an artifact up compares the sizes of its files, which is cheap however large the store is. Modification times
   are not compared: a failing disk leaves them as they were, and copying a store changes them.
 - Contents are compared before they are used: a run reads every artifact that it reuses once, and `Artifact.file`,
@@ -45,7 +45,7 @@ class Artifact:
 
     @cached_property
     def card(self) -> dict[str, Any]:
-        """How the artifact came about.
+        """The provenance and the metrics of the artifact.
 
         Raises:
             ArtifactError: if the card is missing or damaged
@@ -61,7 +61,7 @@ class Artifact:
         return card
 
     def damage(self, *, contents: bool = False) -> str | None:
-        """Say how the artifact's files differ from its card; None if they do not.
+        """Describe how the files of the artifact differ from its card. Return None if they do not.
 
         Args:
             contents: whether to compare the contents of the files, too, and not only their sizes
@@ -74,11 +74,11 @@ class Artifact:
         return next(filter(None, found), None)
 
     def holds(self, name: str) -> bool:
-        """Whether there should be a file of this name."""
+        """Return whether the card lists a file of this name."""
         return name in self.card["files"] if "files" in self.card else (self.path / name).is_file()
 
     def file(self, name: str) -> Path:
-        """Give the path of one of the artifact's files, which matches the card.
+        """Return the path of a file of the artifact after comparing it with the card.
 
         Raises:
             ArtifactError: if it is missing or damaged
@@ -167,19 +167,19 @@ class Store:
         return artifact if damage is None else None
 
     def work(self, kind: str, key: str) -> Path:
-        """Where the stage with this key keeps unfinished work; made when missing."""
+        """Return the folder for unfinished work of the stage with this key. Creates it if it is missing."""
         path = self.root / "work" / f"{kind}-{key[:16]}"
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     @contextmanager
     def making(self, kind: str, key: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Let one process at a time make the artifact under `key`; others wait, and then find it.
+        """Let one process at a time make the artifact under `key`. Others wait, and then find it.
 
-        A process that dies holds nothing up.
+        The lock of a process that dies is released.
 
         Args:
-            on_wait: called if there is another one to wait for
+            on_wait: called if another process holds the lock
         """
         path = self.root / "work" / f"{kind}-{key[:16]}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ class Store:
                 except BlockingIOError:
                     on_wait()
                     fcntl.flock(lock, fcntl.LOCK_EX)
-                # Whoever held it before removed it: then it would keep nobody else out.
+                # The previous holder may have removed the file. Then this lock would not exclude others.
                 if _is_at(path, lock.fileno()):
                     try:
                         yield
@@ -200,9 +200,9 @@ class Store:
 
     @contextmanager
     def draft(self, kind: str, key: str) -> Iterator[Path]:
-        """Give a folder to write an artifact's files into, for `commit`; it is removed if the block fails.
+        """Return a folder for the files of an artifact, to be passed to `commit`. It is removed if the block fails.
 
-        To be asked for within `making`: what processes that were killed there have left is removed first.
+        Call it within `making`. Drafts left by killed runs are removed first.
         """
         name = f"{kind}-{key[:16]}.draft-"
         path = self.root / "work" / f"{name}{os.getpid()}"
@@ -218,8 +218,8 @@ class Store:
     def commit(self, draft: Path, kind: str, key: str, card: Mapping[str, Any]) -> Artifact:
         """Make a draft the artifact under `key`. Unfinished work is removed.
 
-        A damaged artifact is replaced; a process may be reading it meanwhile. One that matches its card, which another
-        process has made in spite of `making`, is kept.
+        A damaged artifact is replaced while another process may be reading it. If another process wrote the artifact in
+        spite of `making` and it matches its card, that one is kept.
         """
         write_card(draft, card)
         final = self._path(kind, key)
@@ -238,7 +238,7 @@ class Store:
 
 
 def _is_at(path: Path, file: int) -> bool:
-    """Whether an open file is still the one at a path."""
+    """Return whether an open file is still the one at a path."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Which configuration class stands at a path of a YAML tree: follows annotations, and the `type:` of each part.
+"""Find the configuration class at a path of a YAML tree, following annotations and the `type:` of each part.
 
-Errors need it to list the keys that are allowed; pydantic's own errors do not say which model they come from.
+Errors need it to list the allowed keys, because pydantic's errors do not say which model they come from.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def config_at(model: type[Config], path: NodePath, tree: Any, catalog: Catalog) 
 
 
 def _unfolded(annotation: Any, tree: Any, catalog: Catalog) -> Iterator[Any]:
-    """An annotation without `Annotated` and unions; for a part, the configuration class of the part that is named."""
+    """Unwrap `Annotated` and unions. For a part, yield the configuration class of the named part."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         choice = next((item for item in arguments[1:] if isinstance(item, ChoiceOf)), None)
@@ -54,7 +54,7 @@ def _unfolded(annotation: Any, tree: Any, catalog: Catalog) -> Iterator[Any]:
 
 
 def _children(annotation: Any, key: str | int) -> list[Any]:
-    """The annotations of what stands below a key."""
+    """Return the annotations of the values below a key."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Config):
         field = annotation.model_fields.get(str(key))

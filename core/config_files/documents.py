@@ -1,7 +1,9 @@
-"""From YAML files, presets and the command line to one mapping that remembers where each value was written.
+"""Merge YAML files, presets and overrides into one mapping that remembers where each value was written.
 
-Notable choices: `base:`, the command line's overrides and an ablation's variants are one operation (see `nodes`);
-a value keeps its span when it is merged, so that an error in a preset names the preset's file.
+Notable choices:
+
+- `base:`, overrides of the command line and variants of an ablation use the same merge operation (see `nodes`).
+- A value keeps its span when it is merged, so an error in a preset names the file of the preset.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Document:
-    """A mapping from a YAML and where all of it was written.
+    """A mapping from YAML, with the location of every value.
 
     Attributes:
         root: the mapping as nodes with spans
@@ -62,10 +64,10 @@ class Document:
         return self.spans[path]
 
     def at(self, *path: str) -> Document:
-        """The mapping at a path as a document of its own.
+        """Return the mapping at a path as a separate document.
 
         Raises:
-            ConfigError: if no mapping stands there
+            ConfigError: if there is no mapping at the path
         """
         node = self.root
         for key in path:
@@ -76,7 +78,7 @@ class Document:
         return Document(_mapping(node, f"`{dotted(path)}`"), self.source, self.file)
 
     def without(self, key: str) -> Document:
-        """The same document less one top-level key."""
+        """Return the document without one top-level key."""
         entries = {name: node for name, node in _entries(self.root).items() if name != key}
         return Document(Node(entries, self.root.span), self.source, self.file)
 
@@ -89,7 +91,7 @@ def parse_document(text: str, source: str, folder: Path) -> Document:
         folder: what paths that start with `./` or `../` are relative to
 
     Raises:
-        ConfigError: if the text is empty, no YAML or no mapping
+        ConfigError: if the text is empty, is not YAML or is not a mapping
     """
     root = read_yaml(text, source=source, folder=folder)
     if root is None:
@@ -101,10 +103,10 @@ def load_document(path: Path, *, asked_at: Location | None = None) -> Document:
     """Read a YAML file.
 
     Args:
-        asked_at: where the file was named, if in another one
+        asked_at: where another file names this file
 
     Raises:
-        ConfigError: if the file is missing, unreadable, empty, no UTF-8, no YAML or no mapping
+        ConfigError: if the file is missing, unreadable or empty, or is not UTF-8, YAML or a mapping
     """
     source = shown(path)
     where = asked_at or source
@@ -130,12 +132,12 @@ def shown(path: Path) -> str:
 
 
 def merge(base: Document, patch: Document) -> Document:
-    """Lay one document over another; neither is changed."""
+    """Merge one document into another. Neither is changed."""
     return Document(lay_over(base.root, patch.root), patch.source, patch.file)
 
 
 def apply_patch(document: Document, patch: Document) -> Document:
-    """Lay values over a document at dotted paths.
+    """Set values in a document at dotted paths.
 
     Args:
         patch: dotted path to value, such as `schedule.iterations.0.tokenizer: {type: random_projection}`
@@ -158,7 +160,7 @@ class _OverrideLocation(Location):
 
 
 def override(document: Document, text: str) -> Document:
-    """Lay one `dotted.path=VALUE` of the command line over a document; VALUE is YAML.
+    """Apply one `dotted.path=VALUE` of the command line to a document. VALUE is YAML.
 
     Raises:
         ConfigError: if the text has another form, or its path does not fit the document
@@ -183,17 +185,17 @@ def resolve_base(
     presets: Callable[[str], Path | None] = preset_path,
     names: Callable[[], list[str]] = preset_names,
 ) -> Document:
-    """Lay a document over what its `base:` names, and that over its own base in turn.
+    """Merge a document into its `base:`, and that into its base in turn.
 
-    A base that starts with `./`, `../` or `/` or ends in `.yaml` is a file, any other a preset; a list of bases is
-    laid over one another from left to right.
+    A base that starts with `./`, `../` or `/` or ends in `.yaml` is a file. Any other is a preset. A list of bases is
+    merged from left to right.
 
     Args:
         presets: a preset's name to its file
         names: the presets' names, for messages
 
     Raises:
-        ConfigError: if a base is unknown or missing, or bases go in a circle
+        ConfigError: if a base is unknown or missing, or if bases form a cycle
     """
     return _resolved(document, presets, names, ())
 

@@ -1,7 +1,9 @@
-"""The way from a YAML file to a typed `Experiment`.
+"""Load a typed `Experiment` from a YAML file.
 
-Notable choices: the plugins that a file names are loaded before the rest is read, for they bring parts; all problems of
-a file are raised at once, in the order of its lines.
+Notable choices:
+
+- The plugins that a file names are loaded before the rest is read, because they offer parts.
+- All problems of a file are raised at once, in the order of its lines.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def load_experiment(
     """Read an experiment from a YAML file, or from a document whose bases are resolved.
 
     Args:
-        overrides: `dotted.path=VALUE`, laid over the file in this order
+        overrides: `dotted.path=VALUE`, applied to the file in this order
 
     Raises:
         ConfigError: with every problem of the file and the overrides
@@ -66,7 +68,7 @@ def resolve_document(
     """Read an experiment from a document whose bases are resolved.
 
     Args:
-        problems: what is already known to be wrong, to be raised with the rest
+        problems: known problems, which are raised together with new ones
 
     Raises:
         ConfigError: with every problem
@@ -83,12 +85,12 @@ def resolve_document(
 
 
 def resolved_yaml(experiment: Experiment) -> str:
-    """The experiment as YAML with every default written out; reading it gives the same experiment."""
+    """Return the experiment as YAML with every default written out. Reading it gives the same experiment."""
     return to_yaml(experiment.model_dump(mode="json"))
 
 
 def _catalog(document: Document, catalog_for: CatalogFor) -> tuple[Catalog, list[Problem]]:
-    """Load the plugins that a document names; those that fail become problems and the others stay."""
+    """Load the plugins that a document names. Those that fail become problems, and the others stay loaded."""
     stated = document.tree.get("plugins")
     texts = stated if isinstance(stated, list) else []
     faults = {index: _plugin_fault(text) for index, text in enumerate(texts) if isinstance(text, str)}

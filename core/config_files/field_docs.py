@@ -1,7 +1,9 @@
 """The docstring under each field of a configuration, as the field's description.
 
-Notable choices: the source code is read when somebody asks (`ossicle explain`, the JSON schema), because reading and
-parsing it took longer than all else about defining a configuration.
+Notable choices:
+
+- The source code is read on demand (`ossicle explain`, the JSON schema), because reading and parsing it takes longer
+  than everything else about defining a configuration.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ C = TypeVar("C", bound=Config)
 
 
 def documented(config: type[C]) -> type[C]:
-    """Describe every field of a configuration by the docstring under it, in those that it holds as well.
+    """Use the docstring under each field as its description, also in nested configurations.
 
-    A description that the field states itself is left alone; where the source code cannot be read there is none.
+    A description in the field itself is not changed. If the source code cannot be read, there is no description.
     """
     undescribed = [name for name, field in config.model_fields.items() if field.description is None]
     for field in config.model_fields.values():
@@ -36,14 +38,14 @@ def documented(config: type[C]) -> type[C]:
 
 
 def configs_in(annotation: Any) -> list[type[Config]]:
-    """The configurations that an annotation names, inside lists and alternatives too."""
+    """Find the configurations in an annotation, including those inside lists and unions."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
     return [config for argument in get_args(annotation) for config in configs_in(argument)]
 
 
 def _docs(config: type[Config]) -> dict[str, str]:
-    """Field to docstring; a field that a class states anew has that class's docstring or none."""
+    """Map fields to docstrings. A field that a subclass redefines has the docstring of the subclass, or none."""
     docs: dict[str, str] = {}
     for owner in reversed(config.__mro__):
         if issubclass(owner, Config):

@@ -1,7 +1,8 @@
 """The JSON schema of an experiment's YAML, for editors: completion, documentation on hover, misspelt keys.
 
-Notable choices: only a part's `type` is required, because a `base:` may give the rest; `ossicle check` reports
-what is missing.
+Notable choices:
+
+- Only the `type` of a part is required, because a `base:` can give the rest. `ossicle check` reports what is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def experiment_schema(catalog: Catalog) -> dict[str, Any]:
-    """Describe what an experiment's YAML may hold, given the parts on offer."""
+    """Build the JSON schema of an experiment from the parts in the catalog."""
     schema = _relaxed(documented(Experiment).model_json_schema())
     definitions: dict[str, Any] = {name: _relaxed(item) for name, item in schema.pop("$defs", {}).items()}
     definitions |= {kind: _kind(kind, catalog) for kind in catalog.part_kinds}
@@ -32,7 +33,7 @@ def experiment_schema(catalog: Catalog) -> dict[str, Any]:
 
 
 def _kind(kind: str, catalog: Catalog) -> dict[str, Any]:
-    """A part by its name alone, by a mapping with `type`, or by a mapping that completes a base's."""
+    """Describe a part: only its name, a mapping with `type`, or a mapping that completes that of a base."""
     parts = catalog.parts(kind)
     without_type = {"type": "object", "not": {"required": ["type"]}}
     names = {"enum": [name for part in parts for name in (part.name, *part.aliases)]}
@@ -68,7 +69,7 @@ def _relaxed(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _linked(schema: Any) -> Any:
-    """Put references to the parts of a kind where configurations hold a placeholder for them."""
+    """Replace placeholders in configurations by references to the parts of a kind."""
     if isinstance(schema, list):
         return [_linked(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,8 +1,11 @@
-"""A YAML tree whose every node knows where it was written, and how one tree is laid over another.
+"""A YAML tree whose nodes know where they were written, and the merge of two trees.
 
-Notable choices: mappings are merged, lists and scalars replaced; another `type:` drops what was said of the old part,
-whose configuration it was; so does `checkpoint:`, which names a part as well; a part's name alone stands for
-`{type: name}`. Trees are never changed, only rebuilt.
+Notable choices:
+
+- Mappings are merged. Lists and scalars are replaced.
+- Another `type:` drops the configuration of the old part, and so does `checkpoint:`, which also names a part.
+- A bare name of a part is short for `{type: name}`.
+- Trees are never changed, only rebuilt.
 """
 
 from __future__ import annotations
@@ -39,14 +42,14 @@ class Node:
         return self.value
 
     def walk(self, path: NodePath = ()) -> Iterator[tuple[NodePath, Node]]:
-        """This node and all below it, each with its path."""
+        """Yield this node and all below it, each with its path."""
         yield path, self
         below = self.value if isinstance(self.value, dict | list) else []
         for key, node in below.items() if isinstance(below, dict) else enumerate(below):
             yield from node.walk((*path, key))
 
     def moved(self, span: Span) -> Node:
-        """The same tree with one span for every node."""
+        """Return the same tree with one span for every node."""
         if isinstance(self.value, dict):
             return Node({key: node.moved(span) for key, node in self.value.items()}, span)
         if isinstance(self.value, list):
@@ -55,7 +58,7 @@ class Node:
 
 
 def lay_over(base: Node | None, patch: Node) -> Node:
-    """The base with the patch's values laid over it, by the rules at the head of this module."""
+    """Merge a patch into a base by the rules in the docstring of this module."""
     if base is None:
         return patch
     below, above = base.value, patch.value
@@ -69,7 +72,7 @@ def lay_over(base: Node | None, patch: Node) -> Node:
 
 
 def lay_at(base: Node | None, path: Sequence[str], patch: Node, *, above: NodePath = ()) -> Node:
-    """Lay a patch over the node at a path, whose numeric components count items of lists.
+    """Merge a patch into the node at a path. Numeric components are indices of lists.
 
     Args:
         above: the path of `base` itself, for messages

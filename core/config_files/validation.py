@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Found:
-    """One error of pydantic's; `wanted` lets the branches of a union join in one sentence."""
+    """One error of pydantic. `wanted` joins the branches of a union in one sentence."""
 
     path: NodePath
     where: Location
@@ -33,11 +33,11 @@ class _Found:
 
 
 def problems_of(error: ValidationError, model: type[Config], document: Document, catalog: Catalog) -> list[Problem]:
-    """Say every error of a validated document in plain words, with its location.
+    """Describe every error of a validated document in plain words, with its location.
 
     Args:
         model: what the document was validated as
-        catalog: what its parts were looked up in
+        catalog: the catalog of its parts
     """
     found: list[_Found] = []
     for details in error.errors(include_url=False):
@@ -90,12 +90,12 @@ def _found(details: ErrorDetails, model: type[Config], document: Document, catal
 
 
 def _follows_from_another(details: ErrorDetails) -> bool:
-    """Whether pydantic only finds a list too short because it does not count the items that are wrong themselves."""
+    """Return whether a list is too short only because pydantic does not count its invalid items."""
     return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
 
 
 def _split(loc: Sequence[str | int], tree: Any) -> tuple[NodePath, NodePath]:
-    """Part pydantic's location in what is written in the file, and the rest: names of union branches, missing keys."""
+    """Split pydantic's location into the part written in the file and the rest (union branches, missing keys)."""
     path: list[str | int] = []
     rest: list[str | int] = []
     for key in loc:
@@ -109,7 +109,7 @@ def _split(loc: Sequence[str | int], tree: Any) -> tuple[NodePath, NodePath]:
 
 
 def _is_written(path: NodePath, value: Any, tree: Any) -> bool:
-    """Whether the offending value is what the file says at the path, and not a default below it."""
+    """Return whether the invalid value is written at the path, and is not a default below it."""
     for key in path:
         tree = tree[key]
     return bool(tree == value) or isinstance(value, dict)
