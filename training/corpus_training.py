@@ -1,4 +1,4 @@
-"""Train an objective on a corpus: what the actions of all training stages share."""
+"""Train an objective on a corpus. All training stages use this."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PICTURED_CLIPS = 6
 PICTURED_SECONDS = 4.0
 HISTOGRAMS = "histograms.jsonl"
 TRAIN_LOG = Path("metrics", "train.jsonl")
-"""Where fairseq2 writes its metrics."""
+"""The file that fairseq2 writes metrics to."""
 
 
 def train_on_corpus(
@@ -50,8 +50,8 @@ def train_on_corpus(
 ) -> None:
     """Train `objective` on the stage's corpus, and write its curves and pictures.
 
-    An interrupted training goes on where it stopped; the objective is prepared only before the first step. Of several
-    processes each trains on its share of every batch, and the first writes.
+    An interrupted training continues where it stopped. The objective is prepared only before the first step. Each of
+    several processes trains on its share of every batch, and the first one writes.
 
     Args:
         rows: the clips to train on; the good ones of `training.splits` when None
@@ -108,7 +108,7 @@ def train_on_corpus(
 
 
 def _publish(run: StageRun[CorpusStage], step: int, metrics: Mapping[str, Any], monitored: Mapping[str, float]) -> None:
-    """Keep what fairseq2's recorders do not: histograms and warnings of a step, and the results of the monitor."""
+    """Store what fairseq2's recorders leave out: histograms and warnings of a step, and the results of the monitor."""
     plain = {name: value for name, value in metrics.items() if not isinstance(value, Tensor | list)} | dict(monitored)
     histograms = {name: value.tolist() for name, value in metrics.items() if isinstance(value, Tensor)}
     with (run.work / HISTOGRAMS).open("a") as file:
@@ -119,13 +119,13 @@ def _publish(run: StageRun[CorpusStage], step: int, metrics: Mapping[str, Any], 
 
 
 def _drop_unfinished_line(path: Path) -> None:
-    """Cut off what a killed run was writing, so that the next line does not run into it."""
+    """Remove the incomplete last line of a killed run, so that the next line starts on a new line."""
     if path.is_file():
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def _last_per_step(path: Path, key: str) -> list[dict[str, Any]]:
-    """Read JSON lines; after an interruption a step can appear twice, and the last one counts."""
+    """Read JSON lines. After an interruption a step can appear twice. The last record counts."""
     records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     return [record for _, record in sorted({record[key]: record for record in records}.items())]
 
@@ -153,7 +153,7 @@ def _keep_curves(run: StageRun[CorpusStage]) -> None:
     run.warnings.extend(first.values())
     tensorboard = run.work / "tb"
     if tensorboard.is_dir():
-        # Not moved: a run that is killed before its artifact is kept finds its work whole.
+        # Copied, not moved, because a run that is killed before the artifact is committed needs its work.
         shutil.copytree(tensorboard, run.folder / "tensorboard")
 
 
@@ -161,7 +161,7 @@ def _keep_curves(run: StageRun[CorpusStage]) -> None:
 def _keep_pictures(
     run: StageRun[CorpusStage], objective: Objective, front_end: FrontEnd, rows: npt.NDArray[np.int64]
 ) -> None:
-    """Write `pictures.npz`: a few clips with their tokens, what was hidden and what was predicted there."""
+    """Write `pictures.npz`: a few clips with their tokens, hidden patches and predictions."""
     manifest = run.manifest()
     chosen = rows[np.linspace(0, len(rows) - 1, min(PICTURED_CLIPS, len(rows))).astype(int)]
     kept: dict[str, Any] = {"column_seconds": float(front_end.column_times(2)[1, 0])}

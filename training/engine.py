@@ -1,8 +1,11 @@
-"""Train an objective with fairseq2's `Trainer`: the only module that knows it.
+"""Train an objective with fairseq2's `Trainer`. No other module knows the trainer.
 
-Notable choices: the trainer is built by hand, because fairseq2's recipe layer owns too much of the process (logging,
-environment, early stopping); metrics pass through its `MetricBag`, so that they are summed over ranks; SIGINT and
-SIGTERM, to whichever process, end a step on all of them, write a checkpoint and raise `Interrupted`.
+Notable choices:
+
+- The trainer is built by hand, because fairseq2's recipe layer takes over logging, environment and early stopping.
+- Metrics use fairseq2's `MetricBag`, which sums them over ranks.
+- SIGINT or SIGTERM to any process stops all of them after the current step, writes a checkpoint and raises
+  `Interrupted`.
 """
 
 from __future__ import annotations
@@ -81,7 +84,7 @@ class CheckpointHistory:
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a finished training took.
+    """The cost of a finished training.
 
     Attributes:
         steps: optimiser steps
@@ -112,24 +115,25 @@ def train(
     choose_weights: Callable[[CheckpointHistory], None] | None = None,
     elastic: bool = False,
 ) -> TrainingSummary:
-    """Train `objective` in place for `settings.steps` steps, going on from the newest checkpoint in `folder`.
+    """Train `objective` in place for `settings.steps` steps, continuing from the newest checkpoint in `folder`.
 
-    Of several processes each takes its share, and holds the whole objective in the end.
+    Each of several processes trains on its share, and has the whole objective at the end.
 
     Args:
-        stream: gives this process's share of the endless stream of `SpectrogramBatch`, from clip number so-and-so on
-        folder: takes checkpoints, `metrics/train.jsonl` and TensorBoard files
-        first_batches: gives the start of the whole stream to the objective's `prepare`, unless there is a checkpoint
+        stream: returns this process's share of the endless stream of `SpectrogramBatch`, starting at the given clip
+            number
+        folder: where checkpoints, `metrics/train.jsonl` and TensorBoard files are written
+        first_batches: returns the start of the whole stream for the objective's `prepare`, if there is no checkpoint
         on_publish: called with the step and its metrics, histograms included, every `settings.log_every` steps, on the
             first rank
-        keep_checkpoints: how many of the last checkpoints `choose_weights` is offered
-        choose_weights: called when all steps are done, to load other weights than the last
-        elastic: whether to go on from the checkpoint of another number of processes
+        keep_checkpoints: number of last checkpoints that are kept for `choose_weights`
+        choose_weights: called after the last step, to load other weights than the last ones
+        elastic: whether to continue from the checkpoint of a different number of processes
 
     Raises:
         Interrupted: if SIGINT or SIGTERM came; a checkpoint was written
-        OssicleError: if the weights are no longer finite, which is looked at every `settings.log_every` steps, or if
-            other processes wrote the checkpoints than can go on from them
+        OssicleError: if the weights are not finite, checked every `settings.log_every` steps, or if these processes
+            cannot continue from the checkpoints of other processes
     """
     cpu_before = time.process_time()
     if settings.precision == "bf16" and not has_bf16():
@@ -181,13 +185,13 @@ def _run(
     with suppress(TaskStopException):
         trainer.run()
     _refuse_divergence(spread, trainer._step_nr)
-    # A request may come after the last step has begun.
+    # A request can come during the last step.
     if any(from_all_ranks(asked.is_set())):
         raise Interrupted(f"stopped after step {trainer._step_nr} of {settings.steps}; a checkpoint is kept")
 
 
 def _refuse_divergence(spread: SpreadObjective, step: int) -> None:
-    # fairseq2 clips gradients that are not finite like any others, and every later weight is NaN.
+    # fairseq2 also clips gradients that are not finite, and then every later weight is NaN.
     if not all(from_all_ranks(spread.is_finite())):
         raise OssicleError(
             f"the training has diverged: after step {step} not all weights are finite; "
@@ -210,7 +214,7 @@ def _is_regular(step: int, settings: TrainingConfig) -> bool:
 
 
 def _delete_irregular(checkpoints: CheckpointManager, settings: TrainingConfig) -> None:
-    """Delete checkpoints of interruptions but for the newest, from which the training goes on."""
+    """Delete checkpoints of interruptions except for the newest, which the training continues from."""
     for step in from_first_rank(checkpoints.get_step_numbers()[:-1]):
         if not _is_regular(step, settings):
             checkpoints.delete_checkpoint(step)
@@ -226,7 +230,7 @@ def _history(
         mean: dict[str, Tensor] = {}
         for step in steps:
             for name, value in whole_weights(folder / "checkpoints" / f"step_{step}", parameters).items():
-                # What cannot be averaged is taken from the last of them.
+                # Tensors that cannot be averaged come from the last checkpoint.
                 if value.is_floating_point():
                     value = mean.get(name, 0.0) + value.double() / len(steps)
                 mean[name] = value
@@ -276,11 +280,11 @@ class _Histogram(Metric[Tensor]):
 
 
 class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # it can be moved, but is no fairseq2 class
-    """Puts an objective's figures into fairseq2's metrics.
+    """Adds the metrics of an objective to those of fairseq2.
 
     Attributes:
         spread: the objective as the ranks train it
-        before_step: called on every rank as a step begins
+        before_step: called on every rank before a step
     """
 
     def __init__(self, spread: nn.Module, objective: Objective, front_end: FrontEnd) -> None:
@@ -344,7 +348,7 @@ def _tensor(value: object) -> Tensor:
 
 
 class _Publisher(MetricRecorder):
-    """Hands published metrics to the display and to whoever listens."""
+    """Passes published metrics to the display and to the listener."""
 
     def __init__(self, unit: _ObjectiveUnit, steps: int, display: Display, on_publish: StepListener) -> None:
         self._unit = unit
@@ -382,7 +386,7 @@ def _recorder(folder: Path, publisher: _Publisher) -> MetricRecorder:
 
 
 def build_optimizer(objective: Objective, settings: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW over the objective's parameter groups, at their highest learning rates."""
+    """Build AdamW over the parameter groups of the objective, at their peak learning rates."""
     groups = [
         {
             "params": list(group.parameters),
@@ -445,7 +449,7 @@ def _build_trainer(
         max_grad_norm=settings.max_grad_norm,
         max_num_steps=settings.steps,
         checkpoint_every_n_steps=settings.checkpoint_every,
-        # That of an interruption takes a regular one's place, unless there is room for it.
+        # The checkpoint of an interruption must not replace a regular one.
         keep_last_n_checkpoints=keep_checkpoints + (keep_checkpoints > 1),
         publish_metrics_every_n_steps=settings.log_every,
     )
@@ -487,7 +491,7 @@ class _DisplayedTask(ProgressTask):
 def request_stop(trainer: Trainer) -> None:
     """Make `trainer` stop after its current step, with a checkpoint.
 
-    fairseq2 0.8.1 overlooks `Trainer.request_stop` while a number of steps is set, hence the private attribute.
+    fairseq2 0.8.1 ignores `Trainer.request_stop` if a number of steps is set, so this sets a private attribute.
     """
     trainer.request_stop()
     trainer._max_num_steps = trainer._step_nr
@@ -495,7 +499,7 @@ def request_stop(trainer: Trainer) -> None:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[threading.Event]:
-    """Take the first SIGINT or SIGTERM as a request to stop; a second one takes its usual way."""
+    """Treat the first SIGINT or SIGTERM as a request to stop. A second one has its default effect."""
     asked = threading.Event()
     previous: dict[signal.Signals, Any] = {}
 
@@ -511,7 +515,7 @@ def _asked_to_stop() -> Iterator[threading.Event]:
         for number in (signal.SIGINT, signal.SIGTERM):
             previous[number] = signal.signal(number, ask)
     except ValueError:
-        # Outside the main thread no handler can be set: there, whoever owns the main thread stops the run.
+        # Signal handlers can be set only in the main thread. In other threads, the program must stop the run.
         previous.clear()
     try:
         yield asked

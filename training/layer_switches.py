@@ -1,4 +1,4 @@
-"""Switches of how layers are computed, which change no result: compiled, or computed anew for the backward pass."""
+"""Switches for the computation of layers that do not change results: compilation and gradient checkpointing."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..core.interfaces import LayeredModule
 
 
 def compile_layers(module: nn.Module, *, backend: str = "inductor") -> None:
-    """Let torch compile each layer within a module, in place, for inputs of any length.
+    """Compile each layer in a module with torch, in place, for inputs of any length.
 
-    Layers of one shape share what is compiled.
+    Layers of one shape share the compiled code.
 
     Raises:
-        OssicleError: if it has none
+        OssicleError: if the module has no layers
     """
     for layer in _layers(module, "compile"):
         layer.compile(dynamic=True, backend=backend)  # type: ignore[no-untyped-call]
 
 
 def checkpoint_gradients(module: nn.Module) -> None:
-    """Let each layer within a module be computed anew for the backward pass, in place.
+    """Make each layer in a module compute its activations again in the backward pass, in place.
 
     Raises:
-        OssicleError: if it has none
+        OssicleError: if the module has no layers
     """
     for layer in _layers(module, "gradient_checkpointing"):
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)

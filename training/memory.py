@@ -1,7 +1,9 @@
-"""How this process holds memory.
+"""Settings of malloc for this process.
 
-Notable choices: glibc hands large tensors back to the kernel as soon as they are freed, and takes the next ones anew
-page by page, which costs more than the smaller computations on them; a process that computes keeps them instead.
+Notable choices:
+
+- Freed memory is kept for the next tensors. By default glibc returns large blocks to the kernel, and mapping the pages
+  of the next ones costs more than small computations on them.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ _OLD_LIMIT: Final = 2**25
 
 
 def keep_freed_memory() -> None:
-    """Let this process use freed memory again, instead of giving it back at once.
+    """Keep freed memory in this process instead of returning it to the kernel at once.
 
-    Nothing happens where the environment tunes malloc (`MALLOC_…`, `GLIBC_TUNABLES`), or under another C library.
+    Does nothing if the environment tunes malloc (`MALLOC_…`, `GLIBC_TUNABLES`), or with another C library.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     tuned = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
-    # Once its trim threshold is set, glibc no longer raises the other one as it learns: it is set first, or neither is.
+    # After the trim threshold is set, glibc does not adapt the mapping threshold any more. So the latter is set first.
     if set_option is not None and not tuned and any(set_option(_MMAP_THRESHOLD, most) for most in (_NEVER, _OLD_LIMIT)):
         set_option(_TRIM_THRESHOLD, _NEVER)

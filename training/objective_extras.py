@@ -1,7 +1,7 @@
-"""What an objective may do besides `forward` and `parts`, and what happens where it does not.
+"""Optional methods of objectives besides `forward` and `parts`, and their defaults.
 
-An objective that needs one of these methods defines it. Nothing has to be registered, and nothing imported. The
-functions below are how training calls the methods, so that each default is in one place.
+An objective that needs one of these methods defines it. It need not register or import anything. Training calls the
+methods through the functions below, so each default is in one place.
 
 Notable choices:
 - Protocols instead of methods of `Objective`: the base class stays as short as what every author must know.
@@ -26,7 +26,7 @@ class ParameterGroup:
     """Parameters that are trained alike.
 
     Attributes:
-        lr_scale: what the learning rate is multiplied by
+        lr_scale: factor of the learning rate
         decayed: whether weight decay applies
     """
 

@@ -1,7 +1,10 @@
-"""Spread an objective over the processes that train together, and make it whole again.
+"""Distribute an objective over the processes that train together, and collect it again.
 
-Notable choices: DDP keeps the objective whole on every rank; FSDP2 splits parameters, gradients and the optimiser's
-state, and rebuilds the modules in place. torch offers no way back, so what it changes is remembered before.
+Notable choices:
+
+- DDP keeps the whole objective on every rank.
+- FSDP2 shards parameters, gradients and optimiser state, and changes the modules in place. torch cannot undo this, so
+  the original state of the modules is stored before.
 """
 
 from __future__ import annotations
@@ -25,19 +28,19 @@ from .objective_extras import shards
 
 Parallel = Literal["ddp", "fsdp"]
 
-# FSDP2 hooks itself to the tensors that it finds in what a module gives.
+# FSDP2 attaches hooks to the tensors in the output of a module.
 register_dataclass(ObjectiveOutput)
 
 
 class _BorrowedGangs(Gangs):
-    """Gangs that outlive a training: fairseq2's trainer closes those that it is given."""
+    """Gangs that outlive a training. fairseq2's trainer closes the gangs that it receives."""
 
     def close(self) -> None:
         pass
 
 
 def training_gangs(device: torch.device, parallel: Parallel) -> Gangs:
-    """Group the processes of this run as fairseq2 knows them."""
+    """Create the gangs of fairseq2 for the processes of this run."""
     if world_size() == 1:
         return create_fake_gangs(device)
     everyone = distributed.group.WORLD
@@ -49,10 +52,10 @@ def training_gangs(device: torch.device, parallel: Parallel) -> Gangs:
 
 
 class SpreadObjective:
-    """An objective on its way through training: alone, under DDP or under FSDP2.
+    """An objective during training: unwrapped, under DDP or under FSDP2.
 
     Attributes:
-        model: what is trained; gradients are synchronised where it is called instead of the objective
+        model: the module to call instead of the objective, which synchronises gradients
     """
 
     def __init__(self, objective: Objective, gangs: Gangs) -> None:
@@ -69,13 +72,13 @@ class SpreadObjective:
 
     @torch.no_grad()
     def is_finite(self) -> bool:
-        """Whether all that is trained is, as far as this process holds it."""
+        """Return whether all trained parameters of this process are finite."""
         held = (parameter for parameter in self._objective.parameters() if parameter.requires_grad)
         finite = [_held(parameter).isfinite().all() for parameter in held]
         return not finite or bool(torch.stack(finite).all())
 
     def gather(self) -> None:
-        """Make the objective whole and plain on every rank; it cannot be trained through `model` any more."""
+        """Restore the whole, unwrapped objective on every rank. It cannot be trained through `model` any more."""
         if not self._before:
             return
         for surface in self._before:
@@ -110,7 +113,7 @@ _HOOKS = tuple(name for name in vars(nn.Module()) if "_hooks" in name)
 
 @dataclass(frozen=True)
 class _Surface:
-    """What FSDP2 changes of a module besides its parameters: its class and its hooks."""
+    """The state of a module that FSDP2 changes besides parameters: its class and its hooks."""
 
     module: nn.Module
     kind: type[nn.Module]

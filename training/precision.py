@@ -1,4 +1,4 @@
-"""Which precision this process computes in at full speed."""
+"""Find the precisions that the device of this process supports at full speed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..core.distributed import compute_device
 
 
 def has_bf16() -> bool:
-    """Whether the device of this process has bf16 instructions; without them, bf16 is far slower than fp32."""
+    """Return whether the device of this process has bf16 instructions. Without them, bf16 is far slower than fp32."""
     import torch
 
     if compute_device().type == "cuda":

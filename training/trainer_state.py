@@ -1,8 +1,11 @@
-"""The checkpoints of a training, which processes they are for, and how they come to serve others.
+"""The checkpoints of a training, and their conversion for a different number of processes.
 
-Notable choices: the layout is fairseq2's: the state of the trainer and of the data in one file a rank, the weights and
-the optimiser's state in one file, or under FSDP2 one a rank. Which processes wrote them stands beside them. Other
-processes read on in the stream of clips behind those that were heard; what waited in the old ones' buckets is lost.
+Notable choices:
+
+- The layout is that of fairseq2: the state of trainer and data in one file per rank, and weights and optimiser state in
+  one file, or one per rank under FSDP2. A file next to them describes the processes that wrote them.
+- A different number of processes continues in the stream of clips after those that were used. Clips that waited in the
+  buckets of the old processes are lost.
 """
 
 from __future__ import annotations
@@ -23,12 +26,12 @@ LAYOUT = "processes.json"
 
 @dataclass(frozen=True)
 class Layout:
-    """How a training is spread.
+    """The processes of a training.
 
     Attributes:
-        processes: how many there are
+        processes: number of processes
         sharded: whether each holds a shard of the weights
-        first_clip: where in the stream of clips they have begun to read
+        first_clip: the position in the stream of clips where they started
     """
 
     processes: int = 1
@@ -37,7 +40,7 @@ class Layout:
 
     @classmethod
     def read(cls, folder: Path) -> Layout:
-        """That of the checkpoints in a folder."""
+        """Read the layout of the checkpoints in a folder."""
         path = folder / LAYOUT
         return cls(**json.loads(path.read_text())) if path.is_file() else cls()
 
@@ -50,26 +53,26 @@ class Layout:
 
     @property
     def command(self) -> str:
-        """How such processes are started."""
+        """Return the command that starts such processes."""
         if self.processes == 1:
             return "without torchrun"
         return f"with `torchrun --nproc-per-node {self.processes}` and `parallel: {self.parallel}`"
 
 
 def claim(folder: Path, step: int | None, now: Layout, *, elastic: bool, seed: int, device: torch.device) -> Layout:
-    """Hold the checkpoints in `folder` against the processes that are to go on from them.
+    """Check whether these processes can continue from the checkpoints in `folder`.
 
     Args:
         step: the newest checkpoint; None if there is none yet
         now: the processes of this run
-        elastic: whether the checkpoint of another number of processes may be dealt out anew
-        seed: of the training
+        elastic: whether the checkpoint of a different number of processes may be redistributed
+        seed: seed of the training
 
     Returns:
-        `now`, with the clip at which these processes begin to read.
+        `now`, with the clip at which these processes start to read.
 
     Raises:
-        OssicleError: if other processes wrote the checkpoints, and they may not or cannot be dealt out anew
+        OssicleError: if other processes wrote the checkpoints, and they may not or cannot be redistributed
     """
     if step is None:
         return now
@@ -84,14 +87,14 @@ def claim(folder: Path, step: int | None, now: Layout, *, elastic: bool, seed: i
 
 
 def settle(folder: Path, step: int | None, layout: Layout, reader_state: Mapping[str, object]) -> None:
-    """Keep what `claim` gave for later starts.
+    """Store the result of `claim` for later starts.
 
     Args:
-        reader_state: of this process's reader, which begins at `layout.first_clip`
+        reader_state: state of this process's reader, which starts at `layout.first_clip`
     """
     if Layout.read(folder) == layout:
         return
-    # Each file is replaced as a whole: a process that is killed, or meets a full disk, leaves the one before.
+    # Each file is replaced atomically, so a killed process or a full disk leaves the previous one.
     if step is not None:
         file = _checkpoint(folder, step) / "data_reader" / f"dp_{rank():02}.pt"
         torch.save(reader_state, _unfinished(file))
@@ -123,10 +126,10 @@ def _check_heirs(folder: Path, was: Layout, now: Layout, *, elastic: bool) -> No
 
 
 def _deal_out(checkpoint: Path, was: int, now: int, *, seed: int, device: torch.device) -> int:
-    """Give every process the state of one before, with random numbers of its own if it is new.
+    """Give every process the state of an old one. New processes get different random numbers.
 
     Returns:
-        The number of clips that all have heard.
+        The number of clips that all processes used.
     """
 
     def file(number: int) -> Path:
@@ -145,18 +148,18 @@ def _deal_out(checkpoint: Path, was: int, now: int, *, seed: int, device: torch.
             fresh = [torch.Generator(place).manual_seed(seed + new) for place in places]
             state["_rng_bag"] = {"generators": [generator.get_state() for generator in fresh]}
         torch.save(state, _unfinished(file(new)))
-    # A process that is killed while it writes has changed nothing.
+    # If the process is killed while writing, nothing has changed.
     for new in range(max(was, now)):
         _unfinished(file(new)).replace(file(new))
     return int(totals["total_clips"]["weighted_sum"])
 
 
 def whole_weights(checkpoint: Path, parameters: Collection[str]) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint, in however many files they are.
+    """Read the weights of a checkpoint from one or several files.
 
     Args:
         checkpoint: a folder `step_N`
-        parameters: names of the tensors that FSDP2 splits, along their first axis; of the others every rank has all
+        parameters: names of the tensors that FSDP2 splits along their first axis; every rank has the others as a whole
     """
     files = sorted((checkpoint / "model" / "pp_00" / "tp_00").glob("sdp_*.pt"))
     shards = [torch.load(file, map_location="cpu", weights_only=True) for file in files]

@@ -1,12 +1,16 @@
 """Regression to an averaged teacher: data2vec (Baevski et al., 2022), data2vec 2.0 (2023) and EAT (Chen et al., 2024).
 
-Notable choices: the encoder sees the visible patches alone, as in data2vec 2.0; the teacher, a running average of its
-weights, hears the whole clip. Targets are what whole layers give, where the sources take the branch of the feed-forward
-network: each number of a layer is standardised over the clip, and the layers' mean once more over each vector. The
-predictor is a Transformer, where the later sources have convolutions. The target of a whole clip is not standardised
-over it, for its mean would vanish, and the mean of the encoder's outputs stands for EAT's class token.
+Notable choices:
 
-The teacher follows as a step begins. A checkpoint then holds the one of its last step, and a training goes on exactly.
+- The encoder sees only the visible patches, as in data2vec 2.0. The teacher, a running average of its weights, sees the
+  whole clip.
+- Targets are outputs of whole layers, standardised over the clip for each layer. Their mean is standardised again for
+  each vector. The papers use the output of the feed-forward branch.
+- The predictor is a Transformer. The later papers use convolutions.
+- The target of a whole clip is not standardised over the clip, because its mean would be zero. The mean of the
+  encoder's outputs replaces EAT's class token.
+- The teacher is updated before a step, so a checkpoint contains the teacher of its last step and a training continues
+  exactly.
 """
 
 from __future__ import annotations
@@ -29,14 +33,14 @@ from .regression import futile, guessing_cost, squared_error
 
 _LEAST_VARIANCE = 1e-5
 COLLAPSED_VARIANCE = 0.01
-"""data2vec's limit for the variance of targets."""
+"""The limit of data2vec for the variance of targets."""
 
 
 class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
     """Predict the teacher's outputs at hidden patches.
 
     Args:
-        encoder: what is pre-trained; it must give its layers' outputs
+        encoder: the encoder to pre-train; it must return the outputs of its layers
     """
 
     config: AveragedTeacherConfig
@@ -57,7 +61,7 @@ class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
         loss = squared_error(self.to_target(predicted.vectors), target).sum()
         guessing = guessing_cost(target).sum()
         if self.to_clip is not None:
-            # A clip counts as much as its hidden patches do.
+            # A clip has the weight of all its hidden patches.
             weights = self.config.clip_loss * predicted.hidden.sum(1)
             found = self.to_clip(_clip_mean(predicted.encoded.sequence, predicted.encoded.valid))
             loss = loss + (weights * squared_error(found, of_clips)).sum()
@@ -68,17 +72,17 @@ class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
         )
 
     def _decay(self, updates: int) -> float:
-        """What share of its weights the teacher keeps after so many updates."""
+        """Return the decay of the teacher's weights after a number of updates."""
         config = self.config
         risen = min(1.0, updates / config.decay_steps) if config.decay_steps else 1.0
         return config.decay + (config.final_decay - config.decay) * risen
 
     @torch.no_grad()
     def _targets(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
-        """Targets of patches, (B, N, D), and of clips, (B, D).
+        """Compute the targets of patches, (B, N, D), and of clips, (B, D).
 
         Raises:
-            PluginError: if the encoder gives fewer layers than are wanted
+            PluginError: if the encoder returns too few layers
         """
         outputs = self.teacher(batch).layers[1:]
         wanted = self.config.top_layers or len(outputs)
@@ -105,10 +109,10 @@ class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
 
 
 class RunningAverage(nn.Module):
-    """An encoder whose weights follow another's as a running average; all of it is buffers, which no one trains.
+    """An encoder whose weights are a running average of another's. All of its tensors are buffers and not trained.
 
     Attributes:
-        updates: how often it has followed
+        updates: number of updates
     """
 
     updates: Tensor
@@ -124,7 +128,7 @@ class RunningAverage(nn.Module):
 
     @torch.no_grad()
     def follow(self, encoder: Encoder, decay: float) -> None:
-        """Move towards an encoder's weights, keeping a share `decay`; its buffers are taken over."""
+        """Update the running average of the weights with `decay`. Buffers are copied."""
         own = dict(self.encoder.named_buffers())
         for name, parameter in encoder.named_parameters(remove_duplicate=False):
             own[name].lerp_(_whole(parameter), 1 - decay)
@@ -133,7 +137,7 @@ class RunningAverage(nn.Module):
         self.updates += 1
 
     def train(self, mode: bool = True) -> RunningAverage:
-        """Stay as in use: a teacher drops nothing out."""
+        """Stay in evaluation mode, because the teacher has no dropout."""
         super().train(mode)
         self.encoder.eval()
         return self
@@ -146,17 +150,17 @@ class RunningAverage(nn.Module):
 
 
 def _whole(parameter: Tensor) -> Tensor:
-    """A parameter as it is in one process, also where FSDP2 has split it."""
+    """Return the local tensor of a parameter, also if FSDP2 has split it."""
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
 def _clip_mean(vectors: Tensor, valid: Tensor) -> Tensor:
-    """Mean over each clip's real patches: (B, N, D) to (B, D)."""
+    """Average over the real patches of each clip: (B, N, D) to (B, D)."""
     return vectors.masked_fill(~valid[..., None], 0.0).sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
 
 
 def _standardised(vectors: Tensor, valid: Tensor) -> Tensor:
-    """Bring each number to zero mean and unit variance over a clip's real patches: (B, N, D) to (B, N, D)."""
+    """Standardise each number over the real patches of a clip: (B, N, D) to (B, N, D)."""
     centred = vectors - _clip_mean(vectors, valid)[:, None]
     variance = _clip_mean(centred.square(), valid)[:, None]
     return centred * (variance + _LEAST_VARIANCE).rsqrt()

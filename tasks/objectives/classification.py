@@ -1,7 +1,10 @@
 """Supervised classification of clips: how BEATs is fine-tuned (arXiv 2212.09058, section 4.3).
 
-Notable choices: augmentation changes the spectrogram's frames before the front end normalises them; vectors (biases,
-gains of norms) are spared weight decay; a frozen encoder computes without dropout and without gradients.
+Notable choices:
+
+- Augmentation changes the frames of the spectrogram before the front end normalises them.
+- Vectors (biases, gains of norms) have no weight decay.
+- A frozen encoder runs without dropout and without gradients.
 """
 
 from __future__ import annotations
@@ -25,12 +28,12 @@ from .objective_config import ClassificationConfig
 
 
 class Classification(Objective, SupportsAugment, SupportsParameterGroups):
-    """Learn the classes of clips, every one of which carries a label.
+    """Learn the classes of clips. Every clip must have a label.
 
     Args:
-        encoder: what is fine-tuned
+        encoder: the encoder to fine-tune
         head: scores the classes from the encoder's vectors
-        multi_label: whether a clip can carry several labels
+        multi_label: whether a clip can have several labels
 
     Raises:
         PluginError: if the encoder's `depths` do not hold each of its parameters once
@@ -65,7 +68,7 @@ class Classification(Objective, SupportsAugment, SupportsParameterGroups):
         return [ParameterGroup(parameters, scale, decayed) for (scale, decayed), parameters in grouped.items()]
 
     def _scaled(self) -> Iterator[tuple[float, nn.Module]]:
-        """Every trained module with the factor of its learning rate."""
+        """Yield every trained module with the factor of its learning rate."""
         depths = self.encoder.depths()
         for place, modules in enumerate(depths):
             for module in modules:
@@ -73,7 +76,7 @@ class Classification(Objective, SupportsAugment, SupportsParameterGroups):
         yield 1.0, self.head
 
     def augment(self, batch: SpectrogramBatch) -> SpectrogramBatch:
-        """Roll, mix and mask; the labels become shares of classes, (B, classes) float32."""
+        """Roll, mix and mask clips. Labels become shares of classes, (B, classes) float32."""
         wanted, frames, lengths = self.config.augmentation, batch.frames, batch.lengths
         targets = self._targets(batch.labels)
         random = generators(batch)
@@ -108,7 +111,7 @@ class Classification(Objective, SupportsAugment, SupportsParameterGroups):
         )
 
     def _targets(self, labels: Tensor | None) -> Tensor:
-        """(B, classes) float32: how much of each class a clip holds."""
+        """Return the share of each class in a clip: (B, classes) float32."""
         if labels is None:
             raise PluginError("`classification` learns from labels, but these clips come without any")
         if labels.ndim == 1:

@@ -1,8 +1,10 @@
 """Self-distillation: how BEATs' later tokenizers learn (arXiv 2212.09058, section 3.2.2).
 
-Notable choices: the estimator belongs to the objective, not to the tokenizer, because it is discarded after training;
-sine-cosine positions are added to its input, so that codes need not encode the position of a patch; the teacher stays
-outside the module tree, because it is frozen and must not be checkpointed or wrapped.
+Notable choices:
+
+- The estimator belongs to the objective, not to the tokenizer, because it is discarded after training.
+- Sine-cosine positions are added to its input, so codes need not encode the position of a patch.
+- The teacher is outside the module tree, because it is frozen and must not be checkpointed or wrapped.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ class Distillation(Objective, SupportsPrepare, SupportsHistograms, SupportsWarni
     """Predict a frozen teacher's outputs from the tokenizer's codes.
 
     Args:
-        tokenizer: what learns; a `QuantisingTokenizer`
+        tokenizer: the `QuantisingTokenizer` to train
         teacher: the frozen encoder
-        teacher_head: the frozen classifier behind it, when the teacher was fine-tuned
+        teacher_head: the frozen classifier of a fine-tuned teacher
 
     Raises:
-        PluginError: if the tokenizer gives no vectors to learn through, or the teacher lacks what is asked of it
+        PluginError: if the tokenizer does not return vectors with gradients, or the teacher lacks a layer or a head
     """
 
     metric_names: Sequence[str] = ("cosine", "commitment")
@@ -68,7 +70,7 @@ class Distillation(Objective, SupportsPrepare, SupportsHistograms, SupportsWarni
 
     @property
     def histogram_sizes(self) -> Mapping[str, int]:
-        """Of several streams of tokens, each has its own counts, one after the other."""
+        """The histogram sizes. Streams of tokens have separate counts, one after the other."""
         return {"tokens": self.tokenizer.streams * self.tokenizer.codebook_size}
 
     def parts(self) -> Mapping[str, nn.Module]:
@@ -76,7 +78,7 @@ class Distillation(Objective, SupportsPrepare, SupportsHistograms, SupportsWarni
 
     @torch.no_grad()
     def prepare(self, batches: Iterable[PatchBatch]) -> None:
-        """Start the tokenizer, and measure the teacher on the batches that it takes for that, or on one."""
+        """Initialise the tokenizer, and measure the statistics of the teacher on the same batches, or on one batch."""
         statistics = FrameStatistics()
         seen: list[Tensor] = []
 
@@ -108,7 +110,7 @@ class Distillation(Objective, SupportsPrepare, SupportsHistograms, SupportsWarni
         cosine = cosine_similarity(estimate.float(), target.float(), dim=-1)
         count = int(batch.valid.sum())
         if self.config.target == "logits":
-            # One target a clip: it counts as much as the clip has patches.
+            # A clip has one target, with the weight of all its patches.
             cosine = cosine[:, None].expand_as(batch.valid)
         cosine = cosine[batch.valid].sum()
         commitment = quantised.commitment[batch.valid].sum()
@@ -123,7 +125,7 @@ class Distillation(Objective, SupportsPrepare, SupportsHistograms, SupportsWarni
 
     @torch.no_grad()
     def target(self, batch: PatchBatch) -> Tensor:
-        """What the codes are to explain: (B, N, T), or (B, T) for logits."""
+        """Compute the targets: (B, N, T), or (B, T) for logits."""
         target = (self._teach(batch) - self.target_mean) / self.target_std
         return target @ self.target_components if self.config.principal_components else target
 
@@ -173,9 +175,9 @@ def _refuse(config: DistillationConfig, context: Mapping[str, object]) -> None:
 
 
 def _whitening(vectors: Tensor, count: int) -> Tensor:
-    """(D, count): from vectors of zero mean, (n, D), to their first principal components of unit variance."""
+    """Return the projection to the first principal components with unit variance: (D, count), from (n, D) vectors."""
     variances, directions = torch.linalg.eigh(torch.cov(vectors.T.double(), correction=0))  # ascending
     variances, directions = variances[-count:].flip(0), directions[:, -count:].flip(1)
-    # A direction in which nothing varies stays at rest.
+    # A direction without variance is mapped to zero.
     components: Tensor = directions * torch.where(variances > 1e-8 * variances[0], variances, torch.inf).rsqrt()
     return components

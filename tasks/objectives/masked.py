@@ -1,9 +1,12 @@
-"""What objectives share that hide patches from the encoder and predict them from the visible ones.
+"""The base of objectives that hide patches from the encoder and predict them from the visible ones.
 
-Notable choices: only visible patches enter the encoder, each at its true position; the predictor is a stack of the same
-layers, discarded afterwards. It computes all positions, with a learnt vector where patches are hidden (MAE, He et al.,
-2022), and leaves the visible ones out once nothing attends to them any more; or it computes only the hidden ones, which
-attend to the visible ones (CrossMAE, Fu et al., 2024).
+Notable choices:
+
+- Only visible patches enter the encoder, each at its true position.
+- The predictor is a stack of the same layers, discarded after training.
+- A full predictor computes all positions, with a learnt vector at hidden ones (MAE, He et al., 2022). It drops the
+  visible positions after the last attention.
+- A light predictor computes only the hidden positions, which attend to the visible ones (CrossMAE, Fu et al., 2024).
 """
 
 from __future__ import annotations
@@ -28,10 +31,10 @@ from .objective_config import MaskedObjectiveConfig
 
 @dataclass(frozen=True)
 class Predicted:
-    """What the visible patches of a batch say of the hidden ones.
+    """The predictions for the hidden patches of a batch.
 
     Attributes:
-        encoded: the visible patches; its `valid` tells which are real
+        encoded: the encoded visible patches; its `valid` marks the real ones
         hidden: (B, N) bool
         vectors: (hidden patches, W), in the order of `hidden.nonzero()`
     """
@@ -45,17 +48,17 @@ class MaskedObjective(Objective):
     """Base of objectives that learn to predict hidden patches.
 
     Args:
-        encoder: what is pre-trained
+        encoder: the encoder to pre-train
 
     Raises:
-        ConfigError: if there is no such predictor for an encoder of this width
+        ConfigError: if the predictor does not fit an encoder of this width
     """
 
     predictor: TransformerStack | CrossAttentionStack
 
     def __init__(self, config: MaskedObjectiveConfig, encoder: Encoder) -> None:
         super().__init__()
-        # An encoder of a plugin may not say its width where an experiment is checked.
+        # The width of a plugin's encoder may be unknown when an experiment is checked.
         if problems := config.predictor.misfits(encoder.width, called="predictor"):
             raise ConfigError([Problem("pretrain.objective", problem) for problem in problems])
         self.config = config
@@ -93,9 +96,9 @@ class MaskedObjective(Objective):
         hidden: Tensor,
         positions: Tensor,
     ) -> Tensor:
-        """Compute every position, but in the last layer only what becomes of the hidden ones: (hidden patches, W)."""
+        """Compute every position, and after the last attention only the hidden ones: (hidden patches, W)."""
         count = valid.shape[1]
-        # Padding of `visible` points at position 0, so it is sent past the end and cut off again.
+        # Padding of `visible` has index 0, so it is moved past the end and cut off.
         index = torch.where(visible.valid, visible.index, count).unsqueeze(-1).expand_as(seen)
         sequence = self.mask_embedding.to(seen.dtype).expand(*valid.shape, -1)
         sequence = nn.functional.pad(sequence, (0, 0, 0, 1)).scatter(1, index, seen)[:, :-1]

@@ -28,8 +28,8 @@ class MaskedPrediction(MaskedObjective, SupportsHistograms, SupportsWarnings, Su
     """Predict the tokens of hidden patches from the visible ones.
 
     Args:
-        encoder: what is pre-trained
-        tokenizer: frozen
+        encoder: the encoder to pre-train
+        tokenizer: the frozen tokenizer
     """
 
     config: MaskedPredictionConfig
@@ -46,7 +46,7 @@ class MaskedPrediction(MaskedObjective, SupportsHistograms, SupportsWarnings, Su
 
     @property
     def histogram_sizes(self) -> Mapping[str, int]:
-        """Of several streams of tokens, each has its own counts, one after the other."""
+        """The histogram sizes. Streams of tokens have separate counts, one after the other."""
         size = self.tokenizer.streams * self.tokenizer.codebook_size
         return {"tokens": size, "predictions": size}
 
@@ -70,7 +70,7 @@ class MaskedPrediction(MaskedObjective, SupportsHistograms, SupportsWarnings, Su
         )
 
     def _predict(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
-        """Give `hidden`, (B, N) bool, and the logits of the hidden patches, (hidden patches, G, K)."""
+        """Return `hidden`, (B, N) bool, and the logits of the hidden patches, (hidden patches, G, K)."""
         predicted = self.predict(batch)
         return predicted.hidden, rearrange(
             self.to_tokens(predicted.vectors), "m (g k) -> m g k", k=self.tokenizer.codebook_size

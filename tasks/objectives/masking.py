@@ -1,9 +1,11 @@
 """Choose which patches an encoder may see.
 
-Notable choices: every masking is an order in which patches are seen, so that all of them reach the same share, exactly.
-Blocks are drawn without putting back: each real patch stands, in random order, for the block around it, and a patch
-belongs to the first block that covers it. What is hidden in a clip follows from the clip's own draw, whatever batch it
-is in.
+Notable choices:
+
+- A masking is an order of patches, so every masking hides exactly the configured share.
+- Blocks are drawn without replacement. Each real patch defines, in random order, the block around it, and a patch
+  belongs to the first block that covers it.
+- The hidden patches of a clip depend only on the random number of the clip, not on its batch.
 """
 
 from __future__ import annotations
@@ -30,20 +32,21 @@ _GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as a signed number
 
 
 class Masking(ABC):
-    """Which patches of a training clip are hidden from the encoder, where an objective says how many.
+    """Chooses which patches of a training clip are hidden. The objective sets their number.
 
-    It draws nothing itself, so that a clip is masked alike in every batch and on any number of processes.
+    A masking draws no random numbers, so the mask of a clip does not depend on its batch or the number of processes.
     """
 
     @abstractmethod
     def order(self, ranks: Tensor, grid: Grid) -> Tensor:
-        """Say in which order patches are seen: (B, N) int64; the lowest numbers of a clip stay visible.
+        """Order the patches of each clip: (B, N) int64. The patches with the lowest numbers stay visible.
 
-        Where numbers are equal, it is left open which patch comes first.
+        The order of equal numbers is undefined.
 
         Args:
-            ranks: (B, N) int64, the patches of each clip in random order: every real one has another number from 0 on,
-                and padding the numbers after those
+            ranks: (B, N) int64, a random permutation for each clip. Real patches have the numbers from 0 on, and
+                padding
+                the numbers after those.
             grid: the layout of the N patches
         """
 
@@ -101,8 +104,8 @@ class Frequency(Masking):
 def mask(batch: PatchBatch, mask_ratio: float, masking: Masking) -> tuple[VisiblePatches, Tensor]:
     """Hide a share of each clip's patches.
 
-    Of n valid patches round(`mask_ratio` · n) are hidden, but at least one stays visible, and of two or more at least
-    one is hidden. What is random follows from the clips' `draws`, or from torch's global generator without them.
+    Of n valid patches, round(`mask_ratio` · n) are hidden. At least one stays visible, and of two or more at least one
+    is hidden. Random numbers derive from the clips' `draws`, or without them from torch's global generator.
 
     Returns:
         The visible patches, and `hidden`, (B, N) bool.
@@ -118,7 +121,7 @@ def mask(batch: PatchBatch, mask_ratio: float, masking: Masking) -> tuple[Visibl
 
 
 def by_block(ranks: Tensor, grid: Grid, *, columns: int | None, bands: int | None) -> Tensor:
-    """Order patches by the first block that covers them, and within a block by their own rank: (B, N) int64.
+    """Order patches by the first block that covers them, and within a block by rank: (B, N) int64.
 
     Args:
         ranks: as in `Masking.order`
@@ -131,7 +134,7 @@ def by_block(ranks: Tensor, grid: Grid, *, columns: int | None, bands: int | Non
 
 
 def _lowest_nearby(numbers: Tensor, axis: int, size: int | None) -> Tensor:
-    """The lowest number in a window around each position along an axis; along the whole axis when `size` is None."""
+    """Return the minimum in a window around each position along an axis, or of the whole axis if `size` is None."""
     if size is None:
         return numbers.amin(axis, keepdim=True).expand_as(numbers)
     around = [0, 0] * (numbers.dim() - 1 - axis) + [size // 2, size - 1 - size // 2]
@@ -147,7 +150,7 @@ def _ranks(order: Tensor, valid: Tensor) -> Tensor:
 
 
 def _noise(draws: Tensor, count: int) -> Tensor:
-    """A random number for every patch that depends only on its clip's draw and its position: (B,) to (B, count) int64.
+    """Hash the clip's draw and the position to a random number for every patch: (B,) to (B, count) int64.
 
     SplitMix64 (Steele, Lea & Flood, 2014): the same on every device.
     """
@@ -164,7 +167,7 @@ def _shifted(numbers: Tensor, by: int) -> Tensor:
 
 
 def positions_of(seen: Tensor) -> VisiblePatches:
-    """The positions where `seen`, (B, N) bool, is true, in ascending order."""
+    """Return the positions where `seen`, (B, N) bool, is true, in ascending order."""
     width = int(seen.sum(1).max()) if seen.numel() else 0
     index = seen.int().argsort(dim=1, descending=True, stable=True)[:, :width]  # (B, V)
     real = seen.gather(1, index)

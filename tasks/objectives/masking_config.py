@@ -1,6 +1,6 @@
-"""What a user may set about each built-in masking. Importable without torch.
+"""Configurations of the built-in maskings, importable without torch.
 
-How many patches are hidden is the objective's `mask_ratio`.
+The `mask_ratio` of the objective sets the share of hidden patches.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ class BlockMaskingConfig(Config):
     """Hide blocks of neighbouring patches (BEiT, Bao et al., 2022)."""
 
     columns: int = Field(default=5, ge=1)
-    """Time columns of a block; at the grid's edges it is cut off, and the last one of a clip to fit the share."""
+    """Time columns of a block. Blocks are cut at the edges of the grid, and the last block of a clip to match the
+    share."""
 
     bands: int = Field(default=5, ge=1)
     """Frequency bands of a block."""
@@ -32,7 +33,7 @@ class TimeMaskingConfig(Config):
     """Hide all bands of some time columns (Audio-MAE, Huang et al., 2022; SpecAugment, Park et al., 2019)."""
 
     columns: int = Field(default=1, ge=1)
-    """Neighbouring time columns that are hidden together; the last ones of a clip are cut to fit the share."""
+    """Neighbouring time columns that are hidden together. The last ones of a clip are cut to match the share."""
 
 
 class FrequencyMaskingConfig(Config):
