@@ -11,6 +11,10 @@ UV := $(shell command -v uv || echo $(BIN)/uv)
 # A worker for each core, each with one thread. Every worker needs about 2 GiB.
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
+# What the check for plain English covers so far.
+PLAIN := README.md CONTRIBUTING.md CHANGELOG.md docs/ audio/ benchmarks/ encoders/ tokenizers/ presets/ examples/ \
+	experiments/ ossicle/cli/
+
 .PHONY: demo test test-fast bench lint format clean
 
 demo: $(READY)
@@ -33,6 +37,7 @@ bench: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/plain_english.py $(PLAIN)
 	$(BIN)/python .ci/link_types.py
 	$(BIN)/mypy
 
