@@ -24,6 +24,7 @@ LEFT_OUT = (
     "docs/ablations/",
     "benchmarks/RESULTS.md",
     ".ci/plain_english.py",
+    "tests/test_plain_english.py",
 )
 
 ADVICE: dict[str, str] = {
