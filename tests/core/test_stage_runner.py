@@ -255,7 +255,9 @@ def test_a_corpus_of_the_wrong_class(tmp_path: Path) -> None:
         "schedule: {type: beats, iterations: [{tokenizer: random_projection}]}\n"
         "pretrain: {steps: 1, objective: masked_prediction}\n"
     )
-    with pytest.raises(PluginError, match=r"corpus `odd` of odd\.py sha256:\w+ must be an ossicle\.Corpus"):
+    with pytest.raises(
+        PluginError, match=r"corpus `odd` of odd\.py sha256:\w+ cannot be built: it must be an ossicle\.Corpus"
+    ):
         check(tmp_path / "odd.yaml", [], Corpora(Silent()), prepare=False)
 
 
