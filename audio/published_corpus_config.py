@@ -56,8 +56,7 @@ class AudioSetConfig(PublishedConfig):
 
 
 class AudioSet20kConfig(AudioSetConfig):
-    """AudioSet-20K: the balanced training segments, tested on the evaluation segments. 527 classes, several per
-    clip."""
+    """AudioSet-20K: the balanced training segments, tested on the evaluation segments. 527 classes, many per clip."""
 
 
 class AudioSet2mConfig(AudioSetConfig):
