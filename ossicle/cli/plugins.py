@@ -18,9 +18,9 @@ def add_commands(add: Adder) -> None:
     command = add("plugins", _plugins, "list all parts and where they come from")
     command.add_argument("files", nargs="*", type=Path, help="plugin files to load in addition to installed plugins")
     command.add_argument("--json", action="store_true", help="print JSON")
-    command = add("explain", _explain, "show the documentation and settings of a part, or the parts of a kind")
+    command = add("explain", _explain, "show the documentation and settings of a part, or a kind")
     command.add_argument("kind", help="kind of part, such as corpus, encoder, tokenizer, objective or task")
-    command.add_argument("name", nargs="?", help="name of the part (default: list the parts of the kind)")
+    command.add_argument("name", nargs="?", help="name of the part; without it, show the kind and its parts")
     add_plugin(command)
     add_plugin(add("schema", _schema, "print the JSON schema of experiments, for editors"))
     command = add("new", _new, "create a plugin project")
@@ -74,7 +74,7 @@ def _plain(part: Part) -> dict[str, Any]:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    """Show the documentation of a part and each setting with its type and default, or the parts of a kind."""
+    """Show the documentation of a part and its settings, or what a kind of part is and which parts there are."""
     from ..core.plugin_loading import load_plugins
     from ..explain import explain, explain_kind
 
