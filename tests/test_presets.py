@@ -103,7 +103,7 @@ def test_the_recipe_names_every_corpus_that_is_missing(tmp_path: Path, monkeypat
     assert len(messages) == len(TASKS)
     assert all("does not exist" in message for message in messages)
     assert messages[0].startswith("AudioSet-2M: the folder `data/audioset` does not exist")
-    assert "Get the lists of segments" in messages[0]
+    assert "Download the lists of segments" in messages[0]
 
 
 DISTIL = "schedule: {distill: {objective: {type: distillation, %s}}}"

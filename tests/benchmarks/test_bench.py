@@ -74,7 +74,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(tm
 
 
 def test_a_peer_needs_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(OssicleError, match="nowhere is no folder: give that of BEATs"):
+    with pytest.raises(OssicleError, match="nowhere: not a folder; give the folder of BEATs"):
         find_peers([tmp_path / "nowhere"])
 
 

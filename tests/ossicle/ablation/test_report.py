@@ -107,7 +107,7 @@ def test_half_a_study_has_a_report(fake_study: Callable[..., Any], made: Any) ->
     study = fake_study(seeds=(0, 1)).add(made("random projection", 0.5))
     folder = study.add(made("mine", 0.6), failing={0: "no memory", 1: "no memory"}).write()
     html = write_ablation_report(folder, token_cards=False).read_text("utf-8")
-    assert "No variant can be held against random projection." in html
+    assert "No variant can be compared with random projection." in html
     assert "no memory" in html
     assert "No resolved configuration of its own to compare" in html
 

@@ -89,7 +89,7 @@ A_PAGE = "the figures go there, beside the page; give the page another ending\n"
         (["bench", "--out", "page.json"], f"--out page.json: {A_PAGE}"),
         (
             ["bench", "--quick", "--only", "quickstart"],
-            "--quick does not measure `quickstart`; leave one of the two out",
+            "--quick does not measure `quickstart`; remove one of the two",
         ),
         (
             ["run", QUICKSTART, "--steps", "100"],
@@ -135,6 +135,7 @@ def test_errors_of_the_file_system_are_one_line(
     assert ossicle("schema") == (2, "", message)
 
 
+@pytest.mark.slow
 def test_a_run_continues_when_its_full_disk_has_space(small_disk: list[str], tiny: Path, tmp_path: Path) -> None:
     # Too small for the first encoder, for a checkpoint, and large enough.
     script = """

@@ -154,6 +154,7 @@ def test_the_one_file_tokenizer_is_as_short_as_promised() -> None:
     assert len(EXAMPLE.read_text().splitlines()) <= 25
 
 
+@pytest.mark.slow
 def test_an_experiment_runs_from_its_yaml_to_its_report(finished: tuple[Path, Any]) -> None:
     folder, shown = finished
     assert shown.code == 0, shown.err

@@ -56,6 +56,7 @@ def messages(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_library_that_writes_is_understood(small_disk: list[str], tmp_path: Path) -> None:
     script = 'mount -t tmpfs -o size=16k tmpfs "$1" && exec "$2" "$3" "$1"'
     shown = subprocess.run(

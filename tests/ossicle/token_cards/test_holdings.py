@@ -67,8 +67,8 @@ def test_columns_that_few_clips_reach_are_left_out(tokens: MakeTokens, drawn: Ma
 
 @pytest.mark.parametrize(("classes", "multi_label"), [([0] * 8, False), ([0, 1] * 4, True)])
 def test_without_one_of_several_classes_a_clip_nothing_is_said_of_them(
-    labels: MakeTokens, drawn: MakeClips, classes: list[int], multi_label: bool
+    tokens: MakeTokens, drawn: MakeClips, classes: list[int], multi_label: bool
 ) -> None:
-    found = holdings(labels([np.arange(PATCHES)] * 8), drawn(classes, multi_label=multi_label), seed=0)
+    found = holdings(tokens([np.arange(PATCHES)] * 8), drawn(classes, multi_label=multi_label), seed=0)
     assert found.streams[0].purity is None
     assert found.mean(lambda stream: stream.purity.value if stream.purity else None) is None

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossicle.core.errors import CorpusError
-from ossicle.tasks.evaluation import metrics as scoring
+from ossicle.tasks.evaluation import bootstrap
 from ossicle.tasks.evaluation.bootstrap import (
     accuracy_of_draws,
     bootstrap_interval,
@@ -206,7 +206,7 @@ def test_groups_left_out_give_nearly_the_interval_of_single_clips(monkeypatch):
     statistic = mean_average_precision_of_draws(truth, rng.normal(size=truth.shape) + 1.5 * truth)
     plain = np.array(bootstrap_interval(statistic, 2000, seed=0, corrected=False))
     single = np.array(bootstrap_interval(statistic, 2000, seed=0))
-    monkeypatch.setattr(scoring, "_MOST_LEFT_OUT_SINGLY", 1999)
+    monkeypatch.setattr(bootstrap, "_MOST_LEFT_OUT_SINGLY", 1999)
     grouped = np.array(bootstrap_interval(statistic, 2000, seed=0))
     assert not np.array_equal(grouped, single)
     assert (np.abs(grouped - single) < 0.1 * np.abs(plain - single)).all()

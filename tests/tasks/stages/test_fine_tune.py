@@ -173,6 +173,7 @@ def test_every_encoder_learns_what_can_be_told_apart_and_is_scored_like_by_any_t
         assert artifact.card["metrics"]["steps"] == 12
 
 
+@pytest.mark.slow
 def test_a_training_of_folds_that_is_stopped_again_and_again_ends_as_an_uninterrupted_one(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
