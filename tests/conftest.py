@@ -51,7 +51,10 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @contextmanager
 def quick_unless_slow(item: pytest.Item) -> Iterator[None]:
-    """Fail a slow test without the mark `slow`, only in `make test-fast`, because processor time depends on the machine."""
+    """Fail a slow test without the mark `slow`.
+
+    Only `make test-fast` does so, because processor time depends on the machine.
+    """
     before, modules = cpu_seconds(), len(sys.modules)
     yield
     taken, imported = cpu_seconds() - before, len(sys.modules) - modules
