@@ -1,6 +1,6 @@
 """Ossicle: a modular toolkit for self-supervised learning on audio.
 
-The public names are loaded on first use, so that `import ossicle` alone costs nothing and needs no torch.
+The public names are loaded on first use, so that `import ossicle` is fast and does not need torch.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# The data pipeline's threads share the cores with torch's, and a torch thread that spins while it waits for another
-# keeps that other from running. OpenMP reads this once, when torch is first imported.
+# The threads of the data pipeline share the cores with torch's. A torch thread that spins while it waits blocks the
+# thread that it waits for. OpenMP reads this variable once, at the first import of torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# In a checkout the rooms lie beside this folder; in a wheel they lie inside it.
+# In a checkout the subpackages are beside this folder, in a wheel inside it.
 _here = Path(__file__).parent
 if not (_here / "core").is_dir():
     __path__.append(str(_here.parent))

@@ -8,12 +8,12 @@ import sys
 from .cli import main
 
 BRIEF = {"check", "explain", "plugins", "schema"}
-"""Commands that end within a second. Most of their objects stay until then, so looking for garbage finds nothing, and
+"""Commands that end within a second. Most of their objects live until the end, so garbage collection frees nothing, but
 takes a tenth of their time."""
 
 
 def start() -> int:
-    """Run the command that the shell gives, and give its exit code."""
+    """Run the command of the command line and return its exit code."""
     is_brief = sys.argv[1:2] and sys.argv[1] in BRIEF
     if is_brief:
         gc.disable()

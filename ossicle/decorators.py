@@ -19,7 +19,7 @@ def _named(kind: str) -> Callable[[str], Callable[[C], C]]:
     def decorator(name: str) -> Callable[[C], C]:
         return part(kind, name)
 
-    decorator.__doc__ = f"Offer the decorated class as a {kind.replace('_', ' ')} of this name."
+    decorator.__doc__ = f"Register the decorated class as a {kind.replace('_', ' ')} under this name."
     return decorator
 
 
@@ -36,7 +36,7 @@ launcher = _named("launcher")
 
 
 def stage(kind: type[S]) -> type[S]:
-    """Offer the decorated dataclass as a kind of stage, under the id that it states."""
+    """Register the decorated dataclass as a kind of stage, under its `kind`."""
     check_kind(kind)
     Declared("stage", kind.kind, kind).note()
     return kind

@@ -1,6 +1,8 @@
-"""What a run shows in a terminal: a live progress bar where there is one, plain lines elsewhere.
+"""The terminal output of a run: a live progress bar in a terminal, plain lines elsewhere.
 
-Notable choices: what others say is never read as rich's markup, for names and paths may hold brackets.
+Notable choices:
+
+- Messages are never parsed as rich markup, because names and paths may contain brackets.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 PLAIN_SECONDS = 20.0
-"""How often a line is printed where there is no live terminal."""
+"""Interval between printed lines without a live terminal, in seconds."""
 
 
 class TerminalDisplay:
@@ -72,7 +74,7 @@ class TerminalDisplay:
 
 
 def _figures(values: Mapping[str, float]) -> str:
-    """The metrics a person watches: loss, accuracies, and audio-seconds per second."""
+    """Format the metrics to watch: loss, accuracies, and seconds of audio per second."""
     shown = [f"loss {values['loss']:.3f}"] if "loss" in values else []
     shown += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items() if name.endswith("accuracy")]
     if "audio_seconds_per_second" in values:

@@ -1,4 +1,4 @@
-"""Describe a part's configuration, or a kind of part, for people."""
+"""Describe the configuration of a part, or a kind of part, as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .core.part_kinds import PartKind
 
 
 def explain(part: Part) -> str:
-    """The part's origin, its documentation, and each field with its type, default and documentation."""
+    """Describe a part: its origin, its documentation, and each field with type, default and documentation."""
     owner = part.target if isinstance(part.target, type) and part.target.__doc__ else part.config
     also = "".join(f", formerly {alias}" for alias in part.aliases)
     lines = [f"{part.kind} {part.name}{also}   ({part.origin.describe()})", "", inspect.getdoc(owner) or "", ""]
@@ -28,10 +28,10 @@ def explain(part: Part) -> str:
 
 
 def explain_kind(catalog: Catalog, name: str) -> str:
-    """A kind's origin, its documentation, its interface and its parts.
+    """Describe a kind of part: its origin, its documentation, its interface and its parts.
 
     Raises:
-        PluginError: if no plugin offers it
+        PluginError: if no plugin provides the kind
     """
     kind = catalog.part_kind(name)
     return "\n".join(
@@ -47,18 +47,18 @@ def explain_kind(catalog: Catalog, name: str) -> str:
 
 
 def interface_of(kind: PartKind) -> str:
-    """The interface of a kind of part, as its documentation names it."""
+    """Return the import path of the interface of a kind of part."""
     if isinstance(kind.interface, str):
         return kind.interface.replace(":", ".")
     return f"{kind.interface.__module__}.{kind.interface.__qualname__}"
 
 
 def _fields(config: type[Config], indent: str) -> list[str]:
-    """Every field of a configuration, and further in those of the configurations inside it."""
+    """Describe every field of a configuration, and with more indent the fields of nested configurations."""
     lines = []
     for name, field in config.model_fields.items():
         within = configs_in(field.annotation)
-        # The fields below give the defaults of what is inside.
+        # The fields of a nested configuration show their own defaults below.
         default = _default(field) if not within or field.is_required() else ""
         lines.append(f"{indent}{name}: {_type(field)}{default}")
         lines += [f"{indent}    {line.strip()}" for line in (field.description or "").splitlines()]
@@ -69,7 +69,7 @@ def _fields(config: type[Config], indent: str) -> list[str]:
 
 
 def _type(field: FieldInfo) -> str:
-    """A field's type and bounds in words: `whole number >= 1`, `one of "tiny", "small"`."""
+    """Describe the type and bounds of a field: `whole number >= 1`, `one of "tiny", "small"`."""
     bounds = [f"{sign} {value}" for name, sign in _SIGNS.items() for value in _bounds(field, name)]
     words, empty, _ = _words(field.annotation, field.metadata).partition(" or empty")
     return " ".join([words, " and ".join(bounds)]).rstrip() + empty

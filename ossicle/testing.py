@@ -1,11 +1,14 @@
-"""What a tokenizer must keep to, as tests that its author runs:
+"""The contract of a tokenizer, as tests that its author runs:
 
     class TestMine(TokenizerContract):
         tokenizer = Mine
 
-Notable choices: a base class of tests, so that pytest reports each promise under a name of its own; a broken one is
-told in a sentence with its remedy, without a traceback; the patches are those of the usual front end. Tokenizing is
-followed on torch's `meta` device, which needs no GPU to tell of tensors that would stay behind. Needs pytest.
+Needs pytest. Notable choices:
+
+- A base class of tests, so that pytest reports each requirement under a separate name.
+- A failure is one sentence with its remedy, without a traceback.
+- The patches come from the usual front end.
+- Tokenizing also runs on torch's `meta` device. It detects tensors that would not move to a GPU, without a GPU.
 """
 
 from __future__ import annotations
@@ -44,21 +47,21 @@ from .core.store import Artifact
 from .training.objective_extras import prepare
 
 SECONDS = (1.3, 0.5, 1.0, 0.17)
-"""Of the clips that are tokenized; the last is one time column long."""
+"""Durations of the clips that are tokenized. The last clip is one time column long."""
 TRAINING_STEPS = 2
 TIMED = 3
-"""Runs of which the fastest counts."""
+"""Number of timed runs. The fastest counts."""
 
 
 class TokenizerContract:
-    """The tests. Derive a class whose name begins with `Test`, and say which tokenizer it is about.
+    """The tests. Derive a class whose name begins with `Test`, and set `tokenizer`.
 
     Attributes:
-        tokenizer: its class, or the name under which a plugin offers it
-        config: what a YAML would say of it besides `type`; a small codebook, say, where learning takes long
-        drawn: whether another seed makes another tokenizer
-        ties: share of the tokens that rounding may change, where two codes are nearly as near
-        slowest: how many times as long as random projection it may take; far too much by default
+        tokenizer: class of the tokenizer, or its registered name
+        config: fields as in YAML, without `type`; use a small codebook if learning takes long
+        drawn: whether another seed gives another tokenizer
+        ties: share of the tokens that rounding may change, because two codes are almost equally near
+        slowest: allowed duration relative to random projection; very large by default
     """
 
     tokenizer: type[Tokenizer] | str
@@ -69,21 +72,21 @@ class TokenizerContract:
 
     def test_configuration_is_frozen_and_documented(self) -> None:
         config = type(self._choice.config)
-        for option, wanted in (("frozen", True), ("extra", "forbid")):
-            if config.model_config.get(option) != wanted:
-                _fail(f"`{config.__name__}` must keep `{option}={wanted!r}`, which ossicle.Config sets: leave it alone")
+        for option, value in (("frozen", True), ("extra", "forbid")):
+            if config.model_config.get(option) != value:
+                _fail(f"`{config.__name__}` must keep `{option}={value!r}` of ossicle.Config: do not override it")
         for name, field in documented(config).model_fields.items():
             if not field.description:
-                _fail(f"`{config.__name__}.{name}` has no docstring: say under the field what it does")
+                _fail(f"`{config.__name__}.{name}` has no docstring: describe the field in a string below it")
         if not self._choice.part.summary:
-            _fail(f"{self._name} has no docstring: its first line is what `ossicle plugins` shows")
+            _fail(f"{self._name} has no docstring: add one, because `ossicle plugins` shows its first line")
         stated = self._choice.config.model_dump(mode="json")
         if PartChoice.of(self._choice.part, stated, catalog=self._catalog).config != self._choice.config:
-            _fail(f"`{config.__name__}` is another after writing it to JSON and back: use plain types for its fields")
+            _fail(f"`{config.__name__}` changes when written to JSON and read back: use plain types for its fields")
 
     def test_tokens_have_the_right_shape_type_and_range(self) -> None:
         tokenizer, clips = self._prepared(), _clips()
-        for batch in (clips, *(_alone(clips, clip) for clip in range(len(SECONDS)))):
+        for batch in (clips, *(_single_clip(clips, clip) for clip in range(len(SECONDS)))):
             self._tokens(tokenizer, batch)
         for factor in (0.0, 100.0):
             self._tokens(tokenizer, replace(clips, patches=factor * clips.patches))
@@ -92,18 +95,21 @@ class TokenizerContract:
         tokens = self._tokens(self._prepared(), _clips())
         for stream in tokens.reshape(len(tokens), -1).T:
             if len(stream.unique()) < 2:
-                _fail(f"{self._name} gives silence, noise and tones all the token {int(stream[0])}: it tells nothing")
+                _fail(
+                    f"{self._name} gives silence, noise and tones the same token {int(stream[0])}: tokens must depend "
+                    "on the patch"
+                )
 
     def test_same_seed_same_tokens(self) -> None:
         one, same = self._prepared(seed=3), self._learnt(seed=3)
         remedy = "draw random numbers with `self.seeded_normal`, or from torch's generator in the constructor"
         for name, tensor in one.state_dict().items():
             if not torch.equal(tensor, same.state_dict()[name]):
-                _fail(f"{self._name}: two made from the same seed differ in `{name}`: {remedy}")
+                _fail(f"{self._name}: two tokenizers from the same seed differ in `{name}`: {remedy}")
         tokens = self._tokens(one, _clips())
-        fault = f"two made from the same seed give different tokens: {remedy}"
+        fault = f"two tokenizers from the same seed give different tokens: {remedy}"
         self._compare(tokens, self._tokens(same, _clips()), fault)
-        fault = "the same patches get other tokens the second time: use no random numbers in `forward`"
+        fault = "the same patches get different tokens the second time: use no random numbers in `forward`"
         self._compare(tokens, self._tokens(one, _clips()), fault)
 
     def test_another_seed_another_tokenizer(self) -> None:
@@ -112,10 +118,10 @@ class TokenizerContract:
         if same and self.drawn:
             _fail(
                 f"{self._name} gives the same tokens from seeds 3 and 4: draw with `self.seeded_normal`, so that a "
-                "study can vary the seed; say `drawn = False` in the test if nothing in it is random"
+                "study can vary the seed, or set `drawn = False` in the test if nothing is random"
             )
         if not same and not self.drawn:
-            _fail(f"{self._name} gives different tokens from seeds 3 and 4, though the test says `drawn = False`")
+            _fail(f"{self._name} gives different tokens from seeds 3 and 4, but the test sets `drawn = False`")
 
     def test_a_clip_has_the_same_tokens_alone_and_in_a_batch(self) -> None:
         tokenizer, clips = self._prepared(), _clips()
@@ -123,8 +129,8 @@ class TokenizerContract:
         for clip in range(len(SECONDS)):
             self._compare(
                 together[clip, clips.valid[clip]],
-                self._tokens(tokenizer, _alone(clips, clip)),
-                f"clip {clip} gets other tokens alone than in a batch: let nothing pass from one clip to another",
+                self._tokens(tokenizer, _single_clip(clips, clip)),
+                f"clip {clip} gets other tokens in a batch than as a single clip: clips must not affect each other",
             )
 
     def test_padding_never_matters(self) -> None:
@@ -132,7 +138,7 @@ class TokenizerContract:
         self._compare(
             self._tokens(tokenizer, clips),
             self._tokens(tokenizer, _with_garbage(clips)),
-            "tokens of real patches depend on what lies in padded positions: leave those out with `batch.valid`",
+            "tokens of real patches depend on padding: exclude padding with `batch.valid`",
         )
 
     def test_tokenizing_changes_nothing(self) -> None:
@@ -142,22 +148,22 @@ class TokenizerContract:
         untouched = _clips()
         for field in ("patches", "valid", "clips"):
             if not torch.equal(getattr(clips, field), getattr(untouched, field)):
-                _fail(f"{self._name} overwrites `batch.{field}`, which the encoder is still to see: work on a copy")
+                _fail(f"{self._name} overwrites `batch.{field}`, which the encoder reads later: work on a copy")
         for name, tensor in tokenizer.state_dict().items():
             if not torch.equal(tensor, before[name]):
-                _fail(f"tokenizing changes `{name}` of {self._name}: learn in `fit` or in training, never in `forward`")
+                _fail(f"tokenizing changes `{name}` of {self._name}: learn in `fit` or in training, not in `forward`")
 
     def test_every_tensor_moves_with_it(self) -> None:
         tokenizer, clips = self._prepared(), _clips()
         for name in _stray_tensors(tokenizer):
             _fail(
-                f"`{name}` of {self._name} is a bare tensor, which neither moves to a GPU nor is saved: use "
+                f"`{name}` of {self._name} is a plain tensor, which is neither moved to a GPU nor saved: use "
                 f'`self.register_buffer("{name.rpartition(".")[2]}", …)`'
             )
         self._follow(copy.deepcopy(tokenizer).to("meta"), _moved(clips, "meta"))
         if torch.cuda.is_available():
             there = self._tokens(copy.deepcopy(tokenizer).to("cuda"), _moved(clips, "cuda"))
-            self._compare(self._tokens(tokenizer, clips), there.cpu(), "tokens on a GPU are not those on the CPU")
+            self._compare(self._tokens(tokenizer, clips), there.cpu(), "tokens on a GPU differ from those on the CPU")
 
     def test_saved_and_loaded_it_gives_the_same_tokens(self, tmp_path: Path) -> None:
         tokenizer = self._prepared(seed=3)
@@ -168,23 +174,26 @@ class TokenizerContract:
             loaded = load_part(Artifact(tmp_path), "tokenizer", Tokenizer, self._catalog)
         except ArtifactError as error:
             _fail(f"{self._name} cannot be loaded: {remedy}, with the shapes that its constructor gives them ({error})")
-        told = f"tokens differ after saving and loading: {remedy}"
-        self._compare(self._tokens(tokenizer, _clips()), self._tokens(loaded, _clips()), told)
+        fault = f"tokens differ after saving and loading: {remedy}"
+        self._compare(self._tokens(tokenizer, _clips()), self._tokens(loaded, _clips()), fault)
 
     def test_what_is_learnt_is_kept_and_free_of_padding(self) -> None:
         fresh = self._built()
         if comes_trained(self._choice) or not (fresh.is_fitted or self._objective):
-            pytest.skip("learns from no corpus")
+            pytest.skip("does not learn from a corpus")
         learnt, before = self._prepared(), fresh.state_dict()
         if all(name in before and torch.equal(tensor, before[name]) for name, tensor in learnt.state_dict().items()):
-            _fail(f"learning from a corpus changes no buffer and no parameter of {self._name}, so that nothing is kept")
+            _fail(
+                f"learning from a corpus changes no buffer and no parameter of {self._name}: store the result in a "
+                "buffer or a parameter"
+            )
         if fresh.is_fitted:
             fresh.fit(_Corpus(_with_garbage))
-            told = "`fit` learns from padded positions: leave those out with `batch.valid`"
-            self._compare(self._tokens(learnt, _clips()), self._tokens(fresh.eval(), _clips()), told)
+            fault = "`fit` learns from padding: exclude padding with `batch.valid`"
+            self._compare(self._tokens(learnt, _clips()), self._tokens(fresh.eval(), _clips()), fault)
 
     def test_speed(self, record_property: Callable[[str, object], None]) -> None:
-        """Report, with `pytest -rP`, how long tokenizing takes beside the usual random projection."""
+        """Measure the duration relative to the usual random projection; `pytest -rP` shows it."""
         batch, taken = next(iter(_Corpus())), []
         usual = build(PartChoice.of(self._catalog.get("tokenizer", "random_projection"), {}), Tokenizer, **self._offers)
         both = (self._prepared(), usual)
@@ -192,12 +201,12 @@ class TokenizerContract:
             taken.append([_seconds(tokenizer, batch) for tokenizer in both])
         mine, theirs = (min(times) for times in zip(*taken, strict=True))
         record_property("times_random_projection", round(mine / theirs, 3))
-        told = f"{self._name} takes {mine / theirs:.2g} times as long as random projection"
-        print(f"{told} ({1e3 * mine:.1f} ms for {batch.seconds:.0f} s of audio)")
+        report = f"{self._name} takes {mine / theirs:.2g} times as long as random projection"
+        print(f"{report} ({1e3 * mine:.1f} ms for {batch.seconds:.0f} s of audio)")
         if mine > self.slowest * theirs:
-            _fail(f"{told}; the test allows {self.slowest:g} times: raise `slowest`, or work on all patches at once")
+            _fail(f"{report}; the test allows {self.slowest:g} times: process all patches at once, or raise `slowest`")
 
-    # How the tests come by a tokenizer that is ready to use.
+    # The rest of the class prepares tokenizers for the tests.
 
     @cached_property
     def _part(self) -> Part:
@@ -217,13 +226,13 @@ class TokenizerContract:
 
     @property
     def _objective(self) -> str | None:
-        """The name of the objective that trains it."""
+        """The name of the objective that trains the tokenizer; None if there is none."""
         config = self._choice.config
         return config.objective if isinstance(config, TokenizerConfig) else None
 
     @cached_property
     def _offers(self) -> dict[str, Any]:
-        """What a run offers to the constructor of a tokenizer."""
+        """The arguments that a run can pass to the constructor of a tokenizer."""
         front_end = _front_end()
         shape = {"layers": 1, "width": 32, "feed_forward": 64, "heads": 2}
         encoder = PartChoice.of(self._catalog.get("encoder", "plain_vit"), shape)
@@ -244,14 +253,14 @@ class TokenizerContract:
             _fail(str(error))
 
     def _prepared(self, seed: int = 0) -> Tokenizer:
-        """A tokenizer that is ready to use; what learning takes is spent once for all tests."""
+        """Make a tokenizer that is ready to use. Learning runs once for all tests."""
         made = (self.tokenizer, json.dumps(dict(self.config), default=str), seed)
         if made not in _ready:
             _ready[made] = self._learnt(seed)
         return copy.deepcopy(_ready[made])
 
     def _learnt(self, seed: int) -> Tokenizer:
-        """Make the tokenizer, and let it learn if it does."""
+        """Make the tokenizer, and fit or train it if necessary."""
         tokenizer = self._built(seed)
         if comes_trained(self._choice):
             return tokenizer
@@ -278,29 +287,29 @@ class TokenizerContract:
                 optimizer.step()
 
     def _tokens(self, tokenizer: Tokenizer, batch: PatchBatch) -> Tensor:
-        """The tokens of the real patches: (patches,) or (patches, streams)."""
+        """Compute the tokens of the real patches: (patches,) or (patches, streams)."""
         try:
             return tokenizer.tokenize(batch).ids[batch.valid]
         except PluginError as error:
             _fail(str(error))
 
-    def _compare(self, one: Tensor, other: Tensor, told: str) -> None:
+    def _compare(self, one: Tensor, other: Tensor, fault: str) -> None:
         differ = (one != other).reshape(len(one), -1).any(1)
         if differ.sum() > max(1, self.ties * len(one)):
-            _fail(f"{self._name}: {told} ({int(differ.sum())} of {len(one)} patches differ)")
+            _fail(f"{self._name}: {fault} ({int(differ.sum())} of {len(one)} patches differ)")
 
     def _follow(self, tokenizer: Tokenizer, batch: PatchBatch) -> None:
-        """Tokenize on the `meta` device, up to the first step that depends on numbers."""
+        """Tokenize on the `meta` device, up to the first operation that depends on values."""
         try:
             with torch.no_grad(), _OneDevice():  # type: ignore[no-untyped-call]
                 tokenizer(batch)
         except _MixedDevicesError as error:
             source = _source_line(error, type(tokenizer))
             _fail(
-                f"{self._name} mixes devices, and would fail on a GPU{source}: make tensors where patches are, with "
-                "`device=batch.patches.device`"
+                f"{self._name} mixes devices, and would fail on a GPU{source}: create tensors on the device of the "
+                "patches, with `device=batch.patches.device`"
             )
-        except Exception:  # for want of numbers: with them, the other tests get through
+        except Exception:  # tensors on `meta` have no values; the other tests run the same code with values
             return
 
 
@@ -328,7 +337,7 @@ def _front_end() -> KaldiFbank:
 
 
 def _patches(seconds: Sequence[float], seed: int) -> PatchBatch:
-    """Patches of clips that hold noise, a tone and a stretch of silence each, at levels of their own."""
+    """Make patches of clips with noise, a tone and silence, each clip at a different level."""
     front_end, draw = _front_end(), torch.Generator().manual_seed(seed)
     lengths = torch.tensor([round(front_end.sample_rate * length) for length in seconds])
     time = torch.arange(int(lengths.max())) / front_end.sample_rate
@@ -357,10 +366,10 @@ def _stored_corpus() -> tuple[PatchBatch, ...]:
 
 
 class _Corpus:
-    """A small corpus as runs offer one: every iteration is a pass, and it is no list.
+    """A small corpus as in a run: each iteration is a pass over the data, and it is not a list.
 
     Args:
-        change: what is done to every batch
+        change: function applied to every batch
     """
 
     def __init__(self, change: Callable[[PatchBatch], PatchBatch] = copy.deepcopy) -> None:
@@ -370,8 +379,8 @@ class _Corpus:
         return map(self._change, _stored_corpus())
 
 
-def _alone(batch: PatchBatch, clip: int) -> PatchBatch:
-    """One clip of a batch without its padding."""
+def _single_clip(batch: PatchBatch, clip: int) -> PatchBatch:
+    """Take one clip of a batch, without its padding."""
     count = int(batch.valid[clip].sum())
     one = slice(clip, clip + 1)
     assert batch.clips is not None
@@ -385,7 +394,7 @@ def _alone(batch: PatchBatch, clip: int) -> PatchBatch:
 
 
 def _with_garbage(batch: PatchBatch) -> PatchBatch:
-    """The same batch with loud noise in padded positions."""
+    """Return the batch with loud noise in padded positions."""
     noise = 20 * torch.randn(batch.patches.shape, generator=torch.Generator().manual_seed(9))
     return replace(batch, patches=torch.where(batch.valid[..., None], batch.patches, noise))
 
@@ -397,7 +406,7 @@ def _moved(batch: PatchBatch, device: str) -> PatchBatch:
 
 
 def _stray_tensors(module: nn.Module) -> list[str]:
-    """Tensors that hang on a module, bare or in a list or dictionary, without being registered."""
+    """Find tensors of a module that are not registered, also inside lists and dictionaries."""
     registries = vars(nn.Module())
     return [
         f"{path}.{name}" if path else name
@@ -408,11 +417,11 @@ def _stray_tensors(module: nn.Module) -> list[str]:
 
 
 class _MixedDevicesError(Exception):
-    """A step that takes tensors of two devices."""
+    """An operation has tensors of two devices as inputs."""
 
 
 class _OneDevice(TorchDispatchMode):
-    """Refuses what a GPU would refuse: steps that take tensors of two devices, besides single numbers."""
+    """Raises the errors of a GPU: operations on tensors of two devices fail, except for scalars."""
 
     moving: ClassVar[frozenset[str]] = frozenset({"aten::_to_copy", "aten::copy_"})
     looking_up: ClassVar[frozenset[str]] = frozenset({"aten::index", "aten::index_put", "aten::index_put_"})
@@ -423,15 +432,15 @@ class _OneDevice(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
         devices = {tensor.device.type for tensor in tensors if tensor.dim()}
         step = func.name().partition(".")[0]
-        # A tensor on a GPU may be looked up at places that lie in memory, but not the other way round.
-        fine = step in self.moving or (step in self.looking_up and args[0].device.type == "meta")
-        if len(devices) > 1 and not fine:
+        # A tensor on a GPU accepts indices on the CPU, but not the other way round.
+        allowed = step in self.moving or (step in self.looking_up and args[0].device.type == "meta")
+        if len(devices) > 1 and not allowed:
             raise _MixedDevicesError
         return func(*args, **(kwargs or {}))
 
 
 def _source_line(error: BaseException, part: type) -> str:
-    """Where in the module of a part an error arose."""
+    """Describe the line of the part's module that raised an error."""
     try:
         file = inspect.getsourcefile(part)
     except TypeError:

@@ -1,6 +1,6 @@
-"""Reports on a run: what it measured, in honest words, on the terminal and as one HTML file.
+"""Reports of a run: its scores and verdicts, on the terminal and as one HTML file.
 
-Importing this package loads neither matplotlib nor jinja2: the command line starts without them.
+Importing this package loads neither matplotlib nor jinja2, so that the command line starts without them.
 """
 
 from __future__ import annotations

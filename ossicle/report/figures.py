@@ -1,7 +1,12 @@
 """Plots as inline SVG that takes its colours from the page.
 
-Notable choices: matplotlib draws with stand-in colours which become CSS variables, so one figure is legible on light
-and dark; text stays text; ids are unique within the page; one unit is one CSS pixel at full size.
+Notable choices:
+
+- matplotlib draws with placeholder colours, which become CSS variables. One figure is then legible on light and dark
+  pages.
+- Text stays text.
+- Ids are unique within the page.
+- One unit is one CSS pixel at full size.
 """
 
 from __future__ import annotations
@@ -66,7 +71,7 @@ HEAT_CELLS = 240
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure of the report: what it shows, the drawing, and what to look for."""
+    """A figure of the report: a title, the drawing, and a caption with what to look for."""
 
     title: str
     svg: Markup
@@ -74,13 +79,16 @@ class Plot:
 
 
 def thin(curve: Curve, points: int = MAX_POINTS) -> Curve:
-    """At most `points` of a curve: the lowest and highest of each stretch, so that spikes survive, and both ends."""
+    """Reduce a curve to at most `points`.
+
+    Keeps the minimum and maximum of each segment, so that spikes remain visible, and both ends.
+    """
     if len(curve.steps) <= points:
         return curve
     values = np.asarray(curve.values)
     keep = {0, len(values) - 1}
-    for stretch in np.array_split(np.arange(len(values)), points // 2 - 1):
-        keep |= {int(stretch[values[stretch].argmin()]), int(stretch[values[stretch].argmax()])}
+    for segment in np.array_split(np.arange(len(values)), points // 2 - 1):
+        keep |= {int(segment[values[segment].argmin()]), int(segment[values[segment].argmax()])}
     rows = sorted(keep)
     return Curve([curve.steps[row] for row in rows], [curve.values[row] for row in rows])
 
@@ -88,7 +96,7 @@ def thin(curve: Curve, points: int = MAX_POINTS) -> Curve:
 def curves(
     lines: Sequence[tuple[str, Curve]], label: str, *, reference: str = "", floor: float | None = None
 ) -> Markup:
-    """Draw named curves over steps; the one called `reference` is a dashed yardstick."""
+    """Draw named curves over steps. The curve called `reference` is dashed."""
     colours = iter((ACCENT, WARM, COOL) * len(lines))
 
     def draw(axes: Axes) -> None:
@@ -107,9 +115,10 @@ def curves(
 
 
 def scores(question: Question, subjects: dict[str, list[ProbeScore]], width: int) -> Markup:
-    """Draw a dot and its interval for every view of every subject, in rows; the views compared are strong.
+    """Draw a row with a dot and its interval for every view of every subject.
 
-    Ticks are the scores of single folds; controls are hollow.
+    The views that verdicts compare are opaque, the others faint. Ticks are the scores of single folds. The dots of
+    controls are hollow.
     """
     best = [best_view(found) for found in subjects.values()]
     views: list[tuple[float, str]] = []
@@ -138,7 +147,7 @@ def scores(question: Question, subjects: dict[str, list[ProbeScore]], width: int
 
 
 def _row_title(axes: Axes, title: str, place: float, *, indent: float = 0.0) -> None:
-    """Write `title` at the height `place`, `indent` widths of the axes from their left."""
+    """Write `title` at the height `place`. `indent` is the distance from the left edge, in widths of the axes."""
     axes.text(indent, place, plain(title), transform=axes.get_yaxis_transform(), va="center", color=INK)
 
 
@@ -156,7 +165,7 @@ def _dot(axes: Axes, score: ProbeScore, place: float, *, strong: bool) -> None:
 
 
 def class_information(tokens: Sequence[TokenFigures]) -> Markup:
-    """Draw the information of a token about the class, and its chance level, in a row per tokenizer."""
+    """Draw the information of a token about the class, and its chance level, one row per tokenizer."""
 
     def draw(axes: Axes) -> None:
         for place, one in enumerate(tokens):
@@ -170,7 +179,7 @@ def class_information(tokens: Sequence[TokenFigures]) -> Markup:
 
 
 def position_information(tokens: Sequence[TokenFigures]) -> Markup:
-    """Draw the information of a token about its position, time column and band, in a row per tokenizer."""
+    """Draw the information of a token about its position, time column and band, one row per tokenizer."""
 
     def draw(axes: Axes) -> None:
         _marks(axes, "position", [one.position_information for one in tokens], ACCENT, "o")
@@ -205,7 +214,7 @@ def _token_panel(tokens: Sequence[TokenFigures]) -> tuple[int, int]:
 
 
 def ranked_use(usage: CodebookUsage, name: str) -> Markup:
-    """Draw each code's share of the tokens, commonest first, at the first, the middle and the last count."""
+    """Draw the share of each code in the tokens, most frequent first, at the first, the middle and the last count."""
     places = sorted({0, len(usage.steps) // 2, len(usage.steps) - 1})
 
     def draw(axes: Axes) -> None:
@@ -215,7 +224,7 @@ def ranked_use(usage: CodebookUsage, name: str) -> Markup:
             ranks = _spread(len(shares))
             axes.plot(ranks + 1, 100 * shares[ranks], color=colour, label=f"step {usage.steps[place]:,}")
         axes.set_yscale("log")
-        axes.set_xlabel("codes, commonest first")
+        axes.set_xlabel("codes, most frequent first")
         axes.set_ylabel("share of tokens, %")
         _legend(axes, len(places))
 
@@ -223,7 +232,7 @@ def ranked_use(usage: CodebookUsage, name: str) -> Markup:
 
 
 def use_over_time(usage: CodebookUsage, name: str) -> Markup:
-    """Draw how the use of codes moves: a row for each count, codes ordered by their use in all."""
+    """Draw the use of codes over training: a row for each count, codes ordered by their total use."""
     order = np.argsort(usage.counts.sum(0), kind="stable")[::-1]
     rows = _spread(len(usage.steps), HEAT_CELLS)
     groups = np.array_split(order, min(HEAT_CELLS, len(order)))
@@ -242,7 +251,7 @@ def use_over_time(usage: CodebookUsage, name: str) -> Markup:
         ticks = _spread(len(rows), 5)
         axes.set_yticks(ticks, [f"{usage.steps[rows[tick]]:,}" for tick in ticks])
         axes.set_ylabel("step")
-        axes.set_xlabel("codes, commonest first")
+        axes.set_xlabel("codes, most frequent first")
 
     return as_svg(draw, PANEL, f"{name}: use of each code over training")
 
@@ -253,12 +262,12 @@ def _shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 def _spread(length: int, points: int = MAX_POINTS) -> npt.NDArray[np.int64]:
-    """Up to `points` places that spread evenly over `length`, both ends among them."""
+    """Return up to `points` indices spread evenly over `length`, including both ends."""
     return np.unique(np.linspace(0, length - 1, min(length, points)).round().astype(np.int64))
 
 
 def plain(text: str) -> str:
-    """Text from a run as it stands; matplotlib takes dollars for formulas."""
+    """Escape dollar signs, which matplotlib would read as the start of a formula."""
     return text.replace("$", r"\$")
 
 
@@ -280,7 +289,10 @@ def _legend(axes: Axes, lines: int) -> None:
 def as_svg(
     draw: Callable[[Axes], None], size: tuple[int, int], label: str, *, margins: tuple[int, int, int, int] = MARGINS
 ) -> Markup:
-    """Draw axes inside fixed margins: left, bottom, right, top. Matplotlib's own layout takes half of the time."""
+    """Draw axes as SVG inside fixed margins: left, bottom, right, top.
+
+    The margins are fixed because matplotlib's automatic layout takes half of the drawing time.
+    """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": f"{label} {size}"}):
         figure = Figure(figsize=(size[0] / 72, size[1] / 72))
         left, bottom, right, top = margins
@@ -296,9 +308,9 @@ def as_svg(
 
 
 def _inline(svg: str, size: tuple[int, int], label: str) -> str:
-    """Make a stand-alone SVG fit for a page: no prolog, the page's colours and font, only ids that are referred to."""
-    waste = r'<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>|font-family: [^;"]*; |\n\s*'
-    body = re.sub(waste, lambda found: " " if found[0].isspace() else "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    """Prepare an SVG file for inclusion in a page: no prolog, the page's colours and font, only referenced ids."""
+    unused = r'<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>|font-family: [^;"]*; |\n\s*'
+    body = re.sub(unused, lambda found: " " if found[0].isspace() else "", svg[svg.index("<svg") :], flags=re.DOTALL)
     body = re.sub(r'\s(?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), body)
     used = set(re.findall(r"""(?:url\(|href=")#([\w.-]+)""", body))
     body = re.sub(r'\sid="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", body)

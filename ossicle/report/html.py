@@ -1,7 +1,11 @@
-"""The report of a run: one HTML file that needs nothing else.
+"""The report of a run: one self-contained HTML file.
 
-Notable choices: the outcome comes first; a missing piece is left out or says why; everything that the run wrote is
-escaped, and the page's own policy forbids scripts and the network, for plugins' sections too.
+Notable choices:
+
+- The outcome comes first.
+- A missing piece is left out, or the report says why it is missing.
+- Everything that the run wrote is escaped. The page's content security policy forbids scripts and network access, also
+  in the sections of plugins.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ SPLITS = ("train", "valid", "test", "unlabelled")
 
 
 class Section(Protocol):
-    """A plugin's addition to the report; its `html` is trusted and put in as it is. Scripts in it do not run."""
+    """A section that a plugin adds to the report. Its `html` is trusted and inserted unescaped; scripts do not run."""
 
     @property
     def title(self) -> str: ...
@@ -41,10 +45,10 @@ class Section(Protocol):
 
 @dataclass
 class ProbeView:
-    """A question's scores, drawn for wide and for narrow screens, and what they say of each pre-trained encoder.
+    """The scores of a question, drawn for wide and for narrow screens, and the verdicts on each pre-trained encoder.
 
     Attributes:
-        folds: the folds of its cross-validation; empty without one
+        folds: the folds of the cross-validation; empty without one
     """
 
     question: Question
@@ -58,7 +62,7 @@ class ProbeView:
 
 @dataclass
 class TokenView:
-    """What the tokenizers' tokens hold on one corpus."""
+    """The token statistics of the tokenizers on one corpus."""
 
     corpus: str
     rows: list[TokenFigures]
@@ -67,11 +71,11 @@ class TokenView:
 
 @dataclass
 class TrainingView:
-    """A training stage's plots and pictures.
+    """The plots and pictures of a training stage.
 
     Attributes:
-        folded: whether it is one of many, such as a fine-tuning for each encoder, and shown on demand
-        missing: what could not be shown, and why
+        folded: whether the stage is collapsed on the page, because it is one of many (a fine-tuning of each encoder)
+        missing: the parts that could not be shown, with the reasons
     """
 
     name: str
@@ -84,10 +88,10 @@ class TrainingView:
 
 
 def write_report(run_folder: Path | str, extra_sections: Sequence[Section] = ()) -> Path:
-    """Write `report.html` into the run's folder, and return its path.
+    """Write `report.html` into the run's folder and return its path.
 
     Raises:
-        ArtifactError: if `run_folder` holds no readable `run.json`
+        ArtifactError: if `run_folder` contains no readable `run.json`
     """
     record = RunRecord.read(run_folder)
     path = record.folder / "report.html"
@@ -98,7 +102,7 @@ def write_report(run_folder: Path | str, extra_sections: Sequence[Section] = ())
 
 
 def render(record: RunRecord, extra_sections: Sequence[Section] = ()) -> str:
-    """The report as text."""
+    """Render the report as HTML text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent)
@@ -137,7 +141,7 @@ def _probe(question: Question, subjects: dict[str, list[ProbeScore]], found: Seq
 
 
 def _roles(scores: Sequence[ProbeScore]) -> dict[Role, str]:
-    """The roles that occur and what the legend calls them; of a start there is one."""
+    """Map the roles that occur to their names in the legend. A start has the name of its subject."""
     return {score.role: score.subject if score.role == "start" else score.role for score in scores}
 
 
@@ -153,7 +157,7 @@ def _tokens(tokens: Sequence[TokenFigures]) -> list[TokenView]:
             plots.append(
                 figures.Plot("Information of a token about the class", figures.class_information(rows), caption)
             )
-        caption = "At 1 the label follows from the position."
+        caption = "At 1, the position determines the token."
         plots.append(
             figures.Plot("Information of a token about its position", figures.position_information(rows), caption)
         )
@@ -179,30 +183,33 @@ def _attempt(view: TrainingView, add: Callable[[], None]) -> None:
 # name of the metric: title, caption
 CAPTIONS = {
     "loss": ("Loss", ""),
-    "masked_accuracy": ("Tokens of hidden patches guessed right", "Share of hidden patches; rising is learning."),
+    "masked_accuracy": (
+        "Correct predictions of hidden tokens",
+        "Share of hidden patches. It rises as the model learns.",
+    ),
     "cosine": (
         "Cosine to the teacher",
-        "Between what is estimated from the codes and what the teacher says; rising is learning. How high it gets hangs"
-        " on the teacher too: one that says little, or says the same everywhere, is soon matched.",
+        "Between the estimate from the codes and the output of the teacher. It rises as the model learns. It also"
+        " depends on the teacher: outputs that vary little are easy to match.",
     ),
     "commitment": (
         "Commitment",
-        "Squared distance of a patch's vector from its code; it falls as codes come to lie where patches do.",
+        "Squared distance between a patch's vector and its code. It falls as the codes move to the patches.",
     ),
-    "accuracy": ("Training clips classified right", "Share of clips as augmented; the test clips are under Probes."),
-    "top_class_right": ("Training clips whose first class is right", "Share of clips as augmented."),
+    "accuracy": ("Training accuracy", "Share of the augmented training clips; test scores are under Probes."),
+    "top_class_right": ("Training clips whose top class is correct", "Share of the augmented training clips."),
     "audio_seconds_per_second": (
         "Speed",
-        "Seconds of audio per second; a sagging line is a bottleneck or a busy machine.",
+        "Seconds of audio per second. A falling line means a bottleneck or a busy machine.",
     ),
     "lr": ("Learning rate", "Warm-up and decay as configured; the loss should not jump where it peaks."),
 }
-# a metric that only such trainings have: what their loss is
+# a metric that only one kind of training has: the caption of its loss
 LOSSES = {
     "token_entropy": "Cross-entropy in nats. The dashed line is the entropy of the tokens: the loss of a model that"
-    " knows only how common each token is. Only what lies below it was learnt from context.",
-    "cosine": "One minus the cosine, plus the weighted commitment; comparable only under the same teacher, never with"
-    " the loss of a pre-training.",
+    " knows only the frequency of each token. A loss below it shows that the model uses context.",
+    "cosine": "One minus the cosine, plus the weighted commitment. It is comparable only under the same teacher, and"
+    " never with the loss of pre-training.",
 }
 FROM_ZERO = ("masked_accuracy", "commitment", "accuracy", "top_class_right", "audio_seconds_per_second")
 CODE_COUNTS = {
@@ -240,9 +247,9 @@ def _add_codebook(training: Training, view: TrainingView) -> None:
     lines = [(title, curve) for name, title in CODE_COUNTS.items() if (curve := training.curve(name))]
     if lines:
         caption = (
-            "How many codes occur as tokens, and how many it would be if all in use were equally common (perplexity)"
-            " of the tokens and, where there are any, of the encoder's guesses. Lines that sink show a codebook, or an"
-            " encoder, that collapses."
+            "Number of codes that occur as tokens, and perplexity (the number of equally frequent codes with the same"
+            " entropy) of the tokens and, if there are any, of the encoder's predictions. Falling lines show that the"
+            " codebook or the encoder collapses."
         )
         svg = figures.curves(lines, f"{view.name}: codes in use", floor=0)
         view.codebook.append(figures.Plot("Codes in use", svg, caption))
@@ -250,10 +257,13 @@ def _add_codebook(training: Training, view: TrainingView) -> None:
     if usage is None:
         return
     unused = int((usage.counts[-1] == 0).sum())
-    caption = f"A level line is an even codebook; a steep one leans on few codes. At the end {unused:,} of"
-    caption += f" {usage.counts.shape[1]:,} codes were not used."
+    caption = "A level line means that all codes are used equally, a steep one that a few codes dominate. At the end,"
+    caption += f" {unused:,} of {usage.counts.shape[1]:,} codes were not used."
     view.codebook.append(figures.Plot("Share by rank", figures.ranked_use(usage, view.name), caption))
-    caption = "Brighter is more used. Rows that look alike show a settled codebook; a frozen tokenizer should not move."
+    caption = (
+        "Brighter codes are used more. Similar rows show a stable codebook. For a frozen tokenizer, all rows should"
+    )
+    caption += " look the same."
     view.codebook.append(figures.Plot("Use over training", figures.use_over_time(usage, view.name), caption))
 
 
@@ -264,7 +274,7 @@ def _add_pictures(training: Training, view: TrainingView) -> None:
 
 
 def _facts(record: RunRecord) -> list[tuple[str, Any]]:
-    """What the run ran on, as names and values."""
+    """Collect the versions, the machine, the seed, the store and the plugins of the run, as names and values."""
     machine = {"memory" if key == "memory_gib" else key: value for key, value in record.machine.items()}
     if "memory" in machine:
         machine["memory"] = f"{machine['memory']} GiB"

@@ -1,7 +1,10 @@
-"""The outcome of a run in a few words.
+"""The outcome of a run in a few sentences.
 
-Notable choices: the last iteration speaks for the run; a gain that a control reaches too is never put down to the
-teacher, and where there is no control the question is said to be open.
+Notable choices:
+
+- The last iteration represents the run.
+- A gain that a control also reaches is never attributed to the teacher. Without a control, the text says that the
+  question is open.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from .verdict import CANNOT_TELL, PHRASES, Against, Verdict, Word, called, final
 
 @dataclass(frozen=True)
 class _Tally:
-    """What was found against one yardstick, a word for every question."""
+    """The findings against one baseline, a word for every question."""
 
     against: Against
     other: str
@@ -27,21 +30,25 @@ class _Tally:
 
 
 def headline(found: Sequence[Verdict]) -> str:
-    """The run's outcome: one sentence on what was found everywhere, others on what differs, and what it means."""
+    """Summarise the outcome of a run.
+
+    One sentence lists the findings that all questions share, further sentences list those that differ. The last
+    sentence says whether the gain can be attributed to the teacher or the tokens.
+    """
     last = final_verdicts(found)
     if not last:
-        return "No probe has judged a pre-trained encoder of this run, so nothing can be said about it."
+        return "No probe has scored a pre-trained encoder of this run, so there is no outcome."
     tallies = _tallies(last)
     subject = last[0].subject[:1].upper() + last[0].subject[1:]
     if not tallies:
-        return f"{subject} has nothing to be compared with: the run has no probe of the untrained encoder."
+        return f"{subject} cannot be compared: the run has no probe of the untrained encoder."
     sentences = [_agreed([tally for tally in tallies if tally.agreed])]
     sentences += [_mixed(tally) for tally in tallies if not tally.agreed]
-    said = [sentence for sentence in sentences if sentence]
-    said = [f"{'It' if place else subject} {sentence}." for place, sentence in enumerate(said)]
+    text = [sentence for sentence in sentences if sentence]
+    text = [f"{'It' if place else subject} {sentence}." for place, sentence in enumerate(text)]
     if not any(tally.against == "start" for tally in tallies):
-        said.append("The run has no probe of the untrained encoder to compare with.")
-    return " ".join([*said, *_meaning(last)])
+        text.append("The run has no probe of the untrained encoder to compare with.")
+    return " ".join([*text, *_meaning(last)])
 
 
 def _tallies(last: Iterable[Verdict]) -> list[_Tally]:
@@ -54,7 +61,7 @@ def _tallies(last: Iterable[Verdict]) -> list[_Tally]:
 
 
 def _agreed(tallies: Sequence[_Tally]) -> str:
-    """`is above A and B, but cannot be told from C`; empty without tallies."""
+    """Describe the findings that agree: `is above A and B, but cannot be told from C`; empty without tallies."""
     several = any(len(tally.words) > 1 for tally in tallies)
     clauses: dict[Word, str] = {}
     for word, phrase in PHRASES.items():
@@ -67,7 +74,7 @@ def _agreed(tallies: Sequence[_Tally]) -> str:
 
 
 def _mixed(tally: _Tally) -> str:
-    """`is above A in 1 of 3 comparisons and below in 1; 1 cannot tell`."""
+    """Describe findings that differ: `is above A in 1 of 3 comparisons and below in 1; 1 cannot tell`."""
     above, below, unknown = (tally.words.count(word) for word in ("above", "below", CANNOT_TELL))
     first = "above" if above else "below"
     parts = [f"is {first} {called(tally.against, tally.other)} in {above or below} of {len(tally.words)} comparisons"]
@@ -76,7 +83,10 @@ def _mixed(tally: _Tally) -> str:
 
 
 def _meaning(last: Sequence[Verdict]) -> list[str]:
-    """Whose the gain is, if there is one: over the previous iteration, or without one over where it starts."""
+    """Say what the gain can be attributed to, if there is one.
+
+    The gain is over the previous iteration or, without one, over the start.
+    """
     over = "previous" if any(verdict.against == "previous" for verdict in last) else "start"
     gains = [verdict for verdict in last if verdict.against == over and verdict.word == "above"]
     taught = any(verdict.ours.taught for verdict in last if verdict.ours)
@@ -84,14 +94,14 @@ def _meaning(last: Sequence[Verdict]) -> list[str]:
     if not gains:
         return []
     if not controls:
-        return ["Without a control in the run it is open whether the gain is its teacher's."] if taught else []
+        return ["Without a control it is open whether the gain comes from its teacher."] if taught else []
     reached = {verdict.question for verdict in controls if verdict.word != "above"}
     cause = "its teacher" if taught else "its tokens"
     if not any(gain.question in reached for gain in gains):
         return [f"No control reaches its gain over {called(gains[0].against, gains[0].other)}."]
     if all(gain.question in reached for gain in gains):
-        return [f"Its gain cannot be put down to {cause}."]
-    return [f"Where a control may reach it too, its gain cannot be put down to {cause}."]
+        return [f"Its gain cannot be attributed to {cause}."]
+    return [f"Where a control may reach it too, its gain cannot be attributed to {cause}."]
 
 
 def _listed(names: Sequence[str]) -> str:

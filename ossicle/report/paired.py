@@ -1,8 +1,11 @@
-"""How far apart two encoders are on the same test clips.
+"""The difference between two encoders on the same test clips.
 
-Notable choices: a clip that is hard is hard for most encoders, so two intervals that overlap can hide a difference that
-is sure; here both are scored on the same draws of clips (paired bootstrap; Efron and Tibshirani, 1993, chapter 8). The
-interval is the plain percentile one: it keeps to its 5 % false alarms also where two encoders differ on few clips.
+Notable choices:
+
+- Both encoders are scored on the same draws of clips (paired bootstrap; Efron and Tibshirani, 1993, chapter 8). A hard
+  clip is hard for most encoders, so two intervals that overlap can hide a significant difference.
+- The interval is the percentile interval. Its rate of false alarms stays at 5 % even if the two encoders differ on few
+  clips.
 """
 
 from __future__ import annotations
@@ -33,7 +36,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a score was made from: scores and truth are (clips, classes), `clips` are rows of the corpus's manifest."""
+    """The predictions behind a score.
+
+    Attributes:
+        clips: rows of the corpus's manifest
+        truth: (clips, classes)
+        scores: (clips, classes)
+    """
 
     clips: npt.NDArray[np.int64]
     truth: npt.NDArray[np.bool_]
@@ -41,7 +50,7 @@ class Predictions:
     multi_label: bool
 
     def statistic(self) -> Statistic:
-        """The metric of the corpus as `bootstrap_interval` draws it."""
+        """Return the metric of the corpus as a function of the clips that `bootstrap_interval` draws."""
         from ..tasks.evaluation.bootstrap import accuracy_of_draws, mean_average_precision_of_draws
 
         of_draws = mean_average_precision_of_draws if self.multi_label else accuracy_of_draws
@@ -49,7 +58,7 @@ class Predictions:
 
 
 def difference(ours: ProbeScore, theirs: ProbeScore) -> Difference | None:
-    """Compare two scores clip by clip; None where the predictions behind them cannot be paired."""
+    """Compare two scores clip by clip; None if their predictions cannot be paired."""
     from ..tasks.evaluation.bootstrap import bootstrap_interval
     from ..tasks.evaluation.metrics import metric_name
 
@@ -64,7 +73,7 @@ def difference(ours: ProbeScore, theirs: ProbeScore) -> Difference | None:
 
 
 def read_predictions(score: ProbeScore) -> Predictions | None:
-    """What a score was made from; None if that is gone or damaged."""
+    """Read the predictions behind a score; None if they are missing or damaged."""
     import numpy as np
 
     if score.stage is None:
@@ -79,7 +88,7 @@ def read_predictions(score: ProbeScore) -> Predictions | None:
 
 
 def same_clips(one: Predictions, other: Predictions) -> bool:
-    """Whether two scores were made from the same clips with the same truth."""
+    """Whether two scores come from the same clips with the same truth."""
     import numpy as np
 
     same = np.array_equal(one.clips, other.clips) and np.array_equal(one.truth, other.truth)

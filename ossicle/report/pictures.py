@@ -1,7 +1,11 @@
 """Spectrogram pictures as data for the template: images as data URIs, outlines as SVG paths.
 
-Notable choices: images hold one pixel per number (or per patch) and the browser enlarges them, which keeps a picture to
-some ten kilobytes; a token has the same colour in every picture; right and wrong differ in shape, not only in colour.
+Notable choices:
+
+- Images have one pixel per number (or per patch) and the browser enlarges them. A picture then takes about ten
+  kilobytes.
+- A token has the same colour in every picture.
+- Correct and wrong predictions differ in shape, not only in colour.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ HUE_STEP, LIGHT_STEP = 0.7548776662, 0.5698402910
 
 @dataclass(frozen=True)
 class Number:
-    """A token's id in the middle of its patch."""
+    """The id of a token in the middle of its patch."""
 
     x: float
     y: float
@@ -38,7 +42,7 @@ class Number:
 
 @dataclass(frozen=True)
 class PictureView:
-    """What the template draws; lengths in units of the drawing, paths in SVG's path language."""
+    """The data that the template draws. Lengths are in units of the drawing, paths in SVG's path language."""
 
     path: str
     width: int
@@ -59,7 +63,7 @@ class PictureView:
 
     @property
     def right_share(self) -> str:
-        """Share of the hidden patches predicted right."""
+        """Share of the hidden patches that are predicted correctly."""
         return percent(self.right_count / self.hidden_count) if self.hidden_count else "none hidden"
 
 
@@ -93,12 +97,12 @@ def _labels(picture: Picture) -> tuple[npt.NDArray[np.generic], ...]:
 
 
 def _as_grid(values: npt.NDArray[np.generic], picture: Picture) -> npt.NDArray[np.generic]:
-    """(N,) -> (bands, columns), the highest band on top as in a spectrogram."""
+    """Arrange patches as a grid: (N,) to (bands, columns), the highest band on top as in a spectrogram."""
     return values.reshape(picture.columns, picture.bands).T[::-1]
 
 
 def shaded(frames: npt.NDArray[np.float32]) -> str:
-    """A spectrogram (T, F) as an image, low frequencies at the bottom; its own range of levels fills the shades."""
+    """Draw a spectrogram (T, F) as an image, low frequencies at the bottom. Its range of levels fills the shades."""
     frames = np.stack([part.mean(0) for part in np.array_split(frames, min(MAX_FRAMES, len(frames)))])
     low, high = np.quantile(frames, (0.02, 0.995))
     shades = np.clip((frames - low) / max(high - low, 1e-6), 0, 1) * (SHADES - 1)
@@ -107,7 +111,10 @@ def shaded(frames: npt.NDArray[np.float32]) -> str:
 
 
 def _whole_columns(picture: Picture) -> npt.NDArray[np.float32]:
-    """The frames that the columns span; a square patch is assumed where the frames do not divide evenly."""
+    """Cut the spectrogram to the frames that the columns span.
+
+    Patches are assumed to be square if the frames do not divide evenly.
+    """
     frames, bins = picture.spectrogram.shape
     side = bins // picture.bands
     if frames % picture.columns and picture.columns * side <= frames:
@@ -123,7 +130,7 @@ def _token_image(tokens: npt.NDArray[np.generic], shown: npt.NDArray[np.generic]
 
 
 def colour(token: int) -> tuple[float, float, float]:
-    """A token's colour: red, green, blue in [0, 1]; neighbours in number lie far apart in hue."""
+    """Compute the colour of a token: red, green, blue in [0, 1]. Consecutive ids differ strongly in hue."""
     return colorsys.hls_to_rgb(token * HUE_STEP % 1, 0.36 + 0.42 * (token * LIGHT_STEP % 1), 0.52)
 
 
@@ -154,7 +161,7 @@ def _boxes(where: npt.NDArray[np.generic], cell: float, inset: float = 0.0) -> s
 
 
 def _strikes(where: npt.NDArray[np.generic], cell: float) -> str:
-    """A small cross in the corner of each patch."""
+    """Draw a small cross in the corner of each patch."""
     size = min(5.0, cell / 3)
     corners = [((column + 1) * cell - size - 2.5, row * BAND + 2.5) for row, column in np.argwhere(where)]
     return "".join(f"M{x:.1f} {y:g}l{size:g} {size:g}m0-{size:g}l-{size:g} {size:g}" for x, y in corners)

@@ -1,9 +1,12 @@
-"""What a run left behind, as a typed read-only view.
+"""The results of a run, as a typed read-only view.
 
-Notable choices: only `run.json` must exist; a stage that cannot be read is named in `problems` and left out, so that a
-report of half a run can still be made. An artifact may have been made by another experiment, which called its encoder
-something else: names come from the tags in `run.json`.
-Curves, codebook use and pictures are read by `training`.
+Notable choices:
+
+- Only `run.json` must exist. A stage that cannot be read is named in `problems` and left out, so that an incomplete run
+  can still be reported.
+- Names come from the tags in `run.json`. An artifact may come from another experiment, which used another name for its
+  encoder.
+- The module `training` reads curves, codebook use and pictures.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from .training import Training, read_lines
 
 PREDICTIONS = "predictions.npz"
 Role = Literal["start", "log-mel", "iteration", "control"]
-"""What an encoder, or what stands in for one, is in the argument of a report; a start is what iterations start from."""
+"""The role of an encoder, or of features that replace one, in a report. Iterations start from the start."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,11 @@ class Stage:
     """One step of the run.
 
     Attributes:
-        artifact: its folder as `run.json` gives it, relative to the run
-        folder: the same, resolved
-        inputs: role to the name of the stage that filled it
-        tags: what this run calls what the stage makes and judges
-        card: the artifact's own description; empty if it is gone
+        artifact: folder of the artifact as in `run.json`, relative to the run
+        folder: the same folder, resolved
+        inputs: role to the name of the stage that provides it
+        tags: the names in this run of what the stage makes and evaluates
+        card: the card of the artifact; empty if it is missing
         is_survey, makes_encoder, learns_labels, measures_tokens, is_evaluation: as in `core.stages.Stage`
     """
 
@@ -59,20 +62,20 @@ class Stage:
 
     @property
     def subject(self) -> str:
-        """What the run calls the encoder that the stage makes."""
+        """The name in this run of the encoder that the stage makes."""
         return str(self.tags.get("subject", self.name))
 
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """One figure on the test clips of a corpus, with its 95 % interval; shares in [0, 1].
+    """A score on the test clips of a corpus, with its 95 % interval; shares in [0, 1].
 
     Attributes:
         others: further metrics of the same clips, without intervals
-        folds: the figure of each test fold alone; empty without cross-validation
-        stage: the stage that left it, with the predictions behind it
-        role: what the subject is in the argument
-        taught: whether a teacher made the tokens that the subject learnt from
+        folds: the score of each test fold; empty without cross-validation
+        stage: the stage that computed the score, with its predictions
+        role: the role of the subject in the report
+        taught: whether the tokens that the subject was trained on come from a tokenizer with a teacher
     """
 
     task: str
@@ -93,30 +96,30 @@ class ProbeScore:
 
     @property
     def valid(self) -> float | None:
-        """The score on the validation split, by which views are chosen: `valid`, or `valid_` and the metric's name."""
+        """The score on the validation split, which selects the view: `valid`, or `valid_` and the metric's name."""
         value = self.chosen.get("valid", self.chosen.get(f"valid_{self.metric}"))
         return float(value) if isinstance(value, int | float) else None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was chosen, without the score it was chosen by."""
+        """The selected settings, without the validation score that selected them."""
         return {name: value for name, value in self.chosen.items() if name not in ("valid", f"valid_{self.metric}")}
 
 
 @dataclass(frozen=True)
 class TokenFigures:
-    """What the tokens of one tokenizer hold on the training clips of a corpus.
+    """Statistics of the tokens of one tokenizer on the training clips of a corpus.
 
     Attributes:
-        subject: the encoder that learns from these tokens
-        codebook_size: codes there are
-        used: codes that occur
-        perplexity: how many equally frequent codes would have the same entropy
+        subject: the encoder that is trained on these tokens
+        codebook_size: number of codes
+        used: number of codes that occur
+        perplexity: number of equally frequent codes with the same entropy
         label_information: normalised mutual information of token and class, in [0, 1]; None without classes
         label_chance: the same with the classes shuffled over the clips
         position_information, column_information, band_information: of token and position in the grid, time column, band
         clips: number of clips measured
-        streams: tokens of a patch, each of as many codes; the other figures are the mean over them
+        streams: number of tokens per patch, each with `codebook_size` codes; the other values are means over them
     """
 
     corpus: str
@@ -135,26 +138,26 @@ class TokenFigures:
 
     @property
     def codes(self) -> str:
-        """How many codes there are, as tables have it: `1,024`, or `4 × 1,024` of four streams."""
+        """The number of codes, formatted for tables: `1,024`, or `4 × 1,024` for four streams."""
         return (f"{self.streams} × " if self.streams > 1 else "") + f"{self.codebook_size:,}"
 
 
 def titled(subject: str, role: Role) -> str:
-    """A subject as tables and figures call it."""
+    """Return the name of a subject in tables and figures."""
     return f"{subject} (control)" if role == "control" else subject
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the survey of a corpus found.
+    """The result of the survey of a corpus.
 
     Attributes:
         clips: split to number of clips
         hours: split to hours of audio
         bad: reason to number of files left out
         damaged: number of files that are used although their decoder reports damage
-        bad_files: records with `path`, `reason` and `detail`, of both
-        card: where the recordings come from, and their licence
+        bad_files: records with `path`, `reason` and `detail`, for bad and damaged files
+        card: the source of the recordings and their licence
     """
 
     corpus: str
@@ -168,20 +171,20 @@ class Survey:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of listed files by what is wrong with them."""
+        """Number of listed files by reason."""
         return {**self.bad, **({"damaged but used": self.damaged} if self.damaged else {})}
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run and everything its stages left, in the order in which they ran.
+    """A run and the results of its stages, in the order in which they ran.
 
     Attributes:
-        config: the text of the resolved configuration; empty if it is gone
+        config: the text of the resolved configuration; empty if it is missing
         scores: baselines first, then the iterations in the order of the schedule, controls last
-        tokens: of every tokenizer, in the same order
-        warnings: of the run and of every stage, each said once
-        problems: what could not be read
+        tokens: statistics of every tokenizer, in the same order
+        warnings: warnings of the run and of every stage, without duplicates
+        problems: messages about everything that could not be read
     """
 
     folder: Path
@@ -215,7 +218,7 @@ class RunRecord:
 
 
 class _Reader:
-    """Collects what can be read of one run, and what cannot."""
+    """Reads the results of a run, and collects the problems on the way."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -298,7 +301,7 @@ class _Reader:
         found = self._json(stage, "tokens.json")
         if not found:
             return []
-        # Older runs have one stream, and a former name of a figure.
+        # Older runs have one stream, and `position_information` under its former name.
         former = {"position_information": found["place_information"]} if "place_information" in found else {}
         named = {"streams": 1, **former, **found, **stage.tags}
         try:
@@ -341,7 +344,7 @@ class _Reader:
 
     @contextmanager
     def _noting(self, stage: str) -> Iterator[None]:
-        """Note what is wrong with an artifact as a problem, and go on."""
+        """Record an `ArtifactError` as a problem and continue."""
         try:
             yield
         except ArtifactError as error:
@@ -352,7 +355,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     """Read the record of the run in a folder.
 
     Raises:
-        ArtifactError: if there is none, or it is damaged
+        ArtifactError: if `run.json` is missing or damaged
     """
     path = folder / RUN
     try:
@@ -388,7 +391,7 @@ _Judged = TypeVar("_Judged", bound=ProbeScore | TokenFigures)
 
 
 def _in_order(found: Iterable[_Judged], stages: Sequence[Stage]) -> list[_Judged]:
-    """Give every subject its role, and sort by it; equals in the order of the schedule."""
+    """Give every subject its role and sort by role. Subjects with the same role keep the order of the schedule."""
     trained = {stage.subject: bool(stage.tags.get("control")) for stage in stages if stage.makes_encoder}
     judged = [replace(one, role=role_of(one.subject, control=trained.get(one.subject, False))) for one in found]
     others = [one.subject for one in judged if one.subject not in trained]
@@ -397,7 +400,7 @@ def _in_order(found: Iterable[_Judged], stages: Sequence[Stage]) -> list[_Judged
 
 
 def _taught(stages: Sequence[Stage]) -> set[str]:
-    """The encoders whose tokenizer had a teacher."""
+    """Find the encoders whose tokenizer had a teacher."""
     inputs = {stage.name: stage.inputs for stage in stages}
     return {
         stage.subject
@@ -407,7 +410,7 @@ def _taught(stages: Sequence[Stage]) -> set[str]:
 
 
 def role_of(subject: str, *, control: bool) -> Role:
-    """What a subject is, by its name and by whether its iteration is a control."""
+    """Return the role of a subject, from its name and from whether its iteration is a control."""
     if subject in (UNTRAINED, CHECKPOINT):
         return "start"
     if subject.startswith(LOG_MEL):
@@ -424,7 +427,7 @@ def _share(value: Any) -> float:
 
 
 def _all_warnings(run: Mapping[str, Any], stages: list[Stage]) -> list[str]:
-    said = [str(text) for text in run.get("warnings") or []]
+    found = [str(text) for text in run.get("warnings") or []]
     of_stages = [(stage.name, str(text)) for stage in stages for text in stage.card.get("warnings") or []]
-    said += [f"{name}: {text}" for name, text in of_stages if text not in said]
-    return list(dict.fromkeys(said))
+    found += [f"{name}: {text}" for name, text in of_stages if text not in found]
+    return list(dict.fromkeys(found))

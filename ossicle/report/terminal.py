@@ -1,4 +1,4 @@
-"""The outcome of a run on the terminal: a table of scores, what they allow to say, and where the report lies."""
+"""The outcome of a run on the terminal: tables of scores, the verdicts, and the path of the report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STYLES: dict[Word, str] = {
 
 
 def print_summary(record: RunRecord, console: Console) -> None:
-    """Print what `record` says about its encoders, and where to read more."""
+    """Print scores, token statistics, verdicts and warnings of a run, and the path of its report."""
     from rich.text import Text
 
     for question, subjects in by_question(record.scores).items():
@@ -62,7 +62,10 @@ def _place(value: float, low: float, high: float, width: int) -> int:
 
 
 def score_table(question: Question, subjects: dict[str, list[ProbeScore]], *, ascii_only: bool) -> Table:
-    """The views of every subject with their intervals; below, what else was measured of the views that are compared."""
+    """Make a table of the views of every subject with their intervals.
+
+    The caption has the further metrics and folds of the views that are compared.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -100,15 +103,15 @@ def _notes(subjects: dict[str, list[ProbeScore]]) -> list[str]:
     for subject, scores in subjects.items():
         best = best_view(scores)
         if best and best.role == "iteration":
-            said = [other(name, value) for name, value in best.others.items()]
+            details = [other(name, value) for name, value in best.others.items()]
             if best.folds:
-                said.append(f"folds {'  '.join(map(percent, best.folds.values()))}")
-            notes += [f"{subject} · {best.view}: {', '.join(said)}"] if said else []
+                details.append(f"folds {'  '.join(map(percent, best.folds.values()))}")
+            notes += [f"{subject} · {best.view}: {', '.join(details)}"] if details else []
     return notes
 
 
 def _findings(found: Sequence[Verdict]) -> Table:
-    """Under each question's own score, a line for each yardstick, with the difference from it."""
+    """List the verdicts: for each question its score, then a line for each baseline with the difference from it."""
     from rich.table import Table
     from rich.text import Text
 
@@ -127,16 +130,16 @@ def _findings(found: Sequence[Verdict]) -> Table:
 
 
 def _difference(verdict: Verdict) -> str:
-    """How far the encoder lies above the yardstick, clip by clip: `+3.2 points [0.5 to 6.0], intervals apart`."""
-    said = []
+    """Format the paired difference from the baseline: `+3.2 points [0.5 to 6.0], intervals apart`."""
+    parts = []
     if verdict.difference:
         found = verdict.difference
-        said.append(f"{points(found.value)} [{span(found.low, found.high)}]")
-    return ", ".join([*said, "intervals apart"] if verdict.apart else said)
+        parts.append(f"{points(found.value)} [{span(found.low, found.high)}]")
+    return ", ".join([*parts, "intervals apart"] if verdict.apart else parts)
 
 
 def _token_table(tokens: Sequence[TokenFigures]) -> Table:
-    """The token statistics of each tokenizer."""
+    """Make a table of the token statistics of each tokenizer."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -152,14 +155,14 @@ def _token_table(tokens: Sequence[TokenFigures]) -> Table:
         cells = [titled(one.subject, one.role), one.codes, f"{one.used}", f"{one.perplexity:.1f}"]
         table.add_row(*(Text(cell) for cell in [*cells, *map(information, shares)]))
     table.caption = Text(
-        "class counts as far as it exceeds chance; position, column and band do not depend on the audio", "dim"
+        "class information counts only above chance; position, column and band do not depend on the audio", "dim"
     )
     table.caption_justify = "left"
     return table
 
 
 def _range(scores: Sequence[ProbeScore]) -> tuple[float, float]:
-    """A scale in whole 5 % that holds every interval."""
+    """Choose the scale: the range of all intervals, rounded outwards to multiples of 5 %."""
     edges = [edge for score in scores for edge in (score.low, score.value, score.high) if math.isfinite(edge)]
     if not edges:
         return 0.0, 1.0

@@ -1,7 +1,10 @@
-"""What a training stage left behind: curves, codebook use, pictures.
+"""The results of a training stage: curves, codebook use, pictures.
 
-Notable choices: a step that a crash made appear twice counts once, with its last record; arrays load only when asked
-for; nothing is unpickled.
+Notable choices:
+
+- A step that appears twice because of a crash counts once, with its last record.
+- Arrays load on demand.
+- Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -27,12 +30,12 @@ FORMER_NAMES = {
     "label_perplexity": "token_perplexity",
     "labels_used": "tokens_used",
 }
-"""Metrics of older runs, with their names today."""
+"""Names of metrics in older runs, with their present names."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric over steps; steps at which it was not measured, or not finite, are left out."""
+    """A metric over steps. Steps at which it was not measured or not finite are left out."""
 
     steps: list[int]
     values: list[float]
@@ -43,11 +46,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class CodebookUsage:
-    """How often each code was a token.
+    """The counts of each code over training.
 
     Attributes:
-        steps: (P,) int64, when the counts were taken
-        counts: (P, K) tokens of each code since the count before
+        steps: (P,) int64, the steps of the counts
+        counts: (P, K) int64, the number of tokens with each code since the previous count
     """
 
     steps: npt.NDArray[np.int64]
@@ -56,13 +59,13 @@ class CodebookUsage:
 
 @dataclass(frozen=True)
 class Picture:
-    """One clip as the encoder met it; patch `column * bands + band`, band 0 is the lowest.
+    """One clip as the encoder saw it. The index of a patch is `column * bands + band`; band 0 is the lowest.
 
     Attributes:
         spectrogram: (T, F) float32, normalised
-        tokens: (N,) the tokenizer's
+        tokens: (N,) tokens from the tokenizer
         hidden: (N,) bool, patches that the encoder did not see
-        predicted: (N,) the encoder's guesses; of use only where hidden
+        predicted: (N,) tokens that the encoder predicts; meaningful only for hidden patches
         column_seconds: time that one column of patches spans
     """
 
@@ -78,7 +81,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Training:
-    """A stage that trained: its records by step, and where its arrays lie."""
+    """A training stage: its records by step, and the folder with its arrays."""
 
     name: str
     folder: Path
@@ -86,7 +89,7 @@ class Training:
 
     @staticmethod
     def in_folder(folder: Path) -> bool:
-        """Whether an artifact is one of training."""
+        """Whether an artifact comes from training."""
         return any((folder / name).is_file() for name in (METRICS, USAGE, PICTURES))
 
     @classmethod
@@ -104,17 +107,17 @@ class Training:
         return cls(name, folder, [by_step[step] for step in sorted(by_step)])
 
     def names(self) -> list[str]:
-        """Every metric that was measured at least once, in order of appearance."""
+        """List the metrics that were measured at least once, in order of appearance."""
         keys = dict.fromkeys(key for entry in self.records for key in entry if key != "step")
         return [key for key in keys if self.curve(key)]
 
     def curve(self, name: str) -> Curve:
-        """The metric called `name`; empty if it was never measured."""
+        """Return the curve of a metric; empty if it was never measured."""
         points = [(entry["step"], entry[name]) for entry in self.records if _is_number(entry.get(name))]
         return Curve([step for step, _ in points], [float(value) for _, value in points])
 
     def usage(self) -> CodebookUsage | None:
-        """How the codebook was used, if the stage counted it.
+        """Read the use of the codebook; None if the stage did not count it.
 
         Raises:
             ArtifactError: if the counts cannot be read
@@ -128,17 +131,20 @@ class Training:
             return CodebookUsage(steps, counts) if counts.size else None
 
     def pictures(self, limit: int) -> list[Picture]:
-        """The first `limit` pictures; those without hidden patches, which a tokenizer's training leaves, are left out.
+        """Read the first `limit` pictures. Pictures without hidden patches, from tokenizer training, are left out.
 
         Raises:
-            ArtifactError: if they cannot be read
+            ArtifactError: if the pictures cannot be read
         """
         with _Arrays(self.folder, PICTURES) as arrays:
             return [_picture(arrays, number) for number in range(limit) if f"hidden_{number}" in arrays]
 
 
 class _Arrays:
-    """The arrays of an `.npz` by name, none if it is missing; whatever goes wrong inside is an `ArtifactError`."""
+    """A context with the arrays of an `.npz` file by name; empty if the file is missing.
+
+    Errors inside the context become an `ArtifactError`.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
@@ -178,15 +184,15 @@ def _picture(arrays: Mapping[str, Any], number: int) -> Picture:
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    """An artifact's file, None if it was made without it."""
+    """Return the path of a file of an artifact; None if the artifact was made without it."""
     artifact = Artifact(folder)
     return artifact.file(name) if artifact.holds(name) else None
 
 
 def read_lines(folder: Path, name: str) -> list[Mapping[str, Any]]:
-    """The mappings in an artifact's file of JSON lines, none if it was made without it.
+    """Read the mappings from a file of JSON lines in an artifact; empty if the artifact was made without it.
 
-    A line that a crash cut short is skipped.
+    Lines that are not valid JSON, such as one that a crash truncated, are skipped.
 
     Raises:
         ArtifactError: if the artifact is damaged

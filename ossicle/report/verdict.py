@@ -1,9 +1,11 @@
-"""What may honestly be said about an encoder, in words.
+"""The verdict on an encoder, in words.
 
-Notable choices: encoders are scored on the same test clips and compared clip by clip; the word follows from whether the
-95 % interval of that difference leaves out zero, or, where the predictions are gone, from whether the two intervals lie
-apart. A subject speaks through the view that scored best on the *validation* clips, never through its best test score.
-"Cannot tell" does not mean that two encoders are equal, only that these clips do not show a difference.
+Notable choices:
+
+- Encoders are scored on the same test clips and compared clip by clip. The word depends on whether the 95 % interval of
+  the difference excludes zero. If the predictions are missing, it depends on whether the two intervals overlap.
+- Each subject is represented by the view with the best score on the *validation* clips, never by its best test score.
+- "Cannot tell" does not mean that two encoders are equal, only that these clips do not show a difference.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ PHRASES: dict[Word, str] = {"above": "is above", CANNOT_TELL: "cannot be told fr
 
 
 class Question(NamedTuple):
-    """What was asked of several subjects alike."""
+    """A task, a corpus and a metric that several subjects are compared by."""
 
     task: str
     corpus: str
@@ -36,16 +38,16 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One iteration's encoder against one yardstick.
+    """The comparison of the encoder of one iteration with one baseline.
 
     Attributes:
-        subject: the encoder judged
-        against: the kind of yardstick
-        other: the yardstick's name in the run; empty if the run has none
+        subject: the encoder
+        against: the kind of baseline
+        other: the name of the baseline in the run; empty if the run has none
         word: the finding
-        reason: why nothing can be said; empty where something can
-        ours, theirs: the scores compared, where each is known
-        difference: the first minus the second, clip by clip; None where they cannot be paired
+        reason: the reason for "cannot tell"; empty for other findings
+        ours, theirs: the compared scores, if known
+        difference: the first minus the second score, clip by clip; None if they cannot be paired
     """
 
     question: Question
@@ -60,31 +62,31 @@ class Verdict:
 
     @property
     def yardstick(self) -> str:
-        """The name of the yardstick, also of one that the run lacks."""
+        """The name of the baseline, also if the run lacks it."""
         return self.other or ("untrained" if self.against == "start" else self.against)
 
     @property
     def apart(self) -> bool:
-        """Whether the intervals of the two scores lie apart, which is more than a difference."""
+        """Whether the intervals of the two scores do not overlap, which is stricter than a significant difference."""
         if self.ours is None or self.theirs is None:
             return False
         return self.ours.low > self.theirs.high or self.ours.high < self.theirs.low
 
     @property
     def sentence(self) -> str:
-        """The finding in one line."""
+        """The finding in one sentence."""
         if not self.other:
             return f"{self.question}: {self.reason}"
-        said = f"{self.question}: {self.subject} {PHRASES[self.word]} {called(self.against, self.other)}, "
-        said += f"{figure(self.ours)} against {figure(self.theirs)}"
+        text = f"{self.question}: {self.subject} {PHRASES[self.word]} {called(self.against, self.other)}, "
+        text += f"{figure(self.ours)} against {figure(self.theirs)}"
         if self.difference:
-            said += f": {points(self.difference.value)} [{span(self.difference.low, self.difference.high)}], paired"
+            text += f": {points(self.difference.value)} [{span(self.difference.low, self.difference.high)}], paired"
         notes = [note for note in (self.reason, "intervals apart" if self.apart else "") if note]
-        return said + (f" ({'; '.join(notes)})" if notes else "")
+        return text + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def called(against: Against, other: str) -> str:
-    """What a sentence calls a yardstick."""
+    """Return the name of a baseline in a sentence."""
     if against == "control":
         return f"its control “{other}”"
     names = {"untrained": "the untrained encoder", "checkpoint": "the checkpoint", "log-mel": "log-mel features"}
@@ -92,7 +94,7 @@ def called(against: Against, other: str) -> str:
 
 
 def by_question(scores: Iterable[ProbeScore]) -> dict[Question, dict[str, list[ProbeScore]]]:
-    """Sort scores by task, corpus and metric, then by subject."""
+    """Group scores by task, corpus and metric, then by subject."""
     found: dict[Question, dict[str, list[ProbeScore]]] = {}
     for score in scores:
         subjects = found.setdefault(Question(score.task, score.corpus, score.metric), {})
@@ -101,12 +103,15 @@ def by_question(scores: Iterable[ProbeScore]) -> dict[Question, dict[str, list[P
 
 
 def pretrained(subjects: Mapping[str, Sequence[ProbeScore]]) -> list[str]:
-    """The encoders that iterations made, controls left out, the last iteration last."""
+    """List the encoders of the iterations, without controls, the last iteration last."""
     return [subject for subject, found in subjects.items() if found[0].role == "iteration"]
 
 
 def best_view(scores: Sequence[ProbeScore]) -> ProbeScore | None:
-    """The view that a subject speaks through: the best on the validation split; None if that cannot be known."""
+    """Select the view that represents a subject: the best on the validation split.
+
+    None if several views exist and one has no validation score.
+    """
     if len(scores) == 1:
         return scores[0]
     valid = [score.valid for score in scores]
@@ -116,32 +121,32 @@ def best_view(scores: Sequence[ProbeScore]) -> ProbeScore | None:
 
 
 def compare(ours: ProbeScore, theirs: ProbeScore, apart: Difference | None = None) -> tuple[Word, str]:
-    """Find the word for two scores, and the reason where nothing can be said.
+    """Compare two scores: return the word, and the reason if it is "cannot tell".
 
     Args:
-        apart: their difference clip by clip; without it, intervals apart decide
+        apart: their difference clip by clip; if None, the two intervals decide
     """
     if ours.clips != theirs.clips:
-        return CANNOT_TELL, f"judged on {ours.clips} and on {theirs.clips} test clips"
+        return CANNOT_TELL, f"scored on {ours.clips} and on {theirs.clips} test clips"
     if not all(math.isfinite(edge) for edge in (ours.low, ours.high, theirs.low, theirs.high)):
         return CANNOT_TELL, "an interval is missing"
     if apart.low > 0 if apart else ours.low > theirs.high:
         return "above", ""
     if apart.high < 0 if apart else ours.high < theirs.low:
         return "below", ""
-    return CANNOT_TELL, "the difference may be none" if apart else "the intervals overlap"
+    return CANNOT_TELL, "the interval of the difference includes zero" if apart else "the intervals overlap"
 
 
 def figure(score: ProbeScore | None) -> str:
-    """A score with its interval: `61.2 % [56.3–66.0]`."""
+    """Format a score with its interval: `61.2 % [56.3–66.0]`."""
     return f"{percent(score.value)} [{interval(score.low, score.high)}]" if score else "–"
 
 
 def verdicts(scores: Iterable[ProbeScore]) -> list[Verdict]:
-    """Judge every iteration against where it starts, log-mel and its predecessor; the last one against controls too.
+    """Compare every iteration with its start, log-mel and its predecessor, and the last iteration also with controls.
 
     Args:
-        scores: of a run, in the order of a `RunRecord`
+        scores: scores of a run, in the order of a `RunRecord`
     """
     scores = list(scores)
     log_mel_anywhere = any(score.role == "log-mel" for score in scores)
@@ -149,14 +154,15 @@ def verdicts(scores: Iterable[ProbeScore]) -> list[Verdict]:
     for question, subjects in by_question(scores).items():
         for subject in pretrained(subjects):
             for against, other in _yardsticks(subjects, subject):
-                # Features without an encoder cannot be fine-tuned: where other questions have them, nothing is missing.
+                # Fine-tuning has no log-mel baseline, because there is no encoder. It is not missing if other
+                # questions have it.
                 if other or against == "start" or not log_mel_anywhere:
                     found.append(_judge(question, subjects, subject, against, other))
     return found
 
 
 def final_verdicts(found: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts on the last iteration only."""
+    """Select the verdicts on the last iteration."""
     ours = list(dict.fromkeys(verdict.subject for verdict in found))
     return [verdict for verdict in found if verdict.subject == ours[-1]]
 
@@ -183,7 +189,7 @@ def _judge(
         what = "untrained encoder" if against == "start" else "log-mel baseline"
         word, reason = CANNOT_TELL, f"the run has no {what} to compare with"
     elif ours is None or theirs is None:
-        word, reason = CANNOT_TELL, "the views lack the validation score to choose one by"
+        word, reason = CANNOT_TELL, "no view can be selected, because validation scores are missing"
     else:
         apart = difference(ours, theirs)
         word, reason = compare(ours, theirs, apart)

@@ -1,7 +1,10 @@
-"""Write the project of a plugin for its author to go on from.
+"""Write a new plugin project as a starting point for its author.
 
-Notable choices: the templates are the files that are written, named as they will be; everything is rendered before the
-first file is made, and a folder that exists is left alone.
+Notable choices:
+
+- Each template becomes one file of the project, with the same name.
+- All templates are rendered before the first file is written.
+- An existing folder is never changed.
 """
 
 from __future__ import annotations
@@ -24,19 +27,19 @@ def new_tokenizer(name: str, into: Path) -> Path:
     """Write the project of a tokenizer: its module, tests, packaging, an ablation and a README.
 
     Args:
-        name: what YAML shall call it; spaces and dashes become underscores, and it is put in small letters
-        into: the folder that shall hold the project's; made if it is missing
+        name: name of the tokenizer in YAML; converted to lower case, with underscores for spaces and dashes
+        into: parent folder of the project; created if it is missing
 
     Returns:
-        The project's folder.
+        The folder of the project.
 
     Raises:
-        OssicleError: if the name cannot be that of a Python module or is taken, or if the folder exists
+        OssicleError: if the name is not a valid module name or is taken, or if the folder exists
     """
     module = module_name(name)
     folder = into / module
     if folder.exists() or folder.is_symlink():
-        raise OssicleError(f"{folder} exists and is left as it is: give another name, or another folder with --into")
+        raise OssicleError(f"{folder} already exists: give another name, or another folder with --into")
     _refuse_taken(module)
     files = _rendered(module)
     try:
@@ -49,41 +52,41 @@ def new_tokenizer(name: str, into: Path) -> Path:
 
 
 def module_name(name: str) -> str:
-    """The Python module that a name stands for.
+    """Convert the name of a tokenizer to the name of its Python module.
 
     >>> module_name("My-Tokenizer")
     'my_tokenizer'
 
     Raises:
-        OssicleError: if there is none
+        OssicleError: if the result is not a valid module name
     """
     module = re.sub(r"[\s-]+", "_", name.strip()).lower()
     if re.fullmatch(r"[a-z][a-z0-9_]*", module) and not keyword.iskeyword(module) and module not in _WORDS_OF_YAML:
         return module
     raise OssicleError(
-        "a tokenizer's name must be made of letters from a to z, digits, `_` and `-`, begin with a letter and be no "
-        f"word of Python's or YAML's own, such as `my_tokenizer`, but is `{name}`"
+        "the name of a tokenizer must begin with a letter, contain only letters from a to z, digits, `_` and `-`, and "
+        f"must not be a reserved word of Python or YAML, such as `my_tokenizer`, but is `{name}`"
     )
 
 
 def _refuse_taken(module: str) -> None:
-    """Refuse a name that would hide something else.
+    """Check that the name is free.
 
     Raises:
-        OssicleError: with what has it
+        OssicleError: if a tokenizer or a Python module already has the name
     """
     catalog = load_plugins().catalog
     if module in catalog.names("tokenizer"):
         origin = catalog.get("tokenizer", module).origin.describe()
-        raise OssicleError(f"there is a tokenizer called `{module}` already, of {origin}: give yours another name")
+        raise OssicleError(f"a tokenizer called `{module}` already exists, from {origin}: give yours another name")
     found = None if module in sys.builtin_module_names else importlib.util.find_spec(module)
-    # A folder without code that happens to lie in the search path is in nobody's way.
+    # A folder without code in the search path has no origin, and does not conflict.
     if module in sys.stdlib_module_names or (found is not None and found.origin is not None):
-        raise OssicleError(f"there is a Python module called `{module}` already: give your tokenizer another name")
+        raise OssicleError(f"a Python module called `{module}` already exists: give your tokenizer another name")
 
 
 def _rendered(module: str) -> dict[str, str]:
-    """File names to texts."""
+    """Render the templates: file names to texts."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(TEMPLATES)

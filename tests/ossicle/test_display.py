@@ -13,7 +13,7 @@ from ossicle.planning.dry_run import DryRun, DryRunStage, print_dry_run
 
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("text", ["gone: [/data/x]", "pip install 'mine[torch]'", "iteration [v2]/pretrain", ":smile:"])
-def test_text_of_others_is_shown_literally(text: str, terminal: bool) -> None:
+def test_text_with_markup_is_shown_literally(text: str, terminal: bool) -> None:
     console = Console(file=io.StringIO(), width=120, force_terminal=terminal, color_system=None)
     display = TerminalDisplay(console)
     display.note(text)

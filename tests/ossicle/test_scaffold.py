@@ -1,4 +1,4 @@
-"""`ossicle new tokenizer`: what it writes works as it is, and what is there is left alone."""
+"""`ossicle new tokenizer`: the new project works without changes, and existing files are never changed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ pytestmark = pytest.mark.usefixtures("own_plugins")
 
 ROOT = Path(__file__).parents[2]
 LINES = 30
-"""More than these is no small tokenizer."""
+"""Upper limit for the lines of a small tokenizer."""
 
 
-def test_the_command_writes_a_project_and_says_where(
+def test_the_command_writes_a_project_and_lists_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -36,7 +36,7 @@ def test_the_command_writes_a_project_and_says_where(
     assert len(written) == len(list(TEMPLATES.iterdir()))
 
 
-def test_a_folder_to_put_it_into_is_made(tmp_path: Path) -> None:
+def test_a_missing_parent_folder_is_created(tmp_path: Path) -> None:
     assert main(["new", "tokenizer", "mine", "--into", str(tmp_path / "parts" / "tokenizers")]) == 0
     assert (tmp_path / "parts" / "tokenizers" / "mine" / "mine.py").is_file()
 
@@ -46,7 +46,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return new_tokenizer("loud_bands", tmp_path_factory.mktemp("projects"))
 
 
-class TestWhatIsWritten(TokenizerContract):
+class TestNewTokenizer(TokenizerContract):
     @pytest.fixture(autouse=True)
     def _chosen(self, project: Path) -> None:
         self.tokenizer = import_file(project / "loud_bands.py").LoudBands
@@ -61,7 +61,7 @@ def test_the_tokenizer_is_small_and_the_files_are_clean(project: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
-def test_nothing_of_this_machine_is_written(project: Path) -> None:
+def test_the_files_contain_no_paths_of_this_machine(project: Path) -> None:
     for path in filter(Path.is_file, project.iterdir()):
         text = path.read_text()
         assert str(ROOT) not in text
@@ -70,9 +70,9 @@ def test_nothing_of_this_machine_is_written(project: Path) -> None:
 
 
 def test_the_project_offers_the_module_and_ablates_it(project: Path) -> None:
-    stated = tomllib.loads((project / "pyproject.toml").read_text())
-    assert stated["project"]["entry-points"]["ossicle"] == {"loud_bands": "loud_bands"}
-    assert stated["project"]["dependencies"] == ["ossicle"]
+    packaging = tomllib.loads((project / "pyproject.toml").read_text())
+    assert packaging["project"]["entry-points"]["ossicle"] == {"loud_bands": "loud_bands"}
+    assert packaging["project"]["dependencies"] == ["ossicle"]
     ablation = yaml.safe_load((project / "ablation.yaml").read_text())
     variants = ablation["vary"]["tokenizer"]
     assert list(variants) == ["random projection", "loud_bands", "position"]
@@ -90,33 +90,33 @@ def test_names_become_modules(name: str, module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
-        ("3d", "begin with a letter"),
+        ("3d", "must begin with a letter"),
         ("", "but is ``"),
         ("../up", r"but is `\.\./up`"),
         ("größe", "letters from a to z"),
         ("a.b", r"but is `a\.b`"),
-        ("class", "no word of Python's or YAML's own, such as `my_tokenizer`, but is `class`"),
+        ("class", "must not be a reserved word of Python or YAML, such as `my_tokenizer`, but is `class`"),
         ("Null", "but is `Null`"),
-        ("json", "there is a Python module called `json` already: give your tokenizer another name"),
-        ("sys", "there is a Python module called `sys` already"),
-        ("torch", "there is a Python module called `torch` already"),
-        ("random-projection", "there is a tokenizer called `random_projection` already, of ossicle"),
+        ("json", "a Python module called `json` already exists: give your tokenizer another name"),
+        ("sys", "a Python module called `sys` already exists"),
+        ("torch", "a Python module called `torch` already exists"),
+        ("random-projection", "a tokenizer called `random_projection` already exists, from ossicle"),
     ],
 )
-def test_names_that_cannot_be(name: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(OssicleError, match=told):
+def test_invalid_names(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(OssicleError, match=message):
         new_tokenizer(name, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_there_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_files_are_not_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = new_tokenizer("mine", tmp_path) / "mine.py"
     module.write_text("weeks of work")
     assert main(["new", "tokenizer", "mine", "--into", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"{tmp_path / 'mine'} exists and is left as it is: give another name, or another folder with --into\n"
+        f"{tmp_path / 'mine'} already exists: give another name, or another folder with --into\n"
     )
     assert module.read_text() == "weeks of work"
     assert main(["new", "tokenizer", "other", "--into", str(module)]) == 2

@@ -1,4 +1,4 @@
-"""The contract of tokenizers: what the built-in ones keep to, and each defect told by name."""
+"""The contract of tokenizers: built-in tokenizers fulfil it, and each defect is reported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "self_distilled": {"codebook_size": 16, "codebook_dim": 8},
     "shuffled": {"tokenizer": "random_projection"},
 }
-"""Configurations of built-in tokenizers, where their defaults take long to learn."""
+"""Configurations of built-in tokenizers whose defaults take long to learn."""
 NOT_DRAWN = {"position"}
 FROM_A_FILE = {"checkpoint"}
 BUILT_IN = [
@@ -59,14 +59,14 @@ class TestTheExample(TokenizerContract):
 
 
 class Settings(Config):
-    """Of a hash."""
+    """Settings of a hash."""
 
     bits: int = 4
     """Random hyperplanes."""
 
 
 class Hash(Tokenizer):
-    """Label a patch by the side of random hyperplanes on which it lies: without a defect."""
+    """Hash a patch by the sides of random hyperplanes that it lies on. Has no defect."""
 
     planes: Tensor
 
@@ -171,7 +171,7 @@ class LooksUpElsewhere(Hash):
 
 
 class Fitted(Hash):
-    """Split patches at the mean of the corpus: without a defect."""
+    """Split patches at the mean of the corpus. Has no defect."""
 
     middle: Tensor
 
@@ -217,14 +217,14 @@ class Grows(Fitted):
 
 
 class TaughtSettings(TokenizerConfig):
-    """Of a tokenizer that a teacher trains."""
+    """Settings of a tokenizer that is trained by a teacher."""
 
     objective: ClassVar[str | None] = "distillation"
     needs_teacher: ClassVar[bool] = True
 
 
 class Explodes(QuantisingTokenizer):
-    """Gives vectors that are no numbers."""
+    """Returns vectors of NaN."""
 
     code_dim = 4
 
@@ -241,42 +241,42 @@ class Explodes(QuantisingTokenizer):
 
 
 class Thawed(Config):
-    """Of a hash."""
+    """Settings of a hash."""
 
     model_config = ConfigDict(frozen=False)
     bits: int = 4
     """Random hyperplanes."""
 
 
-class Unsaid(Config):
-    """Of a hash."""
+class Undocumented(Config):
+    """Settings of a hash."""
 
     bits: int = 4
 
 
 class ThawedHash(Hash):
-    """Has a configuration that anybody may change."""
+    """Has a configuration that is not frozen."""
 
     def __init__(self, config: Thawed, patch_dim: int) -> None:
         super().__init__(Settings(bits=config.bits), patch_dim)
 
 
-class UnsaidHash(Hash):
+class UndocumentedHash(Hash):
     """Has a field without documentation."""
 
-    def __init__(self, config: Unsaid, patch_dim: int) -> None:
+    def __init__(self, config: Undocumented, patch_dim: int) -> None:
         super().__init__(Settings(bits=config.bits), patch_dim)
 
 
 class AsksForMore(Hash):
-    """Asks for what no run offers."""
+    """Has a constructor argument that no run can pass."""
 
     def __init__(self, config: Settings, patch_dim: int, cochlea: object) -> None:
         super().__init__(config, patch_dim)
 
 
 def failure(contract: type[TokenizerContract], test: str, **fixtures: Any) -> str | None:
-    """What a test of the contract says, or None if it passes."""
+    """Run a test of the contract and return its failure message, or None if it passes."""
     method = getattr(contract(), f"test_{test}")
     try:
         method(**{name: fixtures[name] for name in inspect.signature(method).parameters})
@@ -296,7 +296,7 @@ def fixtures(tmp_path: Path) -> dict[str, Any]:
     return {"tmp_path": tmp_path, "record_property": lambda name, value: None}
 
 
-SHAPE, ALONE, PADDING = (
+SHAPE, SINGLE, PADDING = (
     "tokens_have_the_right_shape_type_and_range",
     "a_clip_has_the_same_tokens_alone_and_in_a_batch",
     "padding_never_matters",
@@ -306,55 +306,55 @@ MOVES, CONFIGURATION = "every_tensor_moves_with_it", "configuration_is_frozen_an
 
 
 @pytest.mark.parametrize(
-    ("defect", "test", "told"),
+    ("defect", "test", "message"),
     [
         (AnotherShape, SHAPE, "`AnotherShape` must give (4, 64) int64 tokens, but gave (4, 64, 1) torch.int64"),
         (AnotherType, SHAPE, "int64 tokens, but gave (4, 64) torch.float32"),
         (OneTooMany, SHAPE, "says `codebook_size` 16, but gave tokens from 1 to 16"),
         (OutOfRangeInSilence, SHAPE, "gave tokens from -1 to 15"),
-        (Constant, "tokens_tell_patches_apart", "all the token 3: it tells nothing"),
+        (Constant, "tokens_tell_patches_apart", "the same token 3: tokens must depend"),
         (ChanceInTheConstructor, "same_seed_same_tokens", "differ in `planes`: draw random numbers with `self.seed"),
-        (ChanceInForward, "same_seed_same_tokens", "two made from the same seed give different tokens"),
+        (ChanceInForward, "same_seed_same_tokens", "two tokenizers from the same seed give different tokens"),
         (SeedOfItsOwn, "another_seed_another_tokenizer", "gives the same tokens from seeds 3 and 4: draw with `self"),
-        (NormalisesOverTheBatch, ALONE, "other tokens alone than in a batch: let nothing pass from one clip"),
-        (NormalisesOverPadding, ALONE, "clip 1 gets other tokens alone than in a batch"),
-        (NormalisesOverPadding, PADDING, "depend on what lies in padded positions: leave those out with `batch.valid`"),
-        (Overwrites, "tokenizing_changes_nothing", "overwrites `batch.patches`, which the encoder is still to see"),
+        (NormalisesOverTheBatch, SINGLE, "in a batch than as a single clip: clips must not affect each other"),
+        (NormalisesOverPadding, SINGLE, "clip 1 gets other tokens in a batch than as a single clip"),
+        (NormalisesOverPadding, PADDING, "real patches depend on padding: exclude padding with `batch.valid`"),
+        (Overwrites, "tokenizing_changes_nothing", "overwrites `batch.patches`, which the encoder reads later"),
         (Counts, "tokenizing_changes_nothing", "tokenizing changes `usage` of tokenizer `Counts`: learn in `fit` or"),
-        (BareTensor, MOVES, "`_steps` of tokenizer `BareTensor` is a bare tensor"),
-        (StaysBehind, MOVES, "`return (bits << torch.arange(bits.shape[-1])).sum(-1)`): make tensors where"),
-        (LooksUpElsewhere, MOVES, "`return torch.arange(self.codebook_size)[super().forward(batch)]`): make tensors"),
-        (FitsPadding, LEARNT, "`fit` learns from padded positions: leave those out with `batch.valid`"),
+        (BareTensor, MOVES, "`_steps` of tokenizer `BareTensor` is a plain tensor"),
+        (StaysBehind, MOVES, "`return (bits << torch.arange(bits.shape[-1])).sum(-1)`): create tensors on the device"),
+        (LooksUpElsewhere, MOVES, "`return torch.arange(self.codebook_size)[super().forward(batch)]`): create tensors"),
+        (FitsPadding, LEARNT, "`fit` learns from padding: exclude padding with `batch.valid`"),
         (LearnsNothing, LEARNT, "changes no buffer and no parameter of tokenizer `LearnsNothing`"),
         (Forgets, SAVED, "tokens differ after saving and loading: everything that tokens depend on must be in its"),
         (Grows, SAVED, "with the shapes that its constructor gives them ("),
         (Explodes, LEARNT, "training tokenizer `Explodes` by `distillation` gives the loss nan"),
         (ThawedHash, CONFIGURATION, "`Thawed` must keep `frozen=True`"),
-        (UnsaidHash, CONFIGURATION, "`Unsaid.bits` has no docstring: say under the field what it does"),
+        (UndocumentedHash, CONFIGURATION, "`Undocumented.bits` has no docstring: describe the field in a string below"),
         (AsksForMore, SHAPE, "asks for `cochlea`, but only these are on offer: bands, catalog, encoder_choice"),
     ],
 )  # fmt: skip
-def test_a_defect_is_told(defect: type[Tokenizer], test: str, told: str, fixtures: dict[str, Any]) -> None:
-    given = failure(about(defect), test, **fixtures)
-    assert given is not None
-    assert told in given
+def test_a_defect_is_reported(defect: type[Tokenizer], test: str, message: str, fixtures: dict[str, Any]) -> None:
+    report = failure(about(defect), test, **fixtures)
+    assert report is not None
+    assert message in report
 
 
 @pytest.mark.parametrize("tokenizer", [Hash, Fitted])
-def test_what_has_no_defect_passes(tokenizer: type[Tokenizer], fixtures: dict[str, Any]) -> None:
+def test_a_tokenizer_without_defect_passes(tokenizer: type[Tokenizer], fixtures: dict[str, Any]) -> None:
     contract = about(tokenizer)
     tests = [name.removeprefix("test_") for name in dir(contract) if name.startswith("test_")]
     assert len(tests) == 12
     assert {test: failure(contract, test, **fixtures) for test in tests} == dict.fromkeys(tests)
 
 
-def test_what_is_said_not_to_be_drawn_is_held_to_that() -> None:
-    told = failure(about(Hash, drawn=False), "another_seed_another_tokenizer")
-    assert told == "tokenizer `Hash` gives different tokens from seeds 3 and 4, though the test says `drawn = False`"
+def test_the_seed_must_not_matter_if_drawn_is_false() -> None:
+    report = failure(about(Hash, drawn=False), "another_seed_another_tokenizer")
+    assert report == "tokenizer `Hash` gives different tokens from seeds 3 and 4, but the test sets `drawn = False`"
     assert failure(about(SeedOfItsOwn, drawn=False), "another_seed_another_tokenizer") is None
 
 
-def test_speed_is_reported_and_held_to_what_the_author_allows(
+def test_speed_is_reported_and_limited_by_the_author(
     fixtures: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     found: dict[str, object] = {}
@@ -362,6 +362,6 @@ def test_speed_is_reported_and_held_to_what_the_author_allows(
     assert failure(about(Hash), "speed", **fixtures) is None
     assert "tokenizer `Hash` takes 0." in capsys.readouterr().out
     assert 0 < float(str(found["times_random_projection"])) < 1
-    told = failure(about(Hash, slowest=0.0), "speed", **fixtures)
-    assert told is not None
-    assert "times as long as random projection; the test allows 0 times: raise `slowest`" in told
+    report = failure(about(Hash, slowest=0.0), "speed", **fixtures)
+    assert report is not None
+    assert "times as long as random projection; the test allows 0 times: process all patches at once" in report

@@ -1,4 +1,4 @@
-"""A made-up run folder with realistic numbers, so that the report is tried without training anything."""
+"""A made-up run folder with realistic numbers, so that the report can be tested without training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CENTRES = {
     "linear_probe": {"untrained": 0.38, "iteration 1": 0.55, "iteration 2": 0.66, CONTROL: 0.65, "log-mel": 0.60},
     "knn_probe": {"untrained": 0.36, "iteration 1": 0.44, "iteration 2": 0.56, CONTROL: 0.55, "log-mel": 0.57},
 }
-# codes, used, perplexity; what a token tells of the class, that by chance, of its place, its column and its band
+# Codes, used codes, perplexity, then the information about the class, its chance level, the position, column and band.
 TOKENS: dict[str, tuple[Any, ...]] = {
     "iteration 1": (1024, 457, 91.2, 0.0492, 0.0141, 0.171, 0.033, 0.102),
     "iteration 2": (256, 210, 162.4, 0.0612, 0.0103, 0.384, 0.171, 0.208),
@@ -53,7 +53,7 @@ class FakeRun:
         }
 
     def write(self) -> Path:
-        """Write `run.json` and the configuration, and give the run's folder."""
+        """Write `run.json` and the configuration, and return the run's folder."""
         (self.folder / "run.json").write_text(json.dumps(self.run))
         (self.folder / "experiment.yaml").write_text(f"name: {self.run['name']}\nseed: 0\ncorpus: gm_notes\n")
         return self.folder
@@ -69,7 +69,7 @@ class FakeRun:
         tags: Any = None,
         **inputs: str,
     ) -> Path:
-        """Add a stage with an empty artifact, and give the artifact's folder."""
+        """Add a stage with an empty artifact, and return the artifact's folder."""
         key = hashlib.sha256(name.encode()).hexdigest()[:12]
         artifact = self.store / f"{kind}-{key}"
         artifact.mkdir(parents=True)
@@ -101,11 +101,11 @@ class FakeRun:
         (artifact / "bad_files.jsonl").write_text("\n".join(json.dumps(entry) for entry in bad))
 
     def tokenizer(self, name: str, *, reused: bool = False) -> None:
-        """Add a tokenizer that needed no training."""
+        """Add a tokenizer without training."""
         self.stage(f"{name}/tokenizer", "tokenizer", seconds=0.2, reused=reused, corpus="gm_notes/survey")
 
     def distil(self, name: str, *, teacher: str, steps: int = 500, codes: int = 256) -> Path:
-        """Add a tokenizer that was trained, with curves and codebook use."""
+        """Add a trained tokenizer with curves and codebook use."""
         artifact = self.stage(f"{name}/tokenizer", "tokenizer", seconds=64.0, teacher=teacher)
         records = [
             {
@@ -126,7 +126,7 @@ class FakeRun:
         return artifact
 
     def tokens(self, subject: str, *, corpus: str = "gm_notes", labelled: bool = True) -> None:
-        """Add the figures of a tokenizer's tokens."""
+        """Add the token statistics of a tokenizer."""
         names = ("codebook_size", "used", "perplexity", "label_information", "label_chance")
         names += ("position_information", "column_information", "band_information")
         found = dict(zip(names, TOKENS[subject], strict=True)) | {"clips": 960}
@@ -162,9 +162,9 @@ class FakeRun:
     def evaluate(
         self, task: str, subject: str, centre: float, *, corpus: str = "gm_notes", clips: int = 400, folds: int = 0
     ) -> None:
-        """Add a probe of `subject` with three views, the validation score preferring the second.
+        """Add a probe of `subject` with three views. The second view has the best validation score.
 
-        The folds, from 1, score a percent more each than the one before.
+        Each fold, counted from 1, scores one percentage point more than the previous one.
         """
         tags = {"task": task, "corpus": corpus, "subject": subject}
         source = f"features/{corpus}/{subject}"
@@ -191,10 +191,10 @@ class FakeRun:
             np.savez(artifact / "predictions.npz", clips=np.arange(clips), truth=truth, **predictions)
 
     def _predictions(self, clips: int, accuracy: float) -> Any:
-        """(clips, 16) logits of which the given share is right: on clips that are easy for every subject, mostly."""
+        """Draw (clips, 16) logits with the given accuracy. Most correct clips are easy for every subject."""
         found = self.random.normal(size=(clips, 16))
-        felt = self.hardness[:clips] + 0.6 * self.random.normal(size=clips)
-        right = felt.argsort().argsort() < round(accuracy * clips)
+        difficulty = self.hardness[:clips] + 0.6 * self.random.normal(size=clips)
+        right = difficulty.argsort().argsort() < round(accuracy * clips)
         found[np.arange(clips), np.arange(clips) % 16] = np.where(right, 9.0, -9.0)
         return found.astype(np.float32)
 

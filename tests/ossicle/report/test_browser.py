@@ -1,4 +1,4 @@
-"""The report in a real browser, where one is installed."""
+"""The report in a real browser, if one is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outcome in a few words, in every case that can come up."""
+"""The outcome in a few sentences, in every possible case."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ossicle.report.record import ProbeScore, Role
 from ossicle.report.verdict import verdicts
 
 ABOVE, EVEN, UNDER = 0.3, 0.5, 0.7
-"""What a yardstick scores for iteration 2, which scores 0.5, to be above it, not to be told from it, or below it."""
+"""Scores of a baseline for which iteration 2, at 0.5, is above it, cannot be told from it, or is below it."""
 SUBJECTS: dict[str, Role] = {
     "untrained": "start",
     "log-mel": "log-mel",
@@ -21,8 +21,8 @@ SUBJECTS: dict[str, Role] = {
 BASELINES = {"untrained": ABOVE, "log-mel": ABOVE}
 
 
-def said(*questions: dict[str, float], taught: bool = True) -> str:
-    """The headline on iteration 2, given what the yardsticks score in each question."""
+def headline_for(*questions: dict[str, float], taught: bool = True) -> str:
+    """Return the headline on iteration 2 for the scores of the baselines in each question."""
     scores = []
     for subject, role in SUBJECTS.items():
         for place, given in enumerate(questions):
@@ -45,22 +45,22 @@ def said(*questions: dict[str, float], taught: bool = True) -> str:
         (
             {"iteration 1": ABOVE, "control": EVEN},
             "Iteration 2 is above the untrained encoder, log-mel features and iteration 1, but cannot be told from its"
-            " control “control”. Its gain cannot be put down to its teacher.",
+            " control “control”. Its gain cannot be attributed to its teacher.",
         ),
         (
             {"iteration 1": ABOVE, "control": UNDER},
             "Iteration 2 is above the untrained encoder, log-mel features and iteration 1, but is below its control"
-            " “control”. Its gain cannot be put down to its teacher.",
+            " “control”. Its gain cannot be attributed to its teacher.",
         ),
         (
             {"iteration 1": ABOVE, "control": ABOVE, "place": EVEN},
             "Iteration 2 is above the untrained encoder, log-mel features, iteration 1 and its control “control”, but"
-            " cannot be told from its control “place”. Its gain cannot be put down to its teacher.",
+            " cannot be told from its control “place”. Its gain cannot be attributed to its teacher.",
         ),
         (
             {"iteration 1": ABOVE},
             "Iteration 2 is above the untrained encoder, log-mel features and iteration 1."
-            " Without a control in the run it is open whether the gain is its teacher's.",
+            " Without a control it is open whether the gain comes from its teacher.",
         ),
         (
             {"iteration 1": EVEN, "control": ABOVE},
@@ -79,14 +79,14 @@ def said(*questions: dict[str, float], taught: bool = True) -> str:
     ],
 )
 def test_one_question(given: dict[str, float], text: str) -> None:
-    assert said({**BASELINES, **given}) == text
+    assert headline_for({**BASELINES, **given}) == text
 
 
 def test_questions_that_agree() -> None:
     given = {**BASELINES, "iteration 1": ABOVE, "control": EVEN}
-    assert said(given, given) == (
+    assert headline_for(given, given) == (
         "Iteration 2 is above the untrained encoder, log-mel features and iteration 1 in every comparison, but cannot"
-        " be told from its control “control” in any comparison. Its gain cannot be put down to its teacher."
+        " be told from its control “control” in any comparison. Its gain cannot be attributed to its teacher."
     )
 
 
@@ -94,42 +94,42 @@ def test_questions_that_differ() -> None:
     first = {"untrained": ABOVE, "log-mel": ABOVE, "iteration 1": ABOVE, "control": ABOVE}
     second = {"untrained": ABOVE, "log-mel": UNDER, "iteration 1": ABOVE, "control": EVEN}
     third = {"untrained": ABOVE, "log-mel": EVEN, "iteration 1": EVEN, "control": EVEN}
-    assert said(first, second, third) == (
+    assert headline_for(first, second, third) == (
         "Iteration 2 is above the untrained encoder in every comparison."
         " It is above log-mel features in 1 of 3 comparisons and below in 1; 1 cannot tell."
         " It is above iteration 1 in 2 of 3 comparisons; 1 cannot tell."
         " It is above its control “control” in 1 of 3 comparisons; 2 cannot tell."
-        " Where a control may reach it too, its gain cannot be put down to its teacher."
+        " Where a control may reach it too, its gain cannot be attributed to its teacher."
     )
 
 
 def test_below_in_some_questions() -> None:
-    assert said({"untrained": UNDER}, {"untrained": EVEN}) == (
+    assert headline_for({"untrained": UNDER}, {"untrained": EVEN}) == (
         "Iteration 2 is below the untrained encoder in 1 of 2 comparisons; 1 cannot tell."
     )
 
 
-def test_controls_count_where_there_is_a_gain() -> None:
+def test_controls_count_only_in_questions_with_a_gain() -> None:
     gained = {**BASELINES, "iteration 1": ABOVE, "control": ABOVE}
     even = {**BASELINES, "iteration 1": EVEN, "control": EVEN}
-    assert said(gained, even).endswith("No control reaches its gain over iteration 1.")
+    assert headline_for(gained, even).endswith("No control reaches its gain over iteration 1.")
 
 
-def test_labels_without_a_teacher() -> None:
-    assert said({"untrained": ABOVE, "control": EVEN}, taught=False).endswith(
-        "Its gain cannot be put down to its tokens."
+def test_tokens_without_a_teacher() -> None:
+    assert headline_for({"untrained": ABOVE, "control": EVEN}, taught=False).endswith(
+        "Its gain cannot be attributed to its tokens."
     )
-    assert said({"untrained": ABOVE, "control": ABOVE}, taught=False).endswith(
+    assert headline_for({"untrained": ABOVE, "control": ABOVE}, taught=False).endswith(
         "No control reaches its gain over the untrained encoder."
     )
-    assert said({"untrained": ABOVE, "iteration 1": ABOVE}, taught=False) == (
+    assert headline_for({"untrained": ABOVE, "iteration 1": ABOVE}, taught=False) == (
         "Iteration 2 is above the untrained encoder and iteration 1."
     )
 
 
-def test_what_is_missing_is_said() -> None:
-    assert headline([]) == "No probe has judged a pre-trained encoder of this run, so nothing can be said about it."
-    assert said({}) == ("Iteration 2 has nothing to be compared with: the run has no probe of the untrained encoder.")
-    assert said({"log-mel": ABOVE}) == (
+def test_missing_baselines_are_reported() -> None:
+    assert headline([]) == "No probe has scored a pre-trained encoder of this run, so there is no outcome."
+    assert headline_for({}) == "Iteration 2 cannot be compared: the run has no probe of the untrained encoder."
+    assert headline_for({"log-mel": ABOVE}) == (
         "Iteration 2 is above log-mel features. The run has no probe of the untrained encoder to compare with."
     )

@@ -25,7 +25,7 @@ def judged(
     multi_label: bool = False,
     instead: dict[str, Any] | None = None,
 ) -> ProbeScore:
-    """A score with the predictions behind it, as an evaluation leaves them; `instead` replaces some of the arrays."""
+    """Make a score with its predictions in the files of an evaluation. `instead` replaces some of the arrays."""
     folder.mkdir()
     arrays = {"clips": np.arange(len(truth)), "truth": truth, "scores/mean": scores} | (instead or {})
     np.savez(folder / "predictions.npz", **arrays)
@@ -59,7 +59,7 @@ def test_against_mcnemars_normal_interval(tmp_path: Path) -> None:
     assert (found.low, found.high) == pytest.approx((gained.mean() - error, gained.mean() + error), abs=0.015)
 
 
-def test_what_overlapping_intervals_hide(tmp_path: Path) -> None:
+def test_a_difference_that_overlapping_intervals_hide(tmp_path: Path) -> None:
     truth = one_hot(np.random.default_rng(0))
     right = np.arange(CLIPS) < 100
     more = right | (np.arange(CLIPS) < 110)
@@ -124,7 +124,7 @@ def test_predictions_on_other_clips_are_not_paired(tmp_path: Path, other: dict[s
     assert difference(ours, judged(tmp_path / "theirs", truth, scores, **other)) is None
 
 
-def test_predictions_that_are_gone_or_damaged_are_not_paired(tmp_path: Path) -> None:
+def test_missing_or_damaged_predictions_are_not_paired(tmp_path: Path) -> None:
     truth = one_hot(np.random.default_rng(0))
     ours, theirs = (judged(tmp_path / name, truth, truth.astype(float)) for name in ("ours", "theirs"))
     assert difference(ours, theirs) is not None
@@ -135,7 +135,7 @@ def test_predictions_that_are_gone_or_damaged_are_not_paired(tmp_path: Path) -> 
     assert difference(ours, ProbeScore("p", "c", "x", "mean", "accuracy", 0.5, 0.4, 0.6, CLIPS)) is None
 
 
-def test_a_metric_of_a_stranger_is_not_paired(tmp_path: Path) -> None:
+def test_an_unknown_metric_is_not_paired(tmp_path: Path) -> None:
     truth = one_hot(np.random.default_rng(0))
     ours, theirs = (judged(tmp_path / name, truth, truth.astype(float)) for name in ("ours", "theirs"))
     odd = ProbeScore(**{**vars(ours), "metric": "F1"})

@@ -1,4 +1,4 @@
-"""What the report reads of a run, whole and in pieces."""
+"""The record of a run, complete and with missing pieces."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_whole_run(quickstart: Any) -> None:
     assert record.problems == []
 
 
-def test_names_are_those_of_this_run_not_of_the_one_that_made_the_artifact(empty_run: Any) -> None:
+def test_names_come_from_this_run_and_not_from_the_artifact(empty_run: Any) -> None:
     empty_run.pretrain("iteration 1")
     empty_run.pretrain("place only", control=True)
     empty_run.evaluate("probe", "place only", 0.5)
@@ -69,7 +69,7 @@ def test_names_are_those_of_this_run_not_of_the_one_that_made_the_artifact(empty
     assert (tokens.corpus, tokens.subject, tokens.role) == ("mine", "place only", "control")
 
 
-def test_iterations_come_in_the_order_of_the_schedule_and_controls_last(empty_run: Any) -> None:
+def test_iterations_are_in_the_order_of_the_schedule_and_controls_last(empty_run: Any) -> None:
     for name, control in (("late", False), ("control", True), ("iteration 10", False), ("iteration 2", False)):
         empty_run.pretrain(name, control=control)
     for subject in ("iteration 2", "control", "late", "checkpoint", "iteration 10", "log-mel 64"):
@@ -94,7 +94,7 @@ def test_tokens_that_cannot_be_read_are_named(empty_run: Any) -> None:
     assert "tokens.json is not as expected (KeyError('used'))" in RunRecord.read(empty_run.folder).problems[0]
 
 
-def test_a_run_records_its_stages_and_which_encoder_is_its_result(tmp_path: Path) -> None:
+def test_a_run_records_its_stages_and_its_resulting_encoder(tmp_path: Path) -> None:
     from ossicle.core.stage_runner import StageRecord
     from ossicle.core.store import Artifact, Store
     from ossicle.experiment.run import _run_record
@@ -131,7 +131,7 @@ def test_a_run_records_its_stages_and_which_encoder_is_its_result(tmp_path: Path
     assert run["encoder"] == "own"
 
 
-def test_last_record_of_a_step_counts_and_a_cut_line_is_skipped(empty_run: Any) -> None:
+def test_last_record_of_a_step_counts_and_a_truncated_line_is_skipped(empty_run: Any) -> None:
     artifact = empty_run.stage("iteration 1/pretrain", "pretrain")
     records = [(10, 5.0), (20, 4.0), (30, 3.5), (20, 4.4), (30, 3.9), (40, 3.0)]
     lines = [json.dumps({"step": step, "loss": loss}) for step, loss in records]
@@ -141,7 +141,7 @@ def test_last_record_of_a_step_counts_and_a_cut_line_is_skipped(empty_run: Any) 
     assert curve.values == [5.0, 4.4, 3.9, 3.0]
 
 
-def test_curves_leave_out_what_was_not_measured_or_not_finite(empty_run: Any) -> None:
+def test_curves_leave_out_missing_and_non_finite_values(empty_run: Any) -> None:
     artifact = empty_run.stage("iteration 1/pretrain", "pretrain")
     lines = ['{"step": 1, "loss": NaN}', '{"step": 2, "loss": 1.5, "done": true}', '{"step": 3, "note": "x"}']
     (artifact / "metrics.jsonl").write_text("\n".join(lines))
@@ -151,7 +151,7 @@ def test_curves_leave_out_what_was_not_measured_or_not_finite(empty_run: Any) ->
     assert not training.curve("absent")
 
 
-def test_metrics_of_older_runs_have_their_names_of_today(empty_run: Any) -> None:
+def test_metrics_of_older_runs_get_their_present_names(empty_run: Any) -> None:
     artifact = empty_run.stage("t", "pretrain")
     (artifact / "metrics.jsonl").write_text(json.dumps({"step": 5, "loss": 2.0, "label_perplexity": 9.0}))
     training = Training.read("t", artifact)
@@ -159,7 +159,7 @@ def test_metrics_of_older_runs_have_their_names_of_today(empty_run: Any) -> None
     assert training.curve("token_perplexity").values == [9.0]
 
 
-def test_warnings_of_stages_are_named_and_said_once(empty_run: Any) -> None:
+def test_warnings_of_stages_are_named_and_not_repeated(empty_run: Any) -> None:
     empty_run.run["warnings"] = ["disk is full"]
     empty_run.stage("a", "tokenizer", card={"warnings": ["disk is full", "codes collapsed"]})
     assert RunRecord.read(empty_run.write()).warnings == ["disk is full", "a: codes collapsed"]
@@ -209,8 +209,8 @@ def test_files_that_do_not_match_the_card_are_named_and_not_shown(quickstart: An
     record = RunRecord.read(folder)
     assert len(record.problems) == len(names)
     for name, file in names.items():
-        told = f"stage `{name}`: {by_name[name] / file} is damaged: it has "
-        assert [problem.count("\n") for problem in record.problems if problem.startswith(told)] == [0]
+        start = f"stage `{name}`: {by_name[name] / file} is damaged: it has "
+        assert [problem.count("\n") for problem in record.problems if problem.startswith(start)] == [0]
     assert record.surveys[0].bad_files == []
     assert "iteration 1/pretrain" not in [training.name for training in record.trainings]
     gone = {(score.task, score.subject) for score in before.scores} - {(one.task, one.subject) for one in record.scores}

@@ -40,7 +40,7 @@ def test_summary(quickstart: Any) -> None:
     assert "20 stages (1 reused) in 5 min 12 s" in text
 
 
-def test_folds_and_further_metrics_of_the_view_that_is_compared(empty_run: Any) -> None:
+def test_folds_and_further_metrics_of_the_compared_view(empty_run: Any) -> None:
     empty_run.evaluate("linear_probe", "iteration 1", 0.5, folds=3)
     empty_run.evaluate("linear_probe", "untrained", 0.3, folds=3)
     text = shown(empty_run.write())
@@ -56,7 +56,7 @@ def test_any_width(quickstart: Any, width: int) -> None:
 
 
 def test_run_without_probes(empty_run: Any) -> None:
-    assert "No probe has judged" in shown(empty_run.write())
+    assert "No probe has scored" in shown(empty_run.write())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The words that the test clips allow."""
+"""The verdicts on encoders."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def test_without_predictions_intervals_must_lie_apart(
     ("low", "high", "word"),
     [(0.01, 0.09, "above"), (-0.09, -0.01, "below"), (-0.01, 0.09, "cannot tell"), (0.0, 0.09, "cannot tell")],
 )
-def test_a_paired_difference_decides_even_where_intervals_overlap(low: float, high: float, word: str) -> None:
+def test_a_paired_difference_decides_even_if_intervals_overlap(low: float, high: float, word: str) -> None:
     assert compare(score("x", 0.4, 0.6), score("y", 0.4, 0.6), Difference(0.04, low, high))[0] == word
 
 
-def test_other_test_clips_cannot_be_compared() -> None:
+def test_scores_on_other_test_clips_cannot_be_compared() -> None:
     assert compare(score("x", 0.6, 0.7), score("y", 0.1, 0.2, clips=30)) == (
         "cannot tell",
-        "judged on 400 and on 30 test clips",
+        "scored on 400 and on 30 test clips",
     )
 
 
-def test_view_is_chosen_on_the_validation_split() -> None:
+def test_the_validation_split_selects_the_view() -> None:
     lucky = score("x", 0.8, 0.9, view="lucky", chosen={"valid": 0.5})
     sound = score("x", 0.6, 0.7, view="sound", chosen={"valid": 0.6})
     assert best_view([lucky, sound]) is sound
@@ -73,11 +73,11 @@ def test_validation_score_may_be_named_after_the_metric() -> None:
     assert one.settings == {"penalty": 0.1, "valid_mAP": 0.9}
 
 
-def test_without_validation_scores_nothing_is_said() -> None:
+def test_without_validation_scores_no_view_is_selected() -> None:
     views = [score("iteration 1", 0.8, 0.9, view=view) for view in ("mean", "max")]
     found = verdicts([score("untrained", 0.1, 0.2), *views])
     assert found[0].word == "cannot tell"
-    assert found[0].reason == "the views lack the validation score to choose one by"
+    assert found[0].reason == "no view can be selected, because validation scores are missing"
 
 
 def test_only_iterations_are_pretrained_subjects() -> None:
@@ -92,8 +92,8 @@ def test_sentences() -> None:
         score("iteration 2", 0.6, 0.7),
         score("control: a", 0.71, 0.8),
     ]
-    said = [verdict.sentence.replace("\xa0", " ") for verdict in verdicts(scores)]
-    assert said == [
+    sentences = [verdict.sentence.replace("\xa0", " ") for verdict in verdicts(scores)]
+    assert sentences == [
         "probe on c: iteration 2 is above the untrained encoder, 65.0 % [60.0–70.0] against 45.0 % [40.0–50.0]"
         " (intervals apart)",
         "probe on c: iteration 2 cannot be told from log-mel features, 65.0 % [60.0–70.0] against 59.0 % [54.0–64.0]"
@@ -138,14 +138,14 @@ def test_each_iteration_is_compared_with_the_one_before_and_the_last_with_contro
     assert {one.subject for one in final_verdicts(found)} == {"iteration 3"}
 
 
-def test_going_on_from_a_checkpoint_is_held_against_it() -> None:
+def test_continued_training_is_compared_with_its_checkpoint() -> None:
     (start, log_mel) = verdicts([score("checkpoint", 0.4, 0.5), score("iteration 1", 0.6, 0.7)])
     assert (start.against, start.other, start.word) == ("start", "checkpoint", "above")
     assert "is above the checkpoint, " in start.sentence
     assert log_mel.other == ""
 
 
-def test_log_mel_is_not_missed_where_an_encoder_is_fine_tuned() -> None:
+def test_fine_tuning_has_no_missing_log_mel_baseline() -> None:
     probed = [score(name, 0.4, 0.5) for name in ("untrained", "log-mel", "iteration 1")]
     tuned = [score(name, 0.4, 0.5, task="fine_tune") for name in ("untrained", "iteration 1")]
     assert [(one.question.task, one.against) for one in verdicts([*probed, *tuned])] == [
@@ -155,6 +155,6 @@ def test_log_mel_is_not_missed_where_an_encoder_is_fine_tuned() -> None:
     ]
 
 
-def test_verdict_without_scores_still_speaks() -> None:
+def test_without_scores_there_are_no_verdicts() -> None:
     assert verdicts([]) == []
     assert final_verdicts([]) == []
