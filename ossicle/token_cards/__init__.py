@@ -1,6 +1,6 @@
-"""Report cards of tokenizers: what their tokens hold, what they withstand, and how they sound.
+"""Report cards of tokenizers: token statistics, stability under changes of the sound, and sounds of single codes.
 
-Importing this package loads neither torch nor scikit-learn: the command line starts without them.
+Importing this package loads neither torch nor scikit-learn, so that the command line starts without them.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def measure_tokenizers(
 
     Args:
         paths: runs (all of their tokenizers), artifacts or released checkpoints
-        corpus: a corpus's name, a folder, a table or YAML; that of the first run when None
-        options: how much to look at
+        corpus: name of a corpus, a folder, a table or YAML; the corpus of the first run when None
+        options: number of clips, seed and codes
         plugins: Python files with parts that the tokenizers or the corpus need, if they are not installed
-        on_step: called with what is being done
+        on_step: called with the name of each step
 
     Raises:
-        ArtifactError: if there is no tokenizer in one of `paths`
-        ConfigError: if `corpus` is none
-        CorpusError: if there are no clips that can be read
-        OssicleError: if no corpus is known, or a code is to be heard that a tokenizer has not
+        ArtifactError: if one of `paths` has no tokenizer
+        ConfigError: if `corpus` is not a valid corpus
+        CorpusError: if no clip can be read
+        OssicleError: if no corpus is known, or a tokenizer lacks one of the codes to listen to
     """
     from .card import CardOptions, token_cards
     from .sources import corpus_asked, corpus_of_runs, load_subjects, sources_in
@@ -53,10 +53,10 @@ def measure_tokenizers(
 
 
 def write_token_cards(found: TokenCards, out: Path) -> Path:
-    """Write cards as a page, and every figure beside it as JSON of the same name; return the JSON's path.
+    """Write cards as a page, and all values as JSON with the same name; return the path of the JSON.
 
     Raises:
-        OssicleError: if there can be no such files
+        OssicleError: if the files cannot be written to `out`
     """
     import json
 
@@ -81,18 +81,19 @@ def token_card_section(
 ) -> ReportSection:
     """Compare tokenizers in a section of another report.
 
-    The page must have the style of `ossicle.report`, and its policy must allow `media-src data:`. What holds no
-    tokenizer, such as an encoder that learnt to reconstruct, is named and left out.
+    The page must have the style of `ossicle.report`, and its policy must allow `media-src data:`. Entries without a
+    tokenizer, such as an encoder that was trained to reconstruct its input, are named and left out.
 
     Args:
-        tokenizers: name to what `ossicle.load` takes; of a run its last encoder's tokenizer that is no control
+        tokenizers: name to a path that `ossicle.load` accepts; a run gives the tokenizer of its last encoder, without
+            controls
         corpus: as in `measure_tokenizers`
-        controls: the names of those that are controls
-        clips: how many validation clips to look at
-        listen: how many codes of each tokenizer to give sounds for; each takes about 70 kB
+        controls: the names of the controls
+        clips: number of validation clips
+        listen: number of codes with sounds per tokenizer; each takes about 70 kB
 
     Raises:
-        ArtifactError: if one of `tokenizers` is nothing that can be loaded
+        ArtifactError: if one of `tokenizers` cannot be loaded
         OssicleError: if `corpus` is None and none of `tokenizers` is a run
     """
     from .card import CardOptions, token_cards
@@ -101,11 +102,11 @@ def token_card_section(
 
     sources = {name: Source(path, name in controls) for name, path in tokenizers.items() if holds_tokenizer(path)}
     if not sources:
-        return ReportSection(TITLE, '<p class="note">None of these encoders learnt from a tokenizer.</p>')
+        return ReportSection(TITLE, '<p class="note">None of these encoders was trained with a tokenizer.</p>')
     runs = list(tokenizers.values())
     chosen = corpus_asked(corpus, plugins=plugins) if corpus else corpus_of_runs(runs, plugins=plugins)
     options = CardOptions(clips=clips, seed=seed, listen=listen)
     found = token_cards(load_subjects(sources, plugins=plugins), chosen, options)
     without = [name for name in tokenizers if name not in sources]
-    note = f"Without a tokenizer, and so left out: {', '.join(without)}." if without else ""
+    note = f"Left out, because they have no tokenizer: {', '.join(without)}." if without else ""
     return ReportSection(TITLE, render_section(found, note=note))

@@ -1,7 +1,10 @@
-"""How far tokenizers cut up sound alike.
+"""Agreement between tokenizers.
 
-Notable choices: adjusted mutual information (Vinh et al., 2010), which is about 0 for unrelated tokens whatever the
-sizes of the codebooks; of several streams the first is taken.
+Notable choices:
+
+- The measure is adjusted mutual information (Vinh et al., 2010). It is about 0 for unrelated tokens with codebooks of
+  any size.
+- With several streams, only the first is compared.
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ MOST_TOKENS = 20_000
 
 
 def agreement(of_tokenizers: Sequence[ClipTokens]) -> list[list[float | None]]:
-    """Adjusted mutual information of every two tokenizers' tokens of the same patches.
+    """Compute the adjusted mutual information of the tokens of every two tokenizers for the same patches.
 
     Returns:
-        A symmetric matrix; None where two tokenizers cut clips into other grids.
+        A symmetric matrix; None if two tokenizers have different patch grids.
     """
     found: list[list[float | None]] = [[None] * len(of_tokenizers) for _ in of_tokenizers]
     for row, one in enumerate(of_tokenizers):

@@ -1,4 +1,4 @@
-"""Everything that a report card says of tokenizers, measured on the same clips."""
+"""The content of report cards of tokenizers, measured on the same clips."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ LOPSIDED, POSITIONAL = 0.5, 0.5
 
 @dataclass(frozen=True)
 class CardOptions:
-    """How much to look at.
+    """Options of report cards.
 
     Attributes:
-        clips: how many to draw
-        seed: drives all that is random
-        split: where to draw from; the validation split when None, or the training split if there is none
+        clips: number of clips to draw
+        seed: seed of all random choices
+        split: split to draw from; when None the validation split, or the training split if it has no clips
         codes: the codes to listen to
-        listen: how many codes of each tokenizer to choose where none are named
-        perturbations: what tokens have to stand
+        listen: number of codes to select per tokenizer if `codes` is empty
+        perturbations: the changes of the sound to measure stability under
 
     Raises:
-        OssicleError: if there is to be no clip, or the seed is below 0
+        OssicleError: if `clips` is below 1 or `seed` below 0
     """
 
     clips: int = 300
@@ -46,21 +46,21 @@ class CardOptions:
 
     def __post_init__(self) -> None:
         if self.clips < 1:
-            raise OssicleError(f"there must be at least 1 clip to look at, but {self.clips} are asked for")
+            raise OssicleError(f"`clips` must be at least 1, but is {self.clips}")
         if self.seed < 0:
-            raise OssicleError(f"a seed must be 0 or more, but is {self.seed}")
+            raise OssicleError(f"`seed` must be 0 or more, but is {self.seed}")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What was measured of one tokenizer.
+    """The report card of one tokenizer.
 
     Attributes:
-        path: the artifact or checkpoint it came from
+        path: the artifact or checkpoint with the tokenizer
         bands_hz: lower and upper edge of each frequency band in Hz
-        stability: its stability under every perturbation
-        token_map: clips laid out by their tokens; None for too few
-        encoder_map: clips laid out by the encoder that learnt from the tokens; None without one
+        stability: stability under every perturbation
+        token_map: map of the clips by their tokens; None for too few clips
+        encoder_map: map of the clips by the encoder that was trained on the tokens; None without one
         codes: codes to listen to
     """
 
@@ -83,7 +83,7 @@ class Card:
 
     @property
     def summary(self) -> dict[str, float | None]:
-        """The figures by which tokenizers are compared, each the mean over the streams; None where there is none."""
+        """The values that tokenizers are compared by, each the mean over the streams; None if not available."""
         mean = self.holdings.mean
         return {
             "used": mean(lambda one: one.statistics.used),
@@ -110,12 +110,12 @@ class Card:
         return sum(found) / len(found) if found else None
 
     def under(self, family: str, strength: float) -> Stability | None:
-        """The stability under one perturbation; None if it was not tried."""
+        """Return the stability under one perturbation; None if it was not measured."""
         return next((one for one in self.stability if (one.family, one.strength) == (family, strength)), None)
 
     @property
     def remarks(self) -> list[str]:
-        """Warnings about the figures, as sentences without a full stop."""
+        """Warnings about the values, as sentences without a full stop."""
         found, summary = [], self.summary
         commonest, position = summary["commonest"] or 0.0, summary["position_information"] or 0.0
         information, chance = summary["label_information"], summary["label_chance"]
@@ -124,17 +124,17 @@ class Card:
         if position > POSITIONAL:
             found.append(f"its tokens mostly encode their position (normalised mutual information {position:.2f})")
         if information is not None and chance is not None and information <= chance:
-            found.append("its tokens hold no more information about the class than by chance")
+            found.append("its tokens contain no more information about the class than by chance")
         return found
 
 
 @dataclass(frozen=True)
 class TokenCards:
-    """What was measured of tokenizers on the same clips.
+    """The report cards of several tokenizers on the same clips.
 
     Attributes:
-        cards: one for each, in the order asked for
-        agreement: adjusted mutual information of every two; None where their grids differ
+        cards: one for each tokenizer, in the given order
+        agreement: adjusted mutual information of every two tokenizers; None if their grids differ
     """
 
     clips: DrawnClips
@@ -144,11 +144,11 @@ class TokenCards:
 
     @property
     def stability_clips(self) -> int:
-        """How many of the clips were changed."""
+        """The number of clips that stability is measured on."""
         return min(CLIPS, len(self.clips.manifest))
 
     def plain(self) -> dict[str, Any]:
-        """Every figure as JSON has it; no sounds and no pictures."""
+        """Convert all values to plain data for JSON, without sounds and pictures."""
         clips = self.clips
         return {
             "corpus": clips.corpus,
@@ -166,7 +166,7 @@ class TokenCards:
 
 
 def _plain(card: Card) -> dict[str, Any]:
-    """One card as JSON has it."""
+    """Convert one card to plain data for JSON."""
     return {
         "name": card.title,
         "control": card.control,
@@ -214,11 +214,11 @@ def token_cards(
     """Measure tokenizers on the same clips of a corpus.
 
     Args:
-        on_step: called with what is being done
+        on_step: called with the name of each step
 
     Raises:
-        CorpusError: if there are no clips that can be read
-        OssicleError: if a code is to be heard that a tokenizer has not
+        CorpusError: if no clip can be read
+        OssicleError: if a tokenizer lacks one of the codes to listen to
     """
     check_codes(subjects, options.codes)
     on_step("drawing clips")

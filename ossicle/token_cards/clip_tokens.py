@@ -1,4 +1,4 @@
-"""Tokenize drawn clips, and embed them with the encoder that learnt from the tokens."""
+"""Tokenize drawn clips, and embed them with the encoder that was trained on the tokens."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ BATCH_SECONDS = 64.0
 
 @dataclass(frozen=True)
 class ClipTokens:
-    """What a tokenizer says of clips.
+    """The tokens of clips.
 
     Attributes:
         ids: for each clip (N, G) tokens of its N real patches, time-major, in G streams
         bands: patches per time column
-        codebook_size: K, codes of each stream
+        codebook_size: number of codes of each stream, K
     """
 
     ids: Sequence[Ids]
@@ -36,40 +36,40 @@ class ClipTokens:
 
     @property
     def streams(self) -> int:
-        """G."""
+        """The number of streams, G."""
         return int(self.ids[0].shape[1])
 
     @property
     def lengths(self) -> Ids:
-        """(clips,) real patches of each."""
+        """(clips,) number of real patches of each clip."""
         return np.array([len(clip) for clip in self.ids], dtype=np.int64)
 
     @property
     def clips(self) -> Ids:
-        """(tokens,) the number of the clip that each token of all clips in a row belongs to."""
+        """(tokens,) clip index of each token, with the clips concatenated."""
         return np.repeat(np.arange(len(self.ids)), self.lengths)
 
     @property
     def positions(self) -> Ids:
-        """(tokens,) the position of each token in its clip's grid."""
+        """(tokens,) position of each token in the grid of its clip."""
         return np.concatenate([np.arange(length) for length in self.lengths])
 
     def stream(self, number: int) -> list[Ids]:
-        """The tokens of one stream, (N,) for each clip."""
+        """Return the tokens of one stream, (N,) for each clip."""
         return [np.ascontiguousarray(clip[:, number]) for clip in self.ids]
 
     def joined(self, number: int) -> Ids:
-        """The tokens of one stream for all clips in a row."""
+        """Return the tokens of one stream with all clips concatenated, (tokens,)."""
         return np.concatenate(self.stream(number))
 
     def first(self, clips: int) -> ClipTokens:
-        """The same of the first so many clips alone."""
+        """Return the tokens of only the first `clips` clips."""
         return ClipTokens(self.ids[:clips], self.bands, self.codebook_size)
 
 
 @torch.inference_mode()
 def tokenize(subject: Subject, waves: Sequence[Wave]) -> ClipTokens:
-    """Tokenize clips that are given at the front end's rate."""
+    """Tokenize clips at the sample rate of the front end."""
     found: dict[int, Ids] = {}
     for batch in waveform_patches(waves, subject.part.front_end, batch_seconds=BATCH_SECONDS):
         tokens = subject.tokenizer.to(batch.patches.device).tokenize(batch)
@@ -81,7 +81,7 @@ def tokenize(subject: Subject, waves: Sequence[Wave]) -> ClipTokens:
 
 @torch.inference_mode()
 def embed(subject: Subject, waves: Sequence[Wave]) -> npt.NDArray[np.float32] | None:
-    """(clips, bands * D) mean of the encoder's vectors over time in each band; None where there is no encoder."""
+    """Average the encoder's vectors over time in each band: (clips, bands * D); None without an encoder."""
     encoder = subject.part.encoder
     if encoder is None:
         return None

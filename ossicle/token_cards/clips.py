@@ -1,8 +1,11 @@
-"""Draw the recordings that a report card looks at.
+"""Draw the recordings for a report card.
 
-Notable choices: clips are drawn without replacement from one split, with a seed; the test split is taken only when it
-is asked for by name; where clips carry one label each, those without are passed over; for what cannot be read the next
-in the drawn order steps in.
+Notable choices:
+
+- Clips are drawn without replacement from one split, with a seed.
+- The test split is used only if it is given explicitly.
+- If clips have one label each, clips without a label are skipped.
+- A clip that cannot be read is replaced by the next one in the drawn order.
 """
 
 from __future__ import annotations
@@ -28,15 +31,15 @@ CROP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class DrawnClips:
-    """Clips in the order in which they were drawn, and their sound.
+    """Clips in the order in which they were drawn, and their waveforms.
 
     Attributes:
-        corpus: what people call it
-        split: where they come from
-        available: clips that could have been drawn
-        manifest: of these clips alone
+        corpus: display name of the corpus
+        split: the split that the clips come from
+        available: number of clips that could have been drawn
+        manifest: manifest of only these clips
         waves: sample rate in Hz to the waveform (S,) of each clip, at most `CROP_SECONDS` long
-        unreadable: what was drawn and could not be read, and why
+        unreadable: error messages of drawn clips that could not be read
     """
 
     corpus: str
@@ -48,13 +51,13 @@ class DrawnClips:
 
     @property
     def seconds(self) -> float:
-        """How much sound there is in all."""
+        """Total duration of the clips in seconds."""
         rate, waves = next(iter(self.waves.items()))
         return sum(map(len, waves)) / rate
 
     @property
     def classes(self) -> npt.NDArray[np.int64] | None:
-        """(clips,) the class of each; None where there are fewer than two, or a clip can carry several."""
+        """(clips,) class of each clip; None with fewer than two classes, or if a clip can have several."""
         manifest = self.manifest
         if manifest.multi_label or not all(manifest.labels) or len({labels[0] for labels in manifest.labels}) < 2:
             return None
@@ -62,7 +65,7 @@ class DrawnClips:
 
     @property
     def class_count(self) -> int:
-        """How many classes occur."""
+        """The number of classes that occur."""
         return 0 if self.classes is None else len(set(self.classes.tolist()))
 
 
@@ -75,11 +78,11 @@ def draw_clips(
     split: str | None = None,
     on_clip: Callable[[int], None] = lambda done: None,
 ) -> DrawnClips:
-    """Draw clips from a corpus and decode them at every rate that is needed.
+    """Draw clips from a corpus and decode them at every needed sample rate.
 
     Args:
-        clips: how many; all of the split if it has fewer
-        split: `valid` when None or, without such clips, `train`, or else `unlabelled`
+        clips: number of clips; all clips of the split if it has fewer
+        split: when None, the first of `valid`, `train` and `unlabelled` that has clips
 
     Raises:
         CorpusError: if the split has no clip that can be read
@@ -97,12 +100,12 @@ def draw_clips(
         try:
             samples, rate = read_native(manifest.path(row), seconds=CROP_SECONDS)
             if not len(samples):
-                raise CorpusError(f"`{manifest.path(row)}` holds no sound")
+                raise CorpusError(f"`{manifest.path(row)}` contains no sound")
         except CorpusError as error:
             unreadable.append(str(error))
             continue
-        for wanted, decoded in waves.items():
-            decoded.append(to_mono(samples, rate, wanted))
+        for sample_rate, decoded in waves.items():
+            decoded.append(to_mono(samples, rate, sample_rate))
         kept.append(row)
         on_clip(len(kept))
     if not kept:
@@ -112,10 +115,10 @@ def draw_clips(
 
 
 def _candidates(manifest: Manifest, split: str) -> npt.NDArray[np.int64]:
-    """The rows of a split; only the labelled ones where clips carry one label each and any does.
+    """Find the rows of a split. If clips have one label each, only labelled rows, unless no row has a label.
 
     Raises:
-        CorpusError: if there are none
+        CorpusError: if the split has no clips
     """
     rows = manifest.rows_in(split)
     if not rows.size:

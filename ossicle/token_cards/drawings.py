@@ -1,4 +1,4 @@
-"""Plots of a report card: a line for each tokenizer, in one colour and with one marker throughout."""
+"""Plots of a report card: a line for each tokenizer, with the same colour and marker in every plot."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 COLOURS = 8
 MARKERS = "osD^vPX*"
 MARGINS = (56, 42, 12, 12)
-_STAND_INS = [f"#0000f{number}" for number in range(1, COLOURS + 1)]
+_PLACEHOLDERS = [f"#0000f{number}" for number in range(1, COLOURS + 1)]
 
 CAPTIONS = {
-    "noise": "White noise; the number is how far the clip's power lies above it.",
+    "noise": "White noise; the number is the signal-to-noise ratio.",
     "reverberation": "A diffuse tail as loud as the direct sound; the number is the time in which it falls by 60 dB.",
-    "gain": "The whole clip made quieter.",
-    "low-pass": "What lies above the number is cut, so tokens of those bands are bound to change.",
-    "delay": "The clip begins later, so that patches cut it elsewhere.",
+    "gain": "The whole clip is quieter.",
+    "low-pass": "Frequencies above the number are removed, so tokens of those bands necessarily change.",
+    "delay": "The clip begins later, so patch borders fall elsewhere in the sound.",
 }
 
 
 def use_by_rank(cards: Sequence[Card]) -> Plot:
-    """Share of the tokens against rank of code."""
+    """Plot the share of the tokens over the rank of the code."""
 
     def draw(axes: Axes) -> None:
         for number, card in enumerate(cards):
@@ -40,22 +40,22 @@ def use_by_rank(cards: Sequence[Card]) -> Plot:
                 axes.plot(range(1, len(shares) + 1), shares, **_look(number, marker="o" if len(shares) == 1 else ""))
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel("codes, commonest first")
+        axes.set_xlabel("codes, most frequent first")
         axes.set_ylabel("share of tokens, %")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=ROUND))
 
-    caption = "A level line is an even codebook; a steep one leans on few codes."
+    caption = "A level line means that all codes are used equally, a steep one that a few codes dominate."
     return Plot("Share by rank", _svg(draw, "Share of the tokens by rank of code"), caption)
 
 
 def entropies(cards: Sequence[Card]) -> list[Plot]:
-    """Entropy of the tokens in each time column and in each frequency band."""
+    """Plot the entropy of the tokens in each time column and in each frequency band."""
     column = _entropy(cards, lambda one: one.column_entropy, "time column")
     band = _entropy(cards, lambda one: one.band_entropy, "band, lowest first")
-    caption = "Where a line sinks, tokens are poorer: few of them, or one that dominates, such as that of silence."
+    caption = "Low entropy means that few tokens occur, or that one dominates, such as the token of silence."
     return [
         Plot("Entropy in each time column", column, caption + " Only columns that half of the clips reach."),
-        Plot("Entropy in each frequency band", band, "A band that lies low has little to tell apart."),
+        Plot("Entropy in each frequency band", band, "Tokens of a band with low entropy distinguish few sounds."),
     ]
 
 
@@ -74,7 +74,7 @@ def _entropy(cards: Sequence[Card], figures: Callable[[StreamFigures], list[floa
 
 
 def stability_plots(cards: Sequence[Card]) -> list[Plot]:
-    """For every kind of change the share of tokens kept at each strength, and chance at their position."""
+    """Plot for every kind of change the share of stable tokens at each strength, and chance at their position."""
     families = dict.fromkeys(one.family for card in cards for one in card.stability)
     return [Plot(family.capitalize(), _stability(cards, family), CAPTIONS.get(family, "")) for family in families]
 
@@ -108,7 +108,7 @@ def _line(axes: Axes, number: int, found: Sequence[Stability], strengths: Sequen
 
 def _look(number: int, *, marker: str | None = None) -> dict[str, Any]:
     marker = MARKERS[number % COLOURS] if marker is None else marker
-    return {"color": _STAND_INS[number % COLOURS], "marker": marker, "markersize": 5}
+    return {"color": _PLACEHOLDERS[number % COLOURS], "marker": marker, "markersize": 5}
 
 
 def _svg(draw: Callable[[Axes], None], label: str) -> Markup:
@@ -117,6 +117,6 @@ def _svg(draw: Callable[[Axes], None], label: str) -> Markup:
         axes.tick_params(labelcolor=MUTED)
 
     svg = str(as_svg(drawn, PANEL, label, margins=MARGINS))
-    for number, colour in enumerate(_STAND_INS, 1):
+    for number, colour in enumerate(_PLACEHOLDERS, 1):
         svg = svg.replace(colour, f"var(--tk{number})")
     return Markup(svg)

@@ -1,10 +1,13 @@
-"""Token statistics: codes in use, where in the grid tokens vary, and their information about class and position.
+"""Token statistics: codes in use, variation over the grid, and information about class and position.
 
-Notable choices: of a tokenizer that gives a patch several tokens each stream is measured on its own, and the mean over
-them stands for it; figures that are above zero by chance stand beside their mean with the classes dealt out to the
-clips anew. Purity and the share of the class's information (PNMI) are those by which HuBERT judges units (Hsu et al.,
-2021), with the classes of clips for phones. Entropies leave out time columns that fewer than half of the clips reach,
-where few tokens would make them seem poorer than they are.
+Notable choices:
+
+- If a tokenizer gives a patch several tokens, each stream is measured separately. Summaries use the mean over streams.
+- Values that are above zero by chance are reported next to their mean with the classes shuffled over the clips.
+- Purity and the share of the class's information (PNMI) are the measures of HuBERT (Hsu et al., 2021), with the classes
+  of clips instead of phones.
+- Entropies leave out time columns that fewer than half of the clips reach, because a small number of tokens lowers the
+  estimate.
 """
 
 from __future__ import annotations
@@ -29,11 +32,11 @@ RANKS = 1024
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure beside what it would be by chance.
+    """A value and its chance level.
 
     Attributes:
-        value: as measured
-        chance: its mean with the classes dealt out to the clips anew
+        value: the measured value
+        chance: the mean with the classes shuffled over the clips
     """
 
     value: float
@@ -42,17 +45,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class StreamFigures:
-    """What the tokens of one stream hold; shares of information in [0, 1], entropies in bits.
+    """Statistics of one stream of tokens. Shares of information are in [0, 1], entropies in bits.
 
     Attributes:
         statistics: codes used, perplexity, and the information of a token about class and position
-        batch_used, batch_perplexity: the same within batches of clips, on average
-        commonest: share of the tokens that carry the commonest code
-        shares: share of the tokens that carry each code that occurs, commonest first, down to `RANKS`
-        column_entropy: of the tokens in each time column
-        band_entropy: of the tokens in each frequency band
-        class_share: share of the class's entropy that a token tells (PNMI); None without classes
-        purity: share of tokens whose class is the commonest of their code; None without classes
+        batch_used, batch_perplexity: codes used and perplexity within batches of clips, on average
+        commonest: share of the most frequent code in the tokens
+        shares: share of each code that occurs, most frequent first, at most `RANKS` codes
+        column_entropy: entropy of the tokens in each time column
+        band_entropy: entropy of the tokens in each frequency band
+        class_share: share of the entropy of the class that a token explains (PNMI); None without classes
+        purity: share of tokens with the most frequent class of their code; None without classes
     """
 
     statistics: TokenStatistics
@@ -68,24 +71,24 @@ class StreamFigures:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What the tokens of one tokenizer hold.
+    """Statistics of the tokens of one tokenizer.
 
     Attributes:
-        tokens: how many there are
-        streams: of each stream of tokens
+        tokens: number of tokens
+        streams: statistics of each stream
     """
 
     tokens: int
     streams: list[StreamFigures]
 
     def mean(self, figure: Callable[[StreamFigures], float | None]) -> float | None:
-        """A figure's mean over the streams; None where there is none."""
+        """Average a value over the streams; None if no stream has it."""
         values = [value for stream in self.streams if (value := figure(stream)) is not None]
         return float(np.mean(values)) if values else None
 
 
 def holdings(tokens: ClipTokens, clips: DrawnClips, *, seed: int) -> Holdings:
-    """Measure what the tokens of drawn clips hold."""
+    """Compute the token statistics of drawn clips."""
     return Holdings(
         tokens=int(tokens.lengths.sum()),
         streams=[_stream(tokens, number, clips, seed) for number in range(tokens.streams)],
@@ -118,14 +121,14 @@ def _statistics(stream: list[Ids], manifest: Manifest, tokens: ClipTokens, seed:
 
 
 def entropy(ids: Ids) -> float:
-    """How many bits it takes to say which token it is, given how common each is."""
+    """Compute the entropy of the tokens in bits."""
     counts = np.bincount(ids)
     share = counts[counts > 0] / max(len(ids), 1)
     return max(0.0, -float((share * np.log2(share)).sum()))
 
 
 def _batches(tokens: Sequence[Ids], clips: DrawnClips) -> Iterator[list[Ids]]:
-    """The tokens of successive clips, in the drawn order, of about `BATCH_SECONDS` together."""
+    """Group the tokens of successive clips into batches of about `BATCH_SECONDS`."""
     rate, waves = next(iter(clips.waves.items()))
     seconds = np.array([len(wave) for wave in waves]) / rate
     starts = np.cumsum(seconds) - seconds
@@ -135,7 +138,7 @@ def _batches(tokens: Sequence[Ids], clips: DrawnClips) -> Iterator[list[Ids]]:
 
 
 def _well_filled(tokens: ClipTokens) -> int:
-    """How many time columns at least half of the clips reach."""
+    """Count the time columns that at least half of the clips reach."""
     return math.ceil(float(np.median(tokens.lengths)) / tokens.bands)
 
 
@@ -145,15 +148,15 @@ def _of_class(
     if classes is None:
         return None, None
     generator = np.random.default_rng(seed)
-    dealt = [classes] + [generator.permutation(classes) for _ in range(SHUFFLES)]
-    of_tokens = [np.repeat(one, tokens.lengths) for one in dealt]
+    shuffled = [classes] + [generator.permutation(classes) for _ in range(SHUFFLES)]
+    of_tokens = [np.repeat(one, tokens.lengths) for one in shuffled]
     information = [float(homogeneity_score(one, ids)) for one in of_tokens]
     pure = [purity(one, ids) for one in of_tokens]
     return tuple(Figure(found[0], float(np.mean(found[1:]))) for found in (information, pure))  # type: ignore[return-value]
 
 
 def purity(classes: Ids, ids: Ids) -> float:
-    """Share of tokens whose class is the commonest among those of their code."""
+    """Compute the share of tokens with the most frequent class of their code."""
     table: npt.NDArray[Any] = np.zeros((ids.max() + 1, classes.max() + 1), dtype=np.int64)
     np.add.at(table, (ids, classes), 1)
     return float(table.max(1).sum() / len(ids))

@@ -1,7 +1,10 @@
-"""Report cards as HTML: a page that needs nothing else, or a section of another report.
+"""Report cards as HTML: a self-contained page, or a section of another report.
 
-Notable choices: the page is styled by `ossicle.report` and forbids scripts and the network as that does, but lets
-sounds play that it holds itself; whatever a corpus or a run called itself is escaped.
+Notable choices:
+
+- The page has the style of `ossicle.report`. Its policy also forbids scripts and network access, but allows embedded
+  sounds.
+- Names from a corpus or a run are escaped.
 """
 
 from __future__ import annotations
@@ -30,10 +33,10 @@ EDGE = 8
 
 @dataclass(frozen=True)
 class Dot:
-    """A clip on a map; x and y in units of the drawing.
+    """A clip on a map; x and y are in units of the drawing.
 
     Attributes:
-        number: which of the classes' colours and shapes it has; 0 for none
+        number: number of the class, which selects colour and shape; 0 for none
     """
 
     x: float
@@ -63,7 +66,7 @@ class ExampleView:
 
 
 def render_page(found: TokenCards) -> str:
-    """A whole page."""
+    """Render a complete page."""
     return (
         _environment()
         .get_template("page.html.j2")
@@ -72,7 +75,7 @@ def render_page(found: TokenCards) -> str:
 
 
 def render_section(found: TokenCards, *, note: str = "") -> str:
-    """A section for a page that has the style of `ossicle.report`; its policy must allow `media-src data:`."""
+    """Render a section for a page with the style of `ossicle.report`. Its policy must allow `media-src data:`."""
     return _environment().get_template("section.html.j2").render(**_context(found, heading=3), note=note)
 
 
@@ -106,12 +109,12 @@ def _context(found: TokenCards, *, heading: int) -> dict[str, object]:
 
 
 def _conditions(cards: Sequence[Card]) -> list[tuple[str, float, str]]:
-    """Every perturbation that any tokenizer was put to: family, strength and unit."""
+    """List every perturbation that was applied to any tokenizer: family, strength and unit."""
     return list(dict.fromkeys((one.family, one.strength, one.unit) for card in cards for one in card.stability))
 
 
 def _class_numbers(found: TokenCards) -> dict[str, int]:
-    """The commonest classes, each with a number from 1; empty without classes."""
+    """Number the most frequent classes from 1; empty without classes."""
     if found.clips.classes is None:
         return {}
     names = [found.clips.manifest.label_names[number] for number in found.clips.classes.tolist()]
@@ -120,10 +123,10 @@ def _class_numbers(found: TokenCards) -> dict[str, int]:
 
 
 def _maps(found: TokenCards) -> dict[str, list[MapView]]:
-    """The maps of all tokenizers by what clips are laid out by."""
+    """Collect the maps of all tokenizers, grouped by the basis of the layout."""
     both = {
         "By their tokens": [(card.title, card.token_map) for card in found.cards],
-        "By the encoder that learnt from the tokens": [(card.title, card.encoder_map) for card in found.cards],
+        "By the encoder that was trained on the tokens": [(card.title, card.encoder_map) for card in found.cards],
     }
     return {
         what: [MapView(title, one, _dots(found, one)) for title, one in maps if one is not None]

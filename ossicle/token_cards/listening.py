@@ -1,9 +1,12 @@
-"""Listen to a token: for chosen codes the sounds that carry them.
+"""Listen to a token: examples of the sounds of selected codes.
 
-Notable choices: half of the examples are the most typical ones (patches nearest to the mean of all that carry the
-code) and the rest are drawn at random, because typical ones alone flatter; every example is another clip. The codes are
-chosen by use and by their information about the class, unless they are named. Sound is short, at 24 kHz and in MP3,
-which every browser plays, or in FLAC if libsndfile was built without MP3.
+Notable choices:
+
+- Half of the examples are the most typical ones (patches nearest to the mean of all patches with the code). The rest
+  are drawn at random, because typical examples look better than the code is.
+- Every example comes from a different clip.
+- The codes are selected by use and by their information about the class, unless they are given.
+- Sounds are short excerpts at 24 kHz in MP3, which every browser plays, or in FLAC if libsndfile has no MP3 support.
 """
 
 from __future__ import annotations
@@ -36,19 +39,19 @@ STREAM = 0
 
 @dataclass(frozen=True)
 class Example:
-    """A patch that carries a code, and the sound around it.
+    """A patch with a code, and the sound around it.
 
     Attributes:
-        clip: the clip's number among those drawn
-        path: its file, relative to the corpus
-        label: its class; empty where it has none
-        typical: whether it was chosen as typical, and not at random
-        column, band: its position in the clip's grid
+        clip: index of the clip among the drawn clips
+        path: file of the clip, relative to the corpus
+        label: class of the clip; empty if it has none
+        typical: whether the example is typical or drawn at random
+        column, band: position in the grid of the clip
         start, end: the excerpt in seconds from the beginning of the clip
         sound: the excerpt as a data URI
-        frames: (T, F) the excerpt's spectrogram
-        columns: time columns in the excerpt
-        marked: all patches in the excerpt that carry the code, as (column, band), this one first
+        frames: (T, F) spectrogram of the excerpt
+        columns: number of time columns in the excerpt
+        marked: all patches in the excerpt with the code, as (column, band), this one first
     """
 
     clip: int
@@ -67,14 +70,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Code:
-    """A code, what it is found in, and examples of it.
+    """A code, its statistics, and examples of it.
 
     Attributes:
-        why: why it was chosen
-        share: share of all tokens that carry it
-        clips: how many of the drawn clips it occurs in
-        classes: the commonest classes of the clips of its tokens, each with the share of its tokens and of all tokens
-        band_hz: the band in which it is commonest, and the share of its tokens there
+        why: the reason for its selection
+        share: share of the code in all tokens
+        clips: number of drawn clips with the code
+        classes: its most frequent classes, each with the share of its tokens and of all tokens
+        band_hz: the band in which it is most frequent, and the share of its tokens there
     """
 
     number: int
@@ -87,10 +90,10 @@ class Code:
 
 
 def check_codes(subjects: Sequence[Subject], codes: Sequence[int]) -> None:
-    """Look for codes in the codebooks.
+    """Check that all codebooks contain the codes.
 
     Raises:
-        OssicleError: if one of them is missing
+        OssicleError: if a codebook lacks one
     """
     for subject in subjects:
         size = subject.tokenizer.codebook_size
@@ -102,24 +105,24 @@ def check_codes(subjects: Sequence[Subject], codes: Sequence[int]) -> None:
 def listen(
     subject: Subject, tokens: ClipTokens, clips: DrawnClips, *, number: int, codes: Sequence[int] = (), seed: int
 ) -> list[Code]:
-    """Find examples of codes of a tokenizer's first stream.
+    """Find examples of codes of the first stream of a tokenizer.
 
     Args:
-        number: how many codes to choose, where none are named
+        number: number of codes to select if `codes` is empty
         codes: the codes to listen to, all of them in the codebook
     """
     ids = tokens.joined(STREAM)
-    named = [(code, "Asked for") for code in codes if (ids == code).any()]
+    named = [(code, "Given by number") for code in codes if (ids == code).any()]
     chosen = named if codes else choose(tokens, clips.classes, number)
     positions = _examples(subject.part.front_end, tokens, clips, [code for code, _ in chosen], seed)
     return [_code(subject.part.front_end, tokens, clips, code, why, positions[code]) for code, why in chosen]
 
 
 def choose(tokens: ClipTokens, classes: Ids | None, number: int) -> list[tuple[int, str]]:
-    """Choose codes to listen to, with the reason: common ones, and those with the most information about the class.
+    """Select codes to listen to, with reasons: frequent codes, and those with the most information about the class.
 
-    Without classes the others lie evenly spread over the ranks of use. Codes of fewer than `FEWEST_CLIPS` clips are
-    passed over.
+    Without classes, the second half is spread evenly over the ranks of use. Codes that occur in fewer than
+    `FEWEST_CLIPS` clips are skipped.
     """
     ids = tokens.joined(STREAM)
     pairs = np.unique(np.stack([ids, tokens.clips]), axis=1)
@@ -139,7 +142,7 @@ def choose(tokens: ClipTokens, classes: Ids | None, number: int) -> list[tuple[i
 
 
 def class_information(ids: Ids, classes: Ids) -> npt.NDArray[np.float64]:
-    """(codes,) what each code adds to the mutual information of token and class, in nats."""
+    """Compute the contribution of each code to the mutual information of token and class: (codes,) in nats."""
     table = np.zeros((ids.max() + 1, classes.max() + 1))
     np.add.at(table, (ids, classes), 1)
     joint = table / table.sum()
@@ -152,7 +155,7 @@ def class_information(ids: Ids, classes: Ids) -> npt.NDArray[np.float64]:
 def _examples(
     front_end: FrontEnd, tokens: ClipTokens, clips: DrawnClips, codes: Sequence[int], seed: int
 ) -> dict[int, list[tuple[int, int, bool]]]:
-    """For each code the clip and position of its examples, and whether they are typical."""
+    """Select for each code the clip and position of its examples, and whether they are typical."""
     stream = tokens.stream(STREAM)
     patches = _patches_of(front_end, stream, clips.waves[front_end.sample_rate], codes)
     found = {}
@@ -171,7 +174,7 @@ def _examples(
 def _patches_of(
     front_end: FrontEnd, stream: Sequence[Ids], waves: Sequence[Wave], codes: Sequence[int]
 ) -> dict[int, tuple[Ids, Ids, npt.NDArray[np.float32]]]:
-    """For each code the clips and positions where it occurs and the patches there, (n, P)."""
+    """Collect for each code the clips and positions where it occurs, and the patches there, (n, P)."""
     kept: dict[int, list[tuple[int, Ids, npt.NDArray[np.float32]]]] = {code: [] for code in codes}
     for batch in waveform_patches(waves, front_end, batch_seconds=BATCH_SECONDS):
         for clip, patches, valid in zip(batch.rows, batch.patches.cpu(), batch.valid.cpu(), strict=True):
@@ -189,7 +192,7 @@ def _patches_of(
 
 
 def _distinct(order: Ids, clips: Ids, number: int, *, taken: set[int]) -> list[int]:
-    """The first rows in an order whose clips are all different, and none of those taken."""
+    """Select the first rows of an order that come from different clips, none of them in `taken`."""
     rows: list[int] = []
     seen = set(taken)
     for row in order.tolist():
@@ -265,7 +268,7 @@ def _example(
 
 
 def _window(times: npt.NDArray[np.float64], column: int) -> tuple[int, int]:
-    """The first and last of the columns that are played: `SECONDS` around one, as far as the clip goes."""
+    """Return the first and last column of the excerpt: `SECONDS` around a column, within the clip."""
     width = times[1, 0] - times[0, 0] if len(times) > 1 else times[0, 1] - times[0, 0]
     most = max(1, int(SECONDS / width))
     first = max(0, min(column - most // 2, len(times) - most))
@@ -273,7 +276,7 @@ def _window(times: npt.NDArray[np.float64], column: int) -> tuple[int, int]:
 
 
 def playable(wave: Wave, sample_rate: int) -> str:
-    """A sound as a data URI that a browser plays; its peak is raised or lowered to the same level for all."""
+    """Encode a sound as a data URI that a browser plays. All sounds get the same peak level."""
     loud = wave * (PEAK / max(float(np.abs(wave).max()), 1e-6))
     resampled = soxr.resample(loud, sample_rate, SAMPLE_RATE)
     kind = "mpeg" if "MP3" in soundfile.available_formats() else "flac"

@@ -1,9 +1,12 @@
-"""Clips as points in the plane, so that those that a tokenizer, or its encoder, holds for alike lie together.
+"""Maps of clips in the plane: clips that are similar for a tokenizer or its encoder are close together.
 
-Notable choices: PCA to 50 dimensions, then t-SNE (van der Maaten & Hinton, 2008), by which BEATs shows its tokenizer
-in figure 4. A map shows neighbourhoods and no distances, so beside it stands a figure of the space it was drawn from:
-how often a clip's nearest neighbour is of its class. A clip's tokens enter as the square roots of the shares of each
-code in each band, whose Euclidean distance is Hellinger's.
+Notable choices:
+
+- PCA to 50 dimensions, then t-SNE (van der Maaten & Hinton, 2008), as in figure 4 of BEATs.
+- A map shows neighbourhoods and not distances. So the share of clips whose nearest neighbour has the same class is
+  computed in the space before the map.
+- The tokens of a clip are represented by the square roots of the shares of each code in each band. Their Euclidean
+  distance is Hellinger's.
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ class ClipMap:
 
     Attributes:
         points: (clips, 2) in [0, 1]
-        neighbours: share of clips whose nearest neighbour, before the map, is of their class; None without classes
-        chance: share of pairs of clips that are of one class
+        neighbours: share of clips whose nearest neighbour, before the map, has the same class; None without classes
+        chance: share of pairs of clips with the same class
     """
 
     points: npt.NDArray[np.float64]
@@ -39,19 +42,19 @@ class ClipMap:
 
 
 def map_of_tokens(tokens: ClipTokens, classes: Ids | None, *, seed: int) -> ClipMap | None:
-    """Lay out clips by the tokens that occur in them; None for fewer than `FEWEST` clips."""
+    """Map clips by their tokens; None for fewer than `FEWEST` clips."""
     return _laid_out(bags(tokens), classes, seed) if len(tokens.ids) >= FEWEST else None
 
 
 def map_of_embeddings(embedded: npt.NDArray[np.float32] | None, classes: Ids | None, *, seed: int) -> ClipMap | None:
-    """Lay out clips by what an encoder says of them; None without an encoder, or for fewer than `FEWEST` clips."""
+    """Map clips by their embeddings; None without an encoder, or for fewer than `FEWEST` clips."""
     if embedded is None or len(embedded) < FEWEST:
         return None
     return _laid_out(StandardScaler().fit_transform(embedded), classes, seed)
 
 
 def bags(tokens: ClipTokens) -> npt.NDArray[np.float32]:
-    """(clips, codes in use) square roots of the share of each code in each band, for all streams."""
+    """Compute the square roots of the share of each code in each band, for all streams: (clips, codes in use)."""
     clips, bands = tokens.clips, tokens.positions % tokens.bands
     found = []
     for stream in range(tokens.streams):

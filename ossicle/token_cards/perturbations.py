@@ -1,8 +1,11 @@
-"""Change a recording in ways that leave its content alone, each at several strengths.
+"""Changes of a recording that keep its content, each at several strengths.
 
-Notable choices: every change keeps the clip's length, so that patches stay comparable one by one; reverberation keeps
-the clip's level, so that it is not mixed up with gain; the low-pass has no delay, so that it is not mixed up with a
-shift. That tokens withstand noise and reverberation BEATs shows in a picture (figure 4); here it is counted.
+Notable choices:
+
+- Every change keeps the length of the clip, so that patches remain comparable one by one.
+- Reverberation keeps the level of the clip, so that its effect is not mixed with that of gain.
+- The low-pass has no delay, so that its effect is not mixed with that of a shift.
+- BEATs shows in a picture (figure 4) that tokens are robust to noise and reverberation. Here the changes are counted.
 """
 
 from __future__ import annotations
@@ -25,9 +28,9 @@ class Perturbation:
     """One change at one strength.
 
     Attributes:
-        family: what kind of change it is
-        strength: how strong, in `unit`
-        highest_rate: sample rates up to this leave nothing to change, in Hz
+        family: kind of change
+        strength: strength in `unit`
+        highest_rate: the change has no effect on recordings up to this sample rate, in Hz
     """
 
     family: str
@@ -47,7 +50,7 @@ class Perturbation:
 
 
 def add_noise(wave: Wave, sample_rate: int, ratio_db: float, random: Random) -> Wave:
-    """Add white Gaussian noise; the clip's mean power lies `ratio_db` above the noise's."""
+    """Add white Gaussian noise at a signal-to-noise ratio of `ratio_db`."""
     level = _rms(wave) * 10 ** (-ratio_db / 20)
     return wave + (level * random.standard_normal(len(wave))).astype(np.float32)
 
@@ -66,19 +69,19 @@ def reverberate(wave: Wave, sample_rate: int, decay_seconds: float, random: Rand
 
 
 def amplify(wave: Wave, sample_rate: int, gain_db: float, random: Random) -> Wave:
-    """Multiply; nothing clips."""
+    """Apply a gain, without clipping."""
     return wave * np.float32(10 ** (gain_db / 20))
 
 
 def limit_band(wave: Wave, sample_rate: int, highest_khz: float, random: Random) -> Wave:
-    """Cut what lies above `highest_khz`, without delay: a Butterworth low-pass of order 8, there and back."""
+    """Remove frequencies above `highest_khz`, without delay: a Butterworth low-pass of order 8, run both ways."""
     sections = butter(8, 1000 * highest_khz, fs=sample_rate, output="sos")
     limited: Wave = sosfiltfilt(sections, wave, padlen=min(3 * (2 * len(sections) + 1), len(wave) - 1))
     return limited
 
 
 def shift(wave: Wave, sample_rate: int, delay_ms: float, random: Random) -> Wave:
-    """Let the clip begin later, after silence; its end is cut off."""
+    """Delay the clip by silence at its beginning, and cut off its end."""
     samples = min(len(wave), round(delay_ms * sample_rate / 1000))
     return np.concatenate([np.zeros(samples, np.float32), wave[: len(wave) - samples]])
 

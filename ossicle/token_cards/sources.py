@@ -1,7 +1,9 @@
-"""Which tokenizers a report card compares, what to call them, and on which recordings.
+"""The tokenizers of a report card, their names, and the corpus.
 
-Notable choices: a run stands for all of its tokenizers, its controls among them, since they are what a card compares
-first; recordings that nobody names are those of the first run.
+Notable choices:
+
+- A run gives all of its tokenizers, including controls, because these are the first comparison that a card makes.
+- If no corpus is given, the corpus of the first run is used.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ NAME_THEM = "name a corpus, `--corpus gm_notes`, or a folder, `--corpus ./record
 
 @dataclass(frozen=True)
 class Source:
-    """Where a tokenizer lies.
+    """The source of a tokenizer.
 
     Attributes:
-        path: what `ossicle.load` takes
-        control: whether its run calls it a control
+        path: a path that `ossicle.load` accepts
+        control: whether it is a control in its run
     """
 
     path: Path
@@ -44,10 +46,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Subject:
-    """A tokenizer that is looked at.
+    """A tokenizer of a report card.
 
     Attributes:
-        part: the tokenizer, the front end before it and, where there is one, the encoder that learnt from its tokens
+        part: the tokenizer with its front end and, if there is one, the encoder that was trained on its tokens
     """
 
     name: str
@@ -57,15 +59,15 @@ class Subject:
 
     @property
     def title(self) -> str:
-        """The name as tables and figures show it."""
+        """The name in tables and figures."""
         return f"{self.name} (control)" if self.control else self.name
 
 
 def sources_in(paths: Sequence[Path]) -> dict[str, Source]:
-    """Name the tokenizers of runs, artifacts and released checkpoints; a run gives all that it has.
+    """Name the tokenizers of runs, artifacts and released checkpoints. A run gives all of its tokenizers.
 
     Raises:
-        ArtifactError: if a run has none, its `run.json` cannot be read, or there is nothing at one of `paths`
+        ArtifactError: if a run has no tokenizer, its `run.json` cannot be read, or one of `paths` does not exist
     """
     found: dict[str, Source] = {}
     for path in paths:
@@ -82,7 +84,7 @@ def sources_in(paths: Sequence[Path]) -> dict[str, Source]:
 
 
 def _of_run(folder: Path) -> Iterator[tuple[str, Source]]:
-    """The tokenizers of a run, each in the artifact of the encoder that learnt from it and named after that."""
+    """Find the tokenizers of a run. Each is in the artifact of the encoder that was trained on it, and has its name."""
     stages = [stage for stage in read_run(folder)["stages"] if "makes_encoder" in stage["flags"]]
     with_tokenizer = [stage for stage in stages if holds_tokenizer(folder / stage["artifact"])]
     for stage in with_tokenizer:
@@ -93,7 +95,7 @@ def _of_run(folder: Path) -> Iterator[tuple[str, Source]]:
 
 
 def holds_tokenizer(path: Path) -> bool:
-    """Whether there is a tokenizer in an artifact, in the last encoder of a run, or in a released file.
+    """Whether an artifact, the last encoder of a run, or a released file contains a tokenizer.
 
     Raises:
         ArtifactError: if `path` is none of these
@@ -105,26 +107,26 @@ def load_subjects(sources: Mapping[str, Source], *, plugins: Sequence[Path] = ()
     """Load tokenizers.
 
     Raises:
-        ArtifactError: if one holds no tokenizer
+        ArtifactError: if a source contains no tokenizer
     """
     subjects = []
     for name, source in sources.items():
         part = load(source.path, plugins=plugins)
         if part.tokenizer is None:
-            holds = "an encoder" if part.encoder is not None else "a front end alone"
-            raise ArtifactError(f"{source.path} holds no tokenizer; it holds {holds}")
+            content = "an encoder" if part.encoder is not None else "only a front end"
+            raise ArtifactError(f"{source.path} contains no tokenizer; it contains {content}")
         subjects.append(Subject(name, part, part.tokenizer, source.control))
     return subjects
 
 
-class _Asked(Config):
-    """What `--corpus` says, and of an experiment the corpus alone."""
+class _CorpusOnly(Config):
+    """The value of `--corpus`, or only the corpus of an experiment."""
 
     corpus: CorpusChoice
 
 
 def corpus_asked(text: str, *, plugins: Sequence[Path] = ()) -> PartChoice:
-    """Read a corpus as a person names it: a built-in one, a folder of recordings, a table, or YAML for all settings.
+    """Read the corpus of the command line: a built-in name, a folder of recordings, a table, or YAML with all settings.
 
     Raises:
         ConfigError: if it is none of these
@@ -142,18 +144,18 @@ def _corpus_in(document: Document, plugins: Sequence[Path]) -> PartChoice:
     catalog = load_plugins(plugins).catalog
     stated = {"corpus": document.tree["corpus"]} if "corpus" in document.tree else {}
     try:
-        return _Asked.model_validate_json(json.dumps(stated), context={"catalog": catalog}).corpus
+        return _CorpusOnly.model_validate_json(json.dumps(stated), context={"catalog": catalog}).corpus
     except ValidationError as error:
-        raise ConfigError(problems_of(error, _Asked, document, catalog)) from None
+        raise ConfigError(problems_of(error, _CorpusOnly, document, catalog)) from None
 
 
 def corpus_of_runs(paths: Sequence[Path], *, plugins: Sequence[Path] = ()) -> PartChoice:
-    """The corpus that the first run among `paths` has learnt from.
+    """Find the corpus that the first run among `paths` was trained on.
 
-    Nothing else of its experiment is looked at, for an older one may say what is no longer known.
+    Other settings of its experiment are ignored, because an older one may contain settings that no longer exist.
 
     Raises:
-        OssicleError: if none of them is a run, or its corpus is no longer known
+        OssicleError: if none of `paths` is a run, or its corpus is no longer known
     """
     for path in paths:
         if (path / EXPERIMENT).is_file():
@@ -162,5 +164,5 @@ def corpus_of_runs(paths: Sequence[Path], *, plugins: Sequence[Path] = ()) -> Pa
                 stated = [Path(text) for text in document.tree.get("plugins") or []]
                 return _corpus_in(document, [*(file for file in stated if file.is_file()), *plugins])
             except (ConfigError, PluginError) as error:
-                raise OssicleError(f"{error}\nthe recordings of {path} are not known: {NAME_THEM}") from error
-    raise OssicleError(f"no recordings are named, and no run is given whose own could be taken: {NAME_THEM}")
+                raise OssicleError(f"{error}\nthe corpus of {path} is not known: {NAME_THEM}") from error
+    raise OssicleError(f"there is no corpus: no run is given, and no `--corpus`: {NAME_THEM}")

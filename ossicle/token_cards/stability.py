@@ -51,7 +51,7 @@ class Stability:
 
     @property
     def kappa(self) -> float | None:
-        """Share of tokens kept beyond chance at their position (Cohen, 1960); None where chance keeps all of them."""
+        """Share of tokens kept beyond chance at their position (Cohen, 1960); None if chance keeps all of them."""
         beyond = 1 - self.chance_at_position
         return (self.kept - self.chance_at_position) / beyond if beyond > 1e-9 else None
 
@@ -121,11 +121,13 @@ def _mean(before: Sequence[Ids], after: Sequence[Ids], figure: Callable[[Ids, Id
 
 
 def agreement_by_chance(before: Ids, after: Ids, positions: Ids, *, others_only: bool) -> float:
-    """Share of pairs of a token before and one after, drawn from the same position, that agree; weighted by tokens.
+    """Compute how often a token before and a token after the change agree by chance, if drawn at the same position.
+
+    The mean over positions is weighted by their tokens.
 
     Args:
         before, after, positions: (tokens,)
-        others_only: whether a token is only paired with those of other clips; each clip has one token at a position
+        others_only: whether to pair tokens only across clips; each clip has one token at a position
     """
     size = int(max(before.max(), after.max())) + 1
     old, old_counts = np.unique(positions * size + before, return_counts=True)
@@ -144,7 +146,7 @@ def agreement_by_chance(before: Ids, after: Ids, positions: Ids, *, others_only:
 
 
 def _interval(kept: npt.NDArray[np.float64], tokens: Ids, seed: int) -> tuple[float, float]:
-    """Bootstrap over clips of the share of tokens that are kept."""
+    """Compute the bootstrap interval over clips of the share of tokens that are kept."""
     if len(tokens) < 2:
         return float("nan"), float("nan")
 

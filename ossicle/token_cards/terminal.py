@@ -31,7 +31,7 @@ def print_cards(found: TokenCards, console: Console) -> None:
 
 
 def _holdings(cards: Sequence[Card]) -> Table:
-    table = _table("what tokens hold", "", cards)
+    table = _table("token statistics", "", cards)
     rows: list[tuple[str, Callable[[Card], Text]]] = [
         ("codes", lambda card: Text(_codes(card))),
         ("used", lambda card: Text(f"{card.summary['used']:.0f}")),
@@ -45,8 +45,9 @@ def _holdings(cards: Sequence[Card]) -> Table:
     for name, cell in rows:
         table.add_row(name, *map(cell, cards))
     table.caption = Text(
-        "class and position: normalised mutual information with a token; in brackets chance: classes shuffled over the"
-        " clips; steady: mean share of tokens kept under all changes below, beyond chance at the same position (kappa)",
+        "class and position: normalised mutual information with a token; in brackets: chance, with classes shuffled"
+        " over the clips; steady: mean share of tokens kept under all changes below, beyond chance at the same position"
+        " (kappa)",
         "dim",
     )
     return table
@@ -72,7 +73,7 @@ def _stability(found: TokenCards) -> Table:
             chance = f" ({100 * one.chance_at_position:4.1f})" if one else ""
             cells.append(Text(percent(one.kept) if one else "–").append(chance, "dim"))
         table.add_row(f"{family} {strength:g} {unit}".replace(" -", " −"), *cells)
-    table.caption = Text("in brackets chance: how often another clip has the same token at the same position", "dim")
+    table.caption = Text("in brackets: chance that another clip has the same token at the same position", "dim")
     return table
 
 
@@ -88,7 +89,7 @@ def _share(value: float | None) -> str:
 
 
 def _table(title: str, first: str, cards: Sequence[Card]) -> Table:
-    """A table with a column for each tokenizer."""
+    """Make a table with a column for each tokenizer."""
     table = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.caption_justify = "left"
     table.add_column(first)

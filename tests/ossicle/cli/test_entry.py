@@ -84,7 +84,7 @@ A_PAGE = "the figures go there, beside the page; give the page another ending\n"
             f"--out FILE/x.html: {A_FILE}",
         ),
         (["tokens", "FILE", "--out", "page.json"], f"--out page.json: {A_PAGE}"),
-        (["tokens", "FILE", "--seed", "-1"], "a seed must be 0 or more, but is -1\n"),
+        (["tokens", "FILE", "--seed", "-1"], "`seed` must be 0 or more, but is -1\n"),
         (["tokens", "nope"], "`nope` does not exist; name a run, an artifact or a released checkpoint\n"),
         (["bench", "--out", "page.json"], f"--out page.json: {A_PAGE}"),
         (

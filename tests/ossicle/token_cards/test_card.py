@@ -119,7 +119,7 @@ def test_the_terminal_shows_the_figures(run: Path, tmp_path: Path, capsys: pytes
         main(["tokens", str(run / "../../one"), "--corpus", "synthetic", "--clips", "4", *code, "--out", str(out)]) == 0
     )
     printed = capsys.readouterr().out
-    for text in ("what tokens hold", "noise", "20 dB", "4 of 16 valid clips of synthetic", str(out)):
+    for text in ("token statistics", "noise", "20 dB", "4 of 16 valid clips of synthetic", str(out)):
         assert text in printed
     assert "agreement" not in printed
     heard = json.loads(out.with_suffix(".json").read_text())["tokenizers"][0]["codes"]
@@ -212,20 +212,20 @@ def test_an_unreadable_clip_is_replaced_and_named(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_said(run: Path, store: Any, tmp_path: Path) -> None:
     one = run / "../../one"
     steps: list[str] = []
-    with pytest.raises(OssicleError, match="no recordings are named"):
+    with pytest.raises(OssicleError, match="there is no corpus: no run is given"):
         measure_tokenizers([one])
     with pytest.raises(ConfigError, match=r"there is no corpus called `gm_nots`\. Did you mean `gm_notes`"):
         measure_tokenizers([one], "gm_nots")
-    with pytest.raises(ArtifactError, match="holds no tokenizer; it holds an encoder"):
+    with pytest.raises(ArtifactError, match="contains no tokenizer; it contains an encoder"):
         measure_tokenizers([store.artifact("deaf", tokenizer=None, encoder=True)], "synthetic")
     with pytest.raises(OssicleError, match="there is no code 32: `one` has codes 0 to 31"):
         measure_tokenizers([one], "synthetic", CardOptions(codes=[3, 32]), on_step=steps.append)
     assert steps == []
-    with pytest.raises(OssicleError, match="a seed must be 0 or more, but is -1"):
+    with pytest.raises(OssicleError, match="`seed` must be 0 or more, but is -1"):
         CardOptions(seed=-1)
     with pytest.raises(ArtifactError, match="`nowhere` does not exist; name a run, an artifact or a released checkp"):
         measure_tokenizers([Path("nowhere")])
-    with pytest.raises(OssicleError, match="at least 1 clip to look at, but 0"):
+    with pytest.raises(OssicleError, match="`clips` must be at least 1, but is 0"):
         CardOptions(clips=0)
     with pytest.raises(CorpusError, match=r"no clip in its split `unlabelled`\. Allowed: train, valid, test"):
         measure_tokenizers([run], options=CardOptions(split="unlabelled"))
@@ -239,7 +239,7 @@ def test_of_an_older_run_the_corpus_alone_is_read(run: Path, tmp_path: Path) -> 
     experiment.write_text(text.replace("pretrain: {", "plugins: [./gone.py]\npretrain: {older: 1, "))
     assert corpus_of_runs([tmp_path]) == corpus_of_runs([run])
     experiment.write_text(text.replace("labels: folders", "older: folders"))
-    remedy = r"the recordings of .* are not known: name a corpus, `--corpus gm_notes`, or a folder"
+    remedy = r"the corpus of .* is not known: name a corpus, `--corpus gm_notes`, or a folder"
     with pytest.raises(OssicleError, match=rf"unknown key `older`(.|\n)*{remedy}"):
         corpus_of_runs([tmp_path])
     experiment.write_text("name: older\n")
