@@ -1,8 +1,11 @@
-"""What a training step costs: operations counted, memory estimated, time measured.
+"""The cost of a training step: counted operations, estimated memory, measured time.
 
-Notable choices: a count runs what training runs, forward and backward, on a clip of noise, but large tensors get their
-shape alone, so that a model of any size is weighed in seconds. Attention is counted as the plain products that it
-consists of, whatever kernel computes it, and so is what it keeps.
+Notable choices:
+
+- A count runs the forward and backward pass of training on a clip of noise. Large tensors have only a shape, so that a
+  model of any size takes seconds.
+- Attention is counted as the matrix products that it consists of, with any kernel. The same holds for the memory that
+  it keeps for the backward pass.
 """
 
 from __future__ import annotations
@@ -30,20 +33,20 @@ from ..training.objective_extras import augment
 
 MEASURED_STEPS: Final = 3
 STEP_SECONDS: Final = 4.0
-"""A measured step takes as many clips as fill about this time."""
+"""Target duration of a measured step, which sets its number of clips."""
 
 _STATE_BYTES: Final = 12
-"""What training holds of a number besides itself, in fp32: its gradient and AdamW's two moments."""
+"""Bytes of training state per parameter besides its value, in fp32: the gradient and AdamW's two moments."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Clips that stand for a corpus's.
+    """Clips of noise that replace those of a corpus.
 
     Attributes:
-        seconds: length of each
-        classes: number of labels; 0 for clips without
-        multi_label: whether a clip can carry several
+        seconds: length of each clip
+        classes: number of classes; 0 for clips without labels
+        multi_label: whether a clip can have several labels
     """
 
     seconds: float
@@ -51,7 +54,7 @@ class Noise:
     multi_label: bool = False
 
     def batch(self, front_end: FrontEnd, clips: int) -> SpectrogramBatch:
-        """So many clips of the same white noise, as the data pipeline gives them in training."""
+        """Make a batch of clips with the same white noise, in the format of the data pipeline in training."""
         samples = max(1, round(self.seconds * front_end.sample_rate))
         frames = front_end.spectrogram(0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(0)))
         labels = torch.arange(clips) % max(1, self.classes)
@@ -71,15 +74,16 @@ class Noise:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a training step costs: so much for each clip, and what it takes besides.
+    """The cost of a training step, as a fixed part and a part per clip.
 
     Attributes:
-        parameters: numbers that are trained
-        kept: numbers of each part that outlives the training, by role
-        patches: patches of a clip
-        flops: floating-point operations of a clip's products and convolutions, forward and backward
-        fixed_bytes: weights, gradients, AdamW's moments, frozen parts, and what is kept whatever the number of clips
-        clip_bytes: what the forward pass keeps of a clip for the backward pass
+        parameters: number of trained parameters
+        kept: number of parameters of each part that is kept after the training, by role
+        patches: number of patches of a clip
+        flops: floating-point operations of products and convolutions for a clip, forward and backward
+        fixed_bytes: memory of weights, gradients, AdamW's moments and frozen parts, and saved tensors whose size does
+            not depend on the number of clips
+        clip_bytes: memory that the forward pass saves per clip for the backward pass
     """
 
     parameters: int
@@ -92,7 +96,7 @@ class StepCost:
 
 @dataclass(frozen=True)
 class MeasuredSteps:
-    """Optimiser steps that were taken: the clips in each, and the seconds that one takes, the median."""
+    """Measured optimiser steps: the number of clips in each, and the median duration in seconds."""
 
     clips: int
     seconds: float
@@ -106,10 +110,10 @@ def count_step(
     *,
     inputs: Sequence[nn.Module] = (),
 ) -> StepCost:
-    """Count what a step costs.
+    """Count the operations and estimate the memory of a step.
 
     Args:
-        inputs: modules that the objective may hold outside its module tree, such as a frozen teacher
+        inputs: modules that the objective may use outside its module tree, such as a frozen teacher
     """
     objective.to(compute_device()).train()
     front_end.to(compute_device())
@@ -141,9 +145,9 @@ def measure_steps(
     """Take a few optimiser steps on noise, on the device that training would use.
 
     Args:
-        most_clips: in a step; fewer are taken where that would take long
+        most_clips: largest number of clips in a step; slow models get fewer
     """
-    # The engine brings fairseq2, which a plan that only counts does without.
+    # The engine imports fairseq2, which a plan that only counts does not need.
     from ..training.engine import build_optimizer
 
     objective.to(compute_device()).train()
@@ -161,7 +165,7 @@ def measure_steps(
         (output.loss / output.count).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(objective.parameters(), training.max_grad_norm or float("inf"))
         optimizer.step()
-        # Waits for an accelerator to be done.
+        # Reading the value waits for an accelerator.
         float(output.loss.detach())
         return time.perf_counter() - started
 
@@ -202,19 +206,19 @@ class fake_compute(TorchDispatchMode):  # noqa: N801  (a context manager, named 
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         counted = func._overloadpacket in flop_registry
-        asked_for_shape = any(tensor.is_meta for tensor in tensors)
-        if asked_for_shape or (not counted and (func in _PLAIN or not any(map(_is_large, tensors)))):
+        shape_only = any(tensor.is_meta for tensor in tensors)
+        if shape_only or (not counted and (func in _PLAIN or not any(map(_is_large, tensors)))):
             return func(*args, **kwargs)
         schema = func._schema
         if schema.is_mutable:
-            # It would only fill the tensor that it gives back.
+            # The operation only fills the tensor that it returns.
             return args[0] if _is_large(args[0]) and len(schema.returns) == 1 else func(*args, **kwargs)
         if any(result.alias_info for result in schema.returns):
             return func(*args, **kwargs)
         try:
             shapes = func(*tree_map_only(Tensor, _bare, args), **tree_map_only(Tensor, _bare, kwargs))
         except (RuntimeError, NotImplementedError):
-            # The shape follows from the numbers, or nobody has said how it follows.
+            # The shape depends on values, or the operation has no implementation for shapes.
             return func(*args, **kwargs)
         if not all(shape.is_floating_point() for shape in tree_leaves(shapes) if isinstance(shape, Tensor)):
             return func(*args, **kwargs)
@@ -222,7 +226,7 @@ class fake_compute(TorchDispatchMode):  # noqa: N801  (a context manager, named 
 
 
 LARGE: Final = 2**14
-"""Numbers from which a tensor's are not computed."""
+"""Number of elements from which the values of a tensor are not computed."""
 _PLAIN: Final = frozenset({torch.ops.aten.detach.default, torch.ops.aten.alias.default})
 
 

@@ -3,7 +3,7 @@
 Notable choices:
 
 - The whole experiment is changed: every corpus is replaced by a synthetic one and every `TrainingConfig` by a short
-  one, so that third-party parts are tried, too.
+  one. This way, third-party parts also run.
 - Each training runs in a separate process, so that its memory can be measured.
 - Stages that no training needs are left out.
 """
@@ -44,13 +44,13 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class DryRunStage:
-    """The figures of a stage's short training.
+    """The measurements of the short training of a stage.
 
     Attributes:
         seconds: duration of the stage, including the stages that it needs and that did not exist
         step_seconds: mean duration of the steps after the first
         bytes: largest growth of the memory of its process
-        loss: after the last step
+        loss: loss after the last step
     """
 
     name: str
@@ -62,7 +62,7 @@ class DryRunStage:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The figures of an experiment's short trainings.
+    """The measurements of the short trainings of an experiment.
 
     Attributes:
         clip_seconds: length of the clips
@@ -86,7 +86,7 @@ def dry_run(
     steps: int = STEPS,
     on_stage: Callable[[str], None] = lambda name: None,
 ) -> DryRun:
-    """Try every training of an experiment, whose corpora may be missing.
+    """Run every training of an experiment for a few steps. Its corpora may be missing.
 
     Args:
         experiment: path of its YAML
@@ -96,11 +96,11 @@ def dry_run(
         on_stage: called with the name of each stage before it runs
 
     Raises:
-        ConfigError: if the experiment cannot run as written, whatever its corpora
+        ConfigError: if the experiment is invalid, regardless of its corpora
         OssicleError: if a training fails, or `out` is not a folder
     """
     if steps < 2:
-        raise OssicleError(f"--steps must be at least 2, because the first step only warms up, but is {steps}")
+        raise OssicleError(f"`--steps` must be at least 2, because the first step only warms up, but is {steps}")
     if out is not None:
         check_folder("--out", Path(out))
     checked = compose(Path(experiment), overrides)
@@ -130,10 +130,10 @@ def _folder(out: str | Path | None) -> Iterator[Path]:
 
 
 def shortened(checked: CheckedExperiment, folder: Path, *, steps: int, seconds: float) -> Experiment:
-    """The same experiment on synthetic corpora, with short trainings.
+    """Return the experiment with synthetic corpora and short trainings.
 
     Args:
-        folder: where to put the synthetic corpora
+        folder: the folder for the synthetic corpora
         seconds: length of their clips
     """
     synthetic = checked.plugins.catalog.get("corpus", "synthetic")
@@ -154,7 +154,7 @@ def shortened(checked: CheckedExperiment, folder: Path, *, steps: int, seconds: 
 
 
 def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A configuration with `change` applied to it and to everything inside."""
+    """Apply `change` to a configuration and, recursively, to everything inside."""
     value = change(value)
     if isinstance(value, PartChoice):
         return replace(value, config=_changed(value.config, change))

@@ -1,6 +1,8 @@
-"""What of an experiment is made already, found without making anything. Needs no torch.
+"""Find the existing artifacts of an experiment, without making anything. Needs no torch.
 
-Notable choices: corpora need not be there; what depends on one that is not (its stages' keys, its labels) is left open.
+Notable choices:
+
+- Corpora may be missing. The keys of stages that depend on a missing corpus are then None, and its labels are assumed.
 """
 
 from __future__ import annotations
@@ -20,16 +22,16 @@ from ..core.store import Artifact, Store
 from .subprocess_measure import placeholder_manifest
 
 ASSUMED_CLASSES = 2
-"""Of a corpus whose labels are not known yet."""
+"""Assumed number of classes of a corpus whose labels are not known yet."""
 
 
 @dataclass(frozen=True)
 class LocatedStage:
-    """A stage, and where its artifact is.
+    """A stage and its artifact.
 
     Attributes:
-        key: its content key; None where a corpus is not known
-        artifact: what an earlier run made
+        key: content key of the stage; None if a corpus is not known
+        artifact: artifact of an earlier run; None if there is none
     """
 
     stage: Stage
@@ -38,10 +40,10 @@ class LocatedStage:
 
 
 def located(stages: Sequence[Stage], store: Store, corpora: Corpora, catalog: Catalog) -> Iterator[LocatedStage]:
-    """Look stages up, inputs first.
+    """Look up the artifacts of stages, inputs first.
 
     Args:
-        catalog: where their kinds are registered
+        catalog: the catalog with the kinds of the stages
     """
     keys: dict[str, str | None] = {}
     for stage in stages:
@@ -56,14 +58,14 @@ def located(stages: Sequence[Stage], store: Store, corpora: Corpora, catalog: Ca
 
 
 class KnownCorpora(Corpora):
-    """Corpora that are read where they are there, and never prepared."""
+    """Corpora that are read if they exist, and never prepared."""
 
     def __init__(self) -> None:
         super().__init__(Silent())
         self._unknown: dict[PartChoice, Manifest] = {}
 
     def manifest(self, choice: PartChoice) -> Manifest:
-        """Its clips, or none where they cannot be listed."""
+        """Return the manifest of a corpus, without clips if they cannot be listed."""
         if choice in self._unknown:
             return self._unknown[choice]
         corpus = self.corpus(choice)
@@ -76,10 +78,10 @@ class KnownCorpora(Corpora):
         return self._unknown.setdefault(choice, placeholder_manifest(ASSUMED_CLASSES, multi_label=multi_label))
 
     def fingerprint(self, choice: PartChoice) -> str:
-        """The fingerprint of its clips.
+        """Return the fingerprint of the clips of a corpus.
 
         Raises:
-            CorpusError: if they cannot be listed
+            CorpusError: if the clips cannot be listed
         """
         self.manifest(choice)
         if choice in self._unknown:

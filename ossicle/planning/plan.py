@@ -1,10 +1,10 @@
-"""What an experiment would make, and what that costs: parameters, operations, memory, time.
+"""The plan of an experiment: its stages and their cost in parameters, operations, memory and time.
 
 Notable choices:
 
-- Two trainings of the same parts in the same way are weighed once.
-- Corpora may be missing. What depends on them (keys, what is done, classes, the length of clips) is then assumed or
-  left open, and the plan says so.
+- Trainings of the same parts with the same settings are counted once.
+- Corpora may be missing. Values that depend on them (keys, existing artifacts, classes, lengths of clips) are then
+  assumed or unknown, and the plan says so.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from .subprocess_measure import calibration, measured
 
 @dataclass(frozen=True)
 class Calibration:
-    """A few optimiser steps that were taken on this machine.
+    """Measurements of a few optimiser steps on this machine.
 
     Attributes:
-        clips: clips in each of them
-        seconds: of one step
-        bytes: memory that they took
+        clips: number of clips in each step
+        seconds: duration of a step
+        bytes: memory of the steps
     """
 
     clips: int
@@ -56,16 +56,15 @@ class Calibration:
 
 @dataclass(frozen=True)
 class PlannedTraining:
-    """A training of a stage.
+    """The training of a stage.
 
     Attributes:
-        settings: how it runs
-        runs: how often it runs, once for each fold
-        noise: clips like those of its corpus
-        cost: what a step costs
-        tokens_cached: whether a frozen tokenizer's tokens of whole clips are computed only once; None where there is no
-            such tokenizer
-        calibration: steps that were taken, if any were
+        settings: the training configuration
+        runs: number of trainings, one for each fold
+        noise: noise with the length and labels of the clips of its corpus
+        cost: the cost of a step
+        tokens_cached: whether the tokens of whole clips are computed only once; None without a frozen tokenizer
+        calibration: measured steps; None if nothing was measured
     """
 
     settings: TrainingConfig
@@ -77,17 +76,17 @@ class PlannedTraining:
 
     @property
     def clips(self) -> int:
-        """Clips in a step, over all devices."""
+        """Number of clips in a step, over all devices."""
         return max(1, int(self.settings.batch_seconds / self.noise.seconds))
 
     @property
     def steps(self) -> int:
-        """Steps of all runs."""
+        """Number of steps of all runs."""
         return self.settings.steps * self.runs
 
     @property
     def patches(self) -> int:
-        """Patches that it sees in all."""
+        """Total number of patches."""
         return self.cost.patches * self.clips * self.steps
 
     @property
@@ -100,12 +99,12 @@ class PlannedTraining:
 
     @property
     def bytes(self) -> int:
-        """Estimated memory of one device that takes a whole batch."""
+        """Estimated memory of one device that processes a whole batch."""
         return self.cost.fixed_bytes + self.cost.clip_bytes * self.clips
 
     @property
     def seconds(self) -> float | None:
-        """Expected time on one such device as was calibrated on."""
+        """Expected time on one device like the calibrated one; None without a calibration."""
         if self.calibration is None:
             return None
         return self.calibration.seconds * self.clips / self.calibration.clips * self.steps
@@ -116,10 +115,10 @@ class PlannedStage:
     """A stage of a plan.
 
     Attributes:
-        key: its content key; None where a corpus is not known
-        artifact: what an earlier run made
-        training: None if it trains nothing, or what it trains cannot be told
-        unknown: why what it trains cannot be told
+        key: content key of the stage; None if a corpus is not known
+        artifact: artifact of an earlier run; None if there is none
+        training: the training; None if the stage trains nothing, or its training is unknown
+        unknown: the reason why the training is unknown
     """
 
     stage: Stage
@@ -130,7 +129,7 @@ class PlannedStage:
 
     @property
     def expected_seconds(self) -> float | None:
-        """What it is still going to take."""
+        """Expected time until the stage is done; None if unknown."""
         if self.artifact is not None:
             return 0.0
         return self.training.seconds if self.training else None
@@ -138,12 +137,12 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an experiment would make.
+    """The plan of an experiment.
 
     Attributes:
-        stages: inputs first
-        open: what is assumed or left open, and why
-        price_per_hour: of this machine
+        stages: the stages, inputs first
+        open: assumptions and unknown values, with reasons
+        price_per_hour: price of this machine
     """
 
     name: str
@@ -164,11 +163,11 @@ class Plan:
         return sum(known) if len(known) == len(found) else None
 
     def cost(self, seconds: float | None) -> float | None:
-        """The price of so much time on this machine."""
+        """Compute the price of a time on this machine; None if the time or the price per hour is unknown."""
         return None if seconds is None or self.price_per_hour is None else seconds / 3600 * self.price_per_hour
 
     def plain(self) -> dict[str, Any]:
-        """The plan as data for JSON; memory in bytes, times in seconds."""
+        """Convert the plan to plain data for JSON, with memory in bytes and times in seconds."""
         return {
             "name": self.name,
             "open": list(self.open),
@@ -229,24 +228,24 @@ def plan(
     price_per_hour: float | None = None,
     on_stage: Callable[[str], None] = lambda name: None,
 ) -> Plan:
-    """Plan an experiment; nothing of it is made.
+    """Plan an experiment without making anything.
 
     Args:
         experiment: path of its YAML, or a document whose bases are resolved
-        overrides: `dotted.path=VALUE`, laid over the YAML
-        out: folder of runs, in whose store is looked for what is done
-        store: that folder of artifacts, where it is another than `.store` among the runs
-        calibrate: whether to take a few optimiser steps of every training on this machine
-        taken: steps that were taken for other plans, by what decides them; those of this one are added
-        price_per_hour: of this machine
-        on_stage: told of every stage before it is weighed
+        overrides: `dotted.path=VALUE`, merged into the YAML
+        out: folder of runs; existing artifacts are found in its store
+        store: folder of artifacts, if it is not `.store` in `out`
+        calibrate: whether to measure a few optimiser steps of every training on this machine
+        taken: measurements of other plans, which are reused; those of this plan are added
+        price_per_hour: price of this machine
+        on_stage: called with the name of each stage before it is counted
 
     Raises:
-        ConfigError: if the experiment cannot run as written, whatever its corpora
-        OssicleError: if there is a price, but nothing is to be measured
+        ConfigError: if the experiment is invalid, regardless of its corpora
+        OssicleError: if `price_per_hour` is given without `calibrate`
     """
     if price_per_hour is not None and not calibrate:
-        raise OssicleError("what a plan costs follows from the time it takes: measure that too, with `--calibrate`")
+        raise OssicleError("a price needs the time of each training: measure it with `--calibrate`")
     checked = compose(experiment if isinstance(experiment, Document) else Path(experiment), overrides)
     corpora = KnownCorpora()
     problems = corpus_problems(checked.resolved, corpora, prepare=False)
@@ -254,7 +253,7 @@ def plan(
     artifacts = Store(Path(store or Path(out) / STORE))
     found_stages = located(checked.stages, artifacts, corpora, checked.plugins.catalog)
     stages = [PlannedStage(one.stage, one.key, one.artifact) for one in found_stages]
-    stages = list(_weighed(stages, checked, corpora, on_stage))
+    stages = list(_counted(stages, checked, corpora, on_stage))
     if calibrate:
         stages = list(_calibrated(stages, checked, on_stage, {} if taken is None else taken))
     return Plan(checked.experiment.name, stages, found, price_per_hour)
@@ -266,14 +265,14 @@ def _unrendered(checked: CheckedExperiment, corpora: KnownCorpora) -> Iterator[s
         corpus = corpora.corpus(choice)
         if not corpus.is_ready and not corpus.problems():
             name = choice.display_name
-            yield f"corpus `{name}` is made on first use, so that keys, labels and lengths are not known yet"
+            yield f"corpus `{name}` is made on first use, so keys, labels and lengths are not known yet"
 
 
-def _weighed(
+def _counted(
     stages: Sequence[PlannedStage], checked: CheckedExperiment, corpora: KnownCorpora, on_stage: Callable[[str], None]
 ) -> Iterator[PlannedStage]:
-    """Weigh what is trained."""
-    scales = _Scales(checked, corpora, on_stage)
+    """Add the cost of each training."""
+    counter = _CostCounter(checked, corpora, on_stage)
     for planned in stages:
         stage, settings = planned.stage, planned.stage.training_config
         if settings is None:
@@ -281,29 +280,29 @@ def _weighed(
             continue
         noise = _noise_like(stage, settings, corpora)
         try:
-            cost, tokens_cached = scales.weigh(stage, settings, noise)
+            cost, tokens_cached = counter.count(stage, settings, noise)
         except OssicleError as error:
             yield replace(planned, unknown=str(error))
-        except Exception as error:  # a stranger's part may raise anything where it holds no real numbers
+        except Exception as error:  # a third-party part may raise anything on tensors with undefined values
             yield replace(planned, unknown=f"{type(error).__name__}: {error}")
         else:
             training = PlannedTraining(settings, _runs(stage, corpora), noise, cost, tokens_cached)
             yield replace(planned, training=training)
 
 
-class _Scales:
-    """Weighs each kind of training once."""
+class _CostCounter:
+    """Counts the cost of each kind of training once."""
 
     def __init__(self, checked: CheckedExperiment, corpora: Corpora, on_stage: Callable[[str], None]) -> None:
         self._previews = Previews(checked.stages, checked.plugins, corpora)
         self._on_stage = on_stage
         self._found: dict[str, tuple[str, StepCost, bool | None]] = {}
 
-    def weigh(self, stage: Stage, settings: TrainingConfig, noise: Noise) -> tuple[StepCost, bool | None]:
-        """What a step of a stage costs, and whether tokens are cached.
+    def count(self, stage: Stage, settings: TrainingConfig, noise: Noise) -> tuple[StepCost, bool | None]:
+        """Count the cost of a step of a stage, and find out whether tokens are cached.
 
         Raises:
-            OssicleError: if that cannot be told
+            OssicleError: if the training is unknown
         """
         kind = self._kind(stage, noise)
         if kind in self._found:
@@ -313,7 +312,7 @@ class _Scales:
         self._on_stage(stage.name)
         preview = self._previews.preview(stage.name)
         if preview is None:
-            raise OssicleError("its author does not say what it trains")
+            raise OssicleError("its kind of stage has no `objective_builder`")
         cost = count_step(preview.objective, preview.front_end, noise, settings, inputs=preview.inputs)
         tokenizers = [part for part in preview.inputs if isinstance(part, Tokenizer)]
         augmented = may_augment(type(preview.objective))
@@ -322,20 +321,20 @@ class _Scales:
         return cost, tokens_cached
 
     def _kind(self, stage: Stage, noise: Noise) -> str:
-        """Equal for stages that train the same parts in the same way; seeds do not enter."""
+        """Describe a training. Stages that train the same parts with the same settings are equal; seeds are ignored."""
         inputs = {
             role: {part: [made.choice.plain(), repr(made.arguments)] for part, made in self._recipes(source).items()}
             for role, source in stage.inputs.items()
         }
-        settings = {name: _bearing(value) for name, value in describe(stage.settings, lambda choice: "").items()}
+        settings = {name: _cost_settings(value) for name, value in describe(stage.settings, lambda choice: "").items()}
         return json.dumps([stage.kind, settings, inputs, asdict(noise)], sort_keys=True, default=str)
 
     def _recipes(self, source: str) -> Mapping[str, Recipe]:
         return self._previews.recipes(source)
 
 
-def _bearing(value: Any) -> Any:
-    """What of a setting bears on the cost of a clip: not how many there are, nor how fast they teach."""
+def _cost_settings(value: Any) -> Any:
+    """Keep the settings that affect the cost of a clip, without those such as the number of clips or learning rates."""
     if not isinstance(value, dict):
         return value
     idle = TrainingConfig.model_fields.keys() - {"precision", "gradient_checkpointing"}
@@ -343,7 +342,7 @@ def _bearing(value: Any) -> Any:
 
 
 def _noise_like(stage: Stage, settings: TrainingConfig, corpora: KnownCorpora) -> Noise:
-    """Noise of the length and with the labels of the clips that a stage trains on."""
+    """Make noise with the length and labels of the clips that a stage trains on."""
     if not isinstance(stage, CorpusStage):
         return Noise(settings.crop_seconds)
     manifest = corpora.manifest(stage.corpus)
@@ -354,7 +353,7 @@ def _noise_like(stage: Stage, settings: TrainingConfig, corpora: KnownCorpora) -
 
 
 def _runs(stage: Stage, corpora: KnownCorpora) -> int:
-    """How often a stage trains: who judges by folds does so once for each."""
+    """Count the trainings of a stage. An evaluation with folds trains once for each fold."""
     if not (stage.is_evaluation and isinstance(stage, CorpusStage)):
         return 1
     return max(1, len(folds_of(corpora.manifest(stage.corpus))))
@@ -366,7 +365,7 @@ def _calibrated(
     on_stage: Callable[[str], None],
     taken: dict[str, Calibration],
 ) -> Iterator[PlannedStage]:
-    """Take a few steps of every training that is not done, once for those that cost the same."""
+    """Measure a few steps of every training that is not done, once for trainings of the same cost."""
     with TemporaryDirectory() as folder:
         resolved = Path(folder) / "experiment.yaml"
         resolved.write_text(resolved_yaml(checked.experiment))

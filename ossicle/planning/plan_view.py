@@ -1,4 +1,4 @@
-"""A plan as a tree: every stage below the one of its group that it is made for, with what it costs."""
+"""A plan as a tree: every stage below the stage of its group that uses it, with its cost."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
 def print_plan(plan: Plan, console: Console) -> None:
-    """Print the tree, what is left to do, and what had to be assumed."""
+    """Print the tree, the remaining work, and the assumptions."""
     console.print(_tree(plan))
     console.print()
     console.print(Text(_to_do(plan), "bold"), soft_wrap=True)
     if plan.to_train:
-        console.print(Text(_how_told(plan), "dim"), soft_wrap=True)
+        console.print(Text(_how_estimated(plan), "dim"), soft_wrap=True)
     if plan.open:
-        console.print(Text(f"What is not known is assumed: {ASSUMED}.", "dim"), soft_wrap=True)
+        console.print(Text(f"Assumed for unknown corpora: {ASSUMED}.", "dim"), soft_wrap=True)
     for text in plan.open:
         console.print(Text("open: ", "bold yellow").append(text, "default"), soft_wrap=True)
 
@@ -51,7 +51,7 @@ def _group(planned: PlannedStage) -> str:
 
 
 def _below(stages: Sequence[PlannedStage]) -> Mapping[str, Sequence[PlannedStage]]:
-    """Stage to the inputs that hang below it: those of its group which no other has taken."""
+    """Map each stage to the inputs below it: those of its group that are not below another stage."""
     by_name = {planned.stage.name: planned for planned in stages}
     taken: set[str] = set()
     found: dict[str, list[PlannedStage]] = {}
@@ -76,7 +76,7 @@ def _label(planned: PlannedStage, shown: Sequence[str], plan: Plan) -> Text:
     label.append("  ").append_text(_state(planned))
     if planned.key:
         label.append(f"  {planned.key[:KEY_DIGITS]}", "dim")
-    # Every stage waits for a survey, which goes without saying.
+    # Surveys are left out, because every stage needs one.
     others = [f"{role} {name}" for role, name in stage.inputs.items() if name not in shown and role != "survey"]
     if others:
         label.append(f"  from {', '.join(others)}", "dim")
@@ -84,7 +84,7 @@ def _label(planned: PlannedStage, shown: Sequence[str], plan: Plan) -> Text:
         for line in _figures(planned.training, plan):
             label.append("\n").append(line, "cyan" if planned.artifact is None else "dim")
     elif planned.unknown:
-        label.append(f"\nnot weighed: {planned.unknown}", "yellow")
+        label.append(f"\ncost unknown: {planned.unknown}", "yellow")
     return label
 
 
@@ -104,8 +104,8 @@ def _figures(training: PlannedTraining, plan: Plan) -> list[str]:
         f"{_metric(cost.parameters)} parameters ({kept}), "
         f"{runs}{settings.steps:,} steps of {count(training.clips, 'clip')} of {training.noise.seconds:g}{SPACE}s: "
         f"{_metric(training.patches)} patches",
-        f"{_metric(training.step_flops, 'FLOP')} a step, {_metric(training.flops, 'FLOP')} in all; peak memory "
-        f"{_gib(training.bytes)} estimated ({_gib(cost.fixed_bytes)} + {_gib(cost.clip_bytes)} a clip)",
+        f"{_metric(training.step_flops, 'FLOP')} per step, {_metric(training.flops, 'FLOP')} in total; peak memory "
+        f"{_gib(training.bytes)} estimated ({_gib(cost.fixed_bytes)} + {_gib(cost.clip_bytes)} per clip)",
     ]
     if training.tokens_cached is not None:
         lines.append(
@@ -134,14 +134,14 @@ def _to_do(plan: Plan) -> str:
     return text if price is None else f"{text}, which cost {price:,.2f}"
 
 
-def _how_told(plan: Plan) -> str:
+def _how_estimated(plan: Plan) -> str:
     text = (
-        "Memory: fp32 weights, gradients, AdamW's moments, and what the backward pass needs of a whole batch on one "
-        "device, with plain attention."
+        "Memory: fp32 weights, gradients, AdamW's moments, and tensors saved for the backward pass of a whole batch on "
+        "one device, with plain attention."
     )
     if plan.seconds is None:
         return f"{text} Times: `--calibrate` measures a few steps."
-    return f"{text} Times: training alone, scaled from the measured steps; other stages are not measured."
+    return f"{text} Times: only training, scaled from the measured steps; other stages are not measured."
 
 
 def _lasting(seconds: float) -> str:
@@ -150,7 +150,7 @@ def _lasting(seconds: float) -> str:
 
 
 def _metric(number: float, unit: str = "") -> str:
-    """137414369280 as `137 G`, with a unit as `137 GFLOP`."""
+    """Format 137414369280 as `137 G`, with a unit as `137 GFLOP`."""
     place = 0
     while number >= 999.5 and place < len(_PREFIXES) - 1:
         number /= 1000
@@ -159,6 +159,6 @@ def _metric(number: float, unit: str = "") -> str:
 
 
 def _gib(size: float) -> str:
-    """Bytes as `1.7 GiB` or `12 MiB`."""
+    """Format bytes as `1.7 GiB` or `12 MiB`."""
     gib = size / 2**30
     return f"{gib:,.1f}{SPACE}GiB" if gib >= 0.1 else f"{size / 2**20:,.1f}{SPACE}MiB"

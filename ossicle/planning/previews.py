@@ -1,4 +1,4 @@
-"""Previews of stages: what they would train and pass on, before any of them has run. A plan measures them.
+"""Previews of stages: the parts that they would train and pass on, before any of them has run. A plan measures them.
 
 Notable choices:
 
@@ -43,12 +43,12 @@ _MODULES: Final[Mapping[str, type[nn.Module]]] = {
 
 @dataclass(frozen=True)
 class Preview:
-    """What a stage would train.
+    """The training of a stage before it runs.
 
     Attributes:
-        objective: with every part untrained
-        front_end: what would cut its patches
-        inputs: the parts that the objective was built from, some of which it may hold outside its module tree
+        objective: the objective, with every part untrained
+        front_end: the front end that would make its patches
+        inputs: the parts that the objective was built from; some may be outside its module tree
     """
 
     objective: Objective
@@ -60,8 +60,8 @@ class Previews:
     """The stages of an experiment as they would start.
 
     Args:
-        corpora: the corpora that the stages learn from
-        drawn: whether initial weights are drawn from their seeds; if not, building is faster and all weights are equal
+        corpora: the corpora that the stages train on
+        drawn: whether initial weights are drawn from their seeds; if not, building is faster and weights are undefined
     """
 
     def __init__(self, stages: Sequence[Stage], plugins: Plugins, corpora: Corpora, *, drawn: bool = False) -> None:
@@ -72,7 +72,7 @@ class Previews:
         self._recipes: dict[str, Mapping[str, Recipe]] = {}
 
     def preview(self, name: str) -> Preview | None:
-        """Build what the stage of this name trains; None if it trains nothing, or does not say what.
+        """Build the objective of a stage; None if the stage trains nothing, or has no `objective_builder`.
 
         Raises:
             OssicleError: if its parts cannot be built
@@ -89,7 +89,7 @@ class Previews:
         return Preview(objective, self.rebuilt(self._recipes[name]["front_end"], FrontEnd, {}), run.built)
 
     def recipes(self, name: str) -> Mapping[str, Recipe]:
-        """The recipes of the parts that a stage passes on, by role."""
+        """Return the recipes of the parts that a stage passes on, by role."""
         if name not in self._recipes and self.preview(name) is None:
             stage = self._stages[name]
             needs = [*stage.inputs, *(value for value in stage.settings.values() if _is_corpus(value))]
@@ -122,12 +122,12 @@ class Previews:
         )
 
     def _front_end_of(self, stage: Stage) -> dict[str, Recipe]:
-        """The front end of the first input that has one."""
+        """Find the front end of the first input that has one."""
         found = [recipes["front_end"] for recipes in map(self.recipes, stage.inputs.values()) if "front_end" in recipes]
         return {"front_end": found[0]} if found else {}
 
     def _named_by(self, stage: Stage) -> Mapping[str, Recipe]:
-        """Build every part that the settings name, for its recipe."""
+        """Build every part that the settings name, to get its recipe."""
         made = self._front_end_of(stage)
         offers: dict[str, Any] = {}
         if made:
@@ -170,7 +170,7 @@ class _PreviewRun(StageRun[Stage]):
     def part(self, source: str, role: str, expected: type[T], *, options: Mapping[str, Any] | None = None) -> T:
         recipe = self._recipes_of(source).get(role)
         if recipe is None:
-            raise ArtifactError(f"`{self.stage.inputs[source]}` would hold no {role}, which `{self.stage.name}` needs")
+            raise ArtifactError(f"`{self.stage.name}` needs the {role} of `{self.stage.inputs[source]}`, which makes none")
         part = self.previews.rebuilt(recipe, expected, options or {})
         assert isinstance(part, nn.Module)
         self.built.append(part.eval())

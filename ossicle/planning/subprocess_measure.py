@@ -79,7 +79,7 @@ def calibration(order: Order) -> Answer:
     noise = Noise(**order["noise"])
     names = {stage.name: stage for stage in checked.stages}
     training = names[order["stage"]].training_config
-    assert training is not None  # the caller has checked
+    assert training is not None  # checked by the caller
     corpora = PlaceholderCorpora(noise.classes, multi_label=noise.multi_label)
     keep_freed_memory()
     meter = MemoryMeter()
@@ -139,7 +139,7 @@ class PlaceholderCorpora(Corpora):
 
 
 def placeholder_manifest(classes: int, *, multi_label: bool) -> Manifest:
-    """The manifest of a corpus without clips."""
+    """Make the manifest of a corpus without clips."""
     import numpy as np
 
     return Manifest(
@@ -169,7 +169,7 @@ class _Clock:
             self.loss = float(metrics["loss"])
 
     def step_seconds(self) -> float:
-        """The mean from one step's end to the next one's, over all trainings of the stage."""
+        """Compute the mean time between the ends of successive steps, over all trainings of the stage."""
         pairs = zip(self._ends[:-1], self._ends[1:], strict=True)
         taken = [after - before for (step, before), (following, after) in pairs if following == step + 1]
         return sum(taken) / len(taken)
