@@ -1,4 +1,4 @@
-"""Find what would make an experiment fail, before anything is trained. Needs no torch."""
+"""Find the problems of an experiment before any training. Needs no torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .stage_order import in_order
 
 @dataclass(frozen=True)
 class CheckedExperiment:
-    """An experiment in which nothing was found wrong, and what it takes to run it."""
+    """An experiment without known problems, with its plugins and stages."""
 
     resolved: ResolvedExperiment
     plugins: Plugins
@@ -45,12 +45,12 @@ def check(
     prepare: bool,
     load: Callable[[Sequence[Path]], Plugins] = load_plugins,
 ) -> CheckedExperiment:
-    """Read an experiment and hold it against its parts and its corpora.
+    """Read an experiment and check it, including its parts and corpora.
 
     Args:
         source: a YAML file, or a document whose bases are resolved
-        prepare: whether corpora that are made on first use may be made now, in order to look at their splits
-        load: from plugin files to all plugins
+        prepare: whether corpora that are made on first use may be made now, to check their splits
+        load: function that loads all plugins, given plugin files
 
     Raises:
         ConfigError: with every problem found, each at its location in the file
@@ -63,7 +63,7 @@ def check(
 
 
 def compose(source: Path | Document, overrides: Sequence[str]) -> CheckedExperiment:
-    """Read an experiment, as `check` does, and hold it against its parts; its corpora may be missing.
+    """Read an experiment and check it like `check`, without its corpora, which may be missing.
 
     Raises:
         ConfigError: with every problem found, each at its location in the file
@@ -86,7 +86,7 @@ def _read(
 
 
 def _composed(resolved: ResolvedExperiment, plugins: Plugins, corpus_problems: Iterable[Problem]) -> CheckedExperiment:
-    """List the stages once, for what they say of teachers too; misfits and corpus problems are reported first."""
+    """List the stages and check how the parts fit. Misfits and corpus problems are reported before schedule errors."""
     stages: list[Stage] = []
     refusal: OssicleError | None = None
     try:
@@ -103,7 +103,7 @@ def _composed(resolved: ResolvedExperiment, plugins: Plugins, corpus_problems: I
 
 
 def _located(problem: Problem, resolved: ResolvedExperiment) -> Problem:
-    """The same problem at the location in the file that a schedule or a task names by its dotted path."""
+    """Convert a problem with a dotted path, from a schedule or a task, to one at its location in the file."""
     if not isinstance(problem.where, str):
         return problem
     path = tuple(int(key) if key.isdecimal() else key for key in problem.where.split("."))
@@ -111,10 +111,10 @@ def _located(problem: Problem, resolved: ResolvedExperiment) -> Problem:
 
 
 def stages_of(experiment: Experiment) -> list[Stage]:
-    """The stages that an experiment's schedule makes of it, inputs first.
+    """List the stages of an experiment, inputs first.
 
     Raises:
-        PluginError: if one is of a kind that no plugin offers
+        PluginError: if no plugin provides the kind of a stage
     """
     schedule = build(experiment.schedule, Schedule, seed=experiment.seed)
     stages = in_order(schedule.stages(experiment))
@@ -124,10 +124,10 @@ def stages_of(experiment: Experiment) -> list[Stage]:
 
 
 def _misfits(resolved: ResolvedExperiment, stages: Sequence[Stage]) -> Iterator[Problem]:
-    """Configurations that do not fit each other."""
+    """Find configurations that do not fit each other."""
     chosen = list(parts_of(resolved.experiment))
     context: dict[str, object] = {"catalog": resolved.catalog}
-    # What the experiment's own parts say counts, not those inside others, such as a tokenizer's encoder.
+    # Facts of the experiment's direct parts override those of nested parts, such as the encoder of a tokenizer.
     for _, choice in sorted(chosen, key=lambda part: len(part[0]), reverse=True):
         context |= choice.config.compatibility_facts(resolved.catalog)
     lessons = list(_lessons(resolved, stages))
@@ -144,9 +144,10 @@ def _misfits(resolved: ResolvedExperiment, stages: Sequence[Stage]) -> Iterator[
 def _lessons(
     resolved: ResolvedExperiment, stages: Sequence[Stage]
 ) -> Iterator[tuple[PartChoice, PartChoice, Mapping[str, object]]]:
-    """Every tokenizer that an encoder teaches, and its objective, with what is known of that encoder.
+    """List every tokenizer with a teacher, and its objective, with the facts about the teacher.
 
-    Before each stands the part that the file names for it: where it states no objective, the tokenizer.
+    The first item of each tuple is the part in the file that problems are reported at. For an objective that the file
+    does not state, this is the tokenizer.
     """
     by_name = {stage.name: stage for stage in stages}
     for stage in stages:
@@ -161,7 +162,7 @@ def _lessons(
 
 
 def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: bool) -> Iterator[Problem]:
-    """Corpora that are missing, malformed or without the splits and labels that are asked of them."""
+    """Find corpora that are missing or malformed, or that lack required splits or labels."""
     experiment = resolved.experiment
     broken: set[PartChoice] = set()
     for path, choice in parts_of(experiment):
@@ -192,15 +193,15 @@ def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[
     experiment = resolved.experiment
     manifest = corpora.manifest(experiment.corpus)
     if not len(manifest.rows_in(*experiment.pretrain.splits)):
-        there = ", ".join(sorted(set(manifest.splits.tolist())))
-        wanted = ", ".join(experiment.pretrain.splits)
+        present = ", ".join(sorted(set(manifest.splits.tolist())))
+        required = ", ".join(experiment.pretrain.splits)
         name = experiment.corpus.display_name
-        message = f"corpus `{name}` has no clip in the splits {wanted}. It has: {there or 'no clips'}"
+        message = f"corpus `{name}` has no clip in the splits {required}. It has: {present or 'no clips'}"
         yield resolved.problem(("pretrain", "splits"), message)
 
 
 def _monitor_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:
-    """Evaluations during pre-training (`watch`) for which the corpus does not suffice."""
+    """Find evaluations during pre-training (`watch`) that the corpus does not support."""
     experiment = resolved.experiment
     monitors = [path for path, choice in parts_of(experiment) if choice.kind == "task" and path[-1] == "watch"]
     if monitors:

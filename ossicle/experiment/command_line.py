@@ -1,4 +1,4 @@
-"""How the program was started."""
+"""The command line of the program."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def command_line() -> str:
-    """The command that started this program, for people to repeat."""
+    """Return the command that started this program, so that it can be repeated."""
     program = Path(sys.argv[0])
     started = program.name
     if program.parts[-2:] == ("ossicle", "__main__.py"):

@@ -1,12 +1,12 @@
-"""Report a full disk as one error that names the disk, whatever a library made of the system's error.
+"""Report a full disk as one error that names the disk, also if a library replaced the system's error.
 
 Notable choices:
 
-- The chain of causes is searched, instead of a list of exception types: fairseq2 raises an error about unpicklable
-  objects from `ENOSPC`, and other libraries do the like.
+- The chain of causes is searched, not a list of exception types. fairseq2 raises an error about unpicklable objects
+  from `ENOSPC`, and other libraries do similar things.
 - Libraries that drop the system's error number are recognised by their text.
-- An error of a file that is open names no file. The caller names the folder that it writes to.
-- A background thread that meets a full disk, such as TensorBoard's writer, prints no traceback.
+- An error on an open file does not contain its name. The caller passes the folder that it writes to.
+- A background thread with a full disk, such as TensorBoard's writer, prints no traceback.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..core.errors import DiskFullError, OssicleError
 _REASONS = {errno.ENOSPC: "No space left", errno.EDQUOT: "Disk quota exceeded"}
 _RUST = re.compile(r"\(os error (\d+)\)")
 _SHORT_WRITE = re.compile(r"^\d+ requested and \d+ written|PytorchStreamWriter failed writing")
-"""NumPy's `tofile` and torch's zip writer."""
+"""Messages of NumPy's `tofile` and torch's zip writer."""
 
 
 @contextmanager
@@ -31,10 +31,10 @@ def naming_full_disk(folder: Path | None) -> Iterator[None]:
     """Turn any error that a full disk causes within the block into a `DiskFullError`.
 
     Args:
-        folder: where the block writes, need not exist; None if unknown
+        folder: the folder that the block writes to, which need not exist; None if unknown
 
     Raises:
-        DiskFullError: if the disk is full, or the user's quota used up
+        DiskFullError: if the disk is full, or the user's quota is used up
     """
     with _quiet_threads() as in_threads:
         try:
@@ -51,7 +51,7 @@ def naming_full_disk(folder: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _quiet_threads() -> Iterator[list[BaseException]]:
-    """Collect what threads raise because a disk is full, instead of printing it."""
+    """Collect the errors of threads because of a full disk, instead of printing them."""
     collected: list[BaseException] = []
     before = threading.excepthook
 
@@ -80,14 +80,14 @@ def _disk_full(error: BaseException, folder: Path | None) -> DiskFullError:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Give an error, what caused it, and so on."""
+    """Yield an error, its cause, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _number(error: BaseException) -> int:
-    """Give the system's number of an error; 0 if there is none."""
+    """Return the system's number of an error; 0 if there is none."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if (found := _RUST.search(str(error))) is not None:

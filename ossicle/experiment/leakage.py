@@ -1,4 +1,4 @@
-"""Whether labels that encoders are cross-validated on have taught them, by way of their teachers. Needs no torch."""
+"""Detect label leakage: teachers that were trained on labels of the test folds. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .stage_order import with_inputs
 
 
 def leaks(stages: Sequence[Stage], corpora: Corpora) -> Iterator[str]:
-    """Say which teachers learn labels that the encoders which they shape are cross-validated on.
+    """Describe each teacher that is trained on labels of a corpus on which its students are cross-validated.
 
     Args:
-        stages: of an experiment, inputs first
+        stages: stages of an experiment, inputs first
     """
-    told: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     for stage in stages:
         if not (stage.is_evaluation and isinstance(stage, CorpusStage) and _has_folds(stage.corpus, corpora)):
             continue
         corpus = stage.tags["corpus"]
         for earlier in with_inputs(stages, [stage.name]):
-            if (earlier.name, corpus) in told or not (earlier.learns_labels and isinstance(earlier, CorpusStage)):
+            if (earlier.name, corpus) in reported or not (earlier.learns_labels and isinstance(earlier, CorpusStage)):
                 continue
             if _share_clips(earlier.corpus, stage.corpus, corpora):
-                told.add((earlier.name, corpus))
+                reported.add((earlier.name, corpus))
                 yield (
                     f"`{earlier.name}` learns labels of all folds of `{corpus}`, on which `{stage.name}` is "
-                    "cross-validated: it would be scored on what has taught its teacher. Fine-tune the teacher on "
+                    "cross-validated: the teacher would be trained on the test folds. Fine-tune the teacher on "
                     "another `corpus`, or give this one a `test` split"
                 )
 
@@ -40,7 +40,7 @@ def _has_folds(choice: PartChoice, corpora: Corpora) -> bool:
 
 
 def _share_clips(one: PartChoice, other: PartChoice, corpora: Corpora) -> bool:
-    """Whether two corpora have labelled recordings in common, as far as that can be told before they are made."""
+    """Whether two corpora have labelled recordings in common. False if a corpus is not made yet."""
     if one == other:
         return True
     ready = all(corpora.corpus(choice).is_ready for choice in (one, other))
@@ -48,7 +48,7 @@ def _share_clips(one: PartChoice, other: PartChoice, corpora: Corpora) -> bool:
 
 
 def _labelled(manifest: Manifest) -> set[int | str]:
-    """What tells the labelled recordings apart: their contents, or where they lie."""
+    """Identify the labelled recordings, by their contents or by their paths."""
     rows = manifest.labels.counts > 0
     if manifest.contents.any():
         return set(manifest.contents[rows].tolist()) - {0}

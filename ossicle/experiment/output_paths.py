@@ -1,4 +1,4 @@
-"""Where a command may write, looked up before its work begins."""
+"""Checks of output paths before a command begins its work."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from ..core.errors import OssicleError
 
 
 def check_folder(option: str, path: Path) -> None:
-    """Hold a folder that is there or is to be made against what lies in its way.
+    """Check that a folder exists or can be made.
 
     Args:
-        option: what the user calls it, such as `--out`
+        option: name of the option, such as `--out`
 
     Raises:
-        OssicleError: if it, or what is to hold it, is a file
+        OssicleError: if the folder or one of its parents is a file
     """
     _refuse_files(option, path, (path, *path.parents))
 
 
 def check_file(option: str, path: Path) -> None:
-    """Hold a file that is to be written against what lies in its way.
+    """Check that a file can be written.
 
     Args:
-        option: what the user calls it, such as `--out`
+        option: name of the option, such as `--out`
 
     Raises:
-        OssicleError: if it is a folder, or what is to hold it is a file
+        OssicleError: if the path is a folder, or one of its parents is a file
     """
     if path.is_dir():
         raise OssicleError(f"{option} {path}: is a folder; name a file in it, such as {path / 'NAME'}")
@@ -35,13 +35,13 @@ def check_file(option: str, path: Path) -> None:
 
 
 def check_page(option: str, path: Path) -> Path:
-    """Hold a page and its figures, JSON of the same name, against what lies in their way; return the JSON's path.
+    """Check that a page and its JSON of the same name can be written; return the path of the JSON.
 
     Args:
-        option: what the user calls the page, such as `--out`
+        option: name of the option for the page, such as `--out`
 
     Raises:
-        OssicleError: if either cannot be written, or the two are one file
+        OssicleError: if one of them cannot be written, or both are the same file
     """
     check_file(option, path)
     figures = path.with_suffix(".json")

@@ -37,27 +37,27 @@ def run(
     display: Display | None = None,
     elastic: bool = False,
 ) -> Path:
-    """Run an experiment; what an earlier run has made is not made again.
+    """Run an experiment. Artifacts of earlier runs are reused.
 
-    Under torchrun all processes train together, and the first alone shows, tells and reports.
+    Under torchrun, all processes train together. Only the first one shows progress and writes the report.
 
     Args:
         experiment: path of its YAML
-        overrides: `dotted.path=VALUE`, laid over the YAML
+        overrides: `dotted.path=VALUE`, merged into the YAML
         out: folder for runs
-        store: folder of artifacts; `.store` among the runs, which share it, when None
-        elastic: whether a training may go on from what another number of processes has kept
+        store: folder of artifacts; when None, `.store` in `out`, which all runs share
+        elastic: whether a training may continue from checkpoints of another number of processes
 
     Returns:
         The run's folder, with `report.html`, `run.json` and the resolved `experiment.yaml`.
 
     Raises:
-        ConfigError: if the experiment cannot run as written
-        DiskFullError: if a disk is full; the same call goes on from there
-        Interrupted: if it was asked to stop; the same call goes on from there
-        OssicleError: if its processes cannot train together, cannot go on from what others have kept, or `out` or
-            `store` is no folder
-        StoppedElsewhere: if another of its processes ended it, and raises what happened
+        ConfigError: if the experiment is invalid
+        DiskFullError: if a disk is full; the same call continues the run
+        Interrupted: if the run was asked to stop; the same call continues it
+        OssicleError: if the processes cannot train together or cannot continue from the checkpoints, or if `out` or
+            `store` is not a folder
+        StoppedElsewhere: if another process ended the run, which raises the actual error
     """
     with joined():
         check_folder("--out", Path(out))
@@ -153,13 +153,13 @@ def _run_record(
 
 
 def _result(records: Sequence[StageRecord], folder: Path) -> str | None:
-    """The artifact of the last encoder that is not a control, relative to the run; None if there is none."""
+    """Find the artifact of the last encoder that is not a control, relative to the run; None if there is none."""
     made = [one for one in records if one.stage.makes_encoder and not one.stage.tags.get("control")]
     return os.path.relpath(made[-1].artifact.path, folder) if made else None
 
 
 def _gather_bad_files(records: Sequence[StageRecord], folder: Path) -> None:
-    """Put the bad files of all surveyed corpora into one list beside the report."""
+    """Write the bad files of all surveyed corpora into one list next to the report."""
     surveys = [record for record in records if record.stage.is_survey]
     with (folder / "bad_files.jsonl").open("w") as file:
         for survey in surveys:
@@ -168,7 +168,7 @@ def _gather_bad_files(records: Sequence[StageRecord], folder: Path) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the program runs on."""
+    """Describe the machine that the program runs on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "cores": len(os.sched_getaffinity(0)),

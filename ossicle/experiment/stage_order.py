@@ -37,9 +37,9 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
 
 
 def with_inputs(stages: Sequence[Stage], names: Iterable[str]) -> list[Stage]:
-    """Of stages in order, those named and all that they wait for."""
-    wanted = set(names)
+    """Select the named stages and all stages that they depend on, from stages with inputs first."""
+    selected = set(names)
     for stage in reversed(stages):
-        if stage.name in wanted:
-            wanted.update(stage.inputs.values())
-    return [stage for stage in stages if stage.name in wanted]
+        if stage.name in selected:
+            selected.update(stage.inputs.values())
+    return [stage for stage in stages if stage.name in selected]

@@ -30,14 +30,14 @@ LICENCE = "unknown: the file does not say; see where it came from"
 
 
 def import_file(file: Path, out: Path) -> Artifact:
-    """Make an artifact of a released checkpoint.
+    """Import a released checkpoint as an artifact.
 
     Args:
-        out: the artifact's folder; must not exist, or be empty
+        out: folder of the artifact; must be empty or not exist
 
     Raises:
         ArtifactError: if the file cannot be read
-        OssicleError: if there is something in `out`, or a file in its way
+        OssicleError: if `out` is not empty, or is a file or inside one
     """
     if file.is_dir():
         raise OssicleError(f"{file} is a folder; only released files need to be imported")
@@ -82,14 +82,14 @@ def export(source: Path, out: Path, *, part: str | None = None, plugins: Sequenc
     """Write an encoder, with its classifier if it has one, or a tokenizer as a released checkpoint.
 
     Args:
-        source: an artifact's folder, or a run's
+        source: folder of an artifact or of a run
         out: the file to write
         part: `encoder` or `tokenizer`; the encoder when None, if there is one
         plugins: Python files with the parts that the artifact needs, if they are not installed
 
     Raises:
-        ArtifactError: if there is no such part, or the released code cannot express it
-        OssicleError: if there can be no such file
+        ArtifactError: if there is no such part, or the released code does not support it
+        OssicleError: if the file cannot be written
     """
     check_file("--out", out)
     if not source.is_dir():

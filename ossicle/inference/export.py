@@ -1,9 +1,9 @@
 """Embed or tokenize files and folders of audio into one `.npz` or `.parquet`.
 
-A `.parquet` has one row per patch with its token, or per embedding of a time column (`scope` is `frame`) and of a whole
-clip (`clip`), with its file, its time in seconds and its band in Hz. A tokenizer that gives a patch several labels has
-a list of them as its token. An `.npz` holds the same columns as arrays that are concatenated over the files, with
-`offsets` to cut them apart again; columns of whole clips start with `clip_`.
+A `.parquet` has one row per patch with its token, or one row per embedding of a time column (`scope` is `frame`) and of
+a whole clip (`clip`). Rows have the file, the time in seconds and the band in Hz. If a tokenizer gives a patch several
+tokens, `token` is a list. An `.npz` has the same columns as arrays, concatenated over the files, with `offsets` to
+split them. The names of columns of whole clips start with `clip_`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .load import LoadedPart, load
 from .spool import Columns, SpooledColumns, new_npz, npy_member
 
 _OfFile = Callable[[LoadedPart, Path, SpooledColumns], Columns]
-"""Appends what is said of a file's columns or patches, and returns what is said of the whole, if anything."""
+"""Appends the rows of the time columns or patches of a file, and returns the columns of the whole clip, if any."""
 
 
 def embed_files(
@@ -38,7 +38,7 @@ def embed_files(
     window_seconds: float = WINDOW_SECONDS,
     overlap_seconds: float = OVERLAP_SECONDS,
 ) -> int:
-    """Write a vector per clip and one per time column, with its start and end in seconds.
+    """Write one vector per clip and one per time column, with start and end in seconds.
 
     Args:
         window_seconds, overlap_seconds: as in `LoadedPart.embed`
@@ -47,7 +47,7 @@ def embed_files(
         The number of files.
 
     Raises:
-        OssicleError: if there is no audio, or `out` has another ending than `.npz` or `.parquet` or cannot be written
+        OssicleError: if there is no audio, or if `out` does not end in `.npz` or `.parquet` or cannot be written
     """
 
     def of_file(model: LoadedPart, path: Path, rows: SpooledColumns) -> Columns:
@@ -74,9 +74,9 @@ def tokenize_files(
     window_seconds: float = WINDOW_SECONDS,
     overlap_seconds: float = OVERLAP_SECONDS,
 ) -> int:
-    """Write the token of every patch, or a list of them, with its start and end in seconds and its edges in Hz.
+    """Write the token, or list of tokens, of every patch, with start and end in seconds and band edges in Hz.
 
-    Takes, returns and raises as `embed_files`.
+    Arguments, result and errors are those of `embed_files`.
     """
 
     def of_file(model: LoadedPart, path: Path, rows: SpooledColumns) -> Columns:
@@ -97,7 +97,7 @@ def tokenize_files(
 
 
 class _Length:
-    """Counts the samples of a recording that pass by."""
+    """Counts the samples of a recording while it is read."""
 
     def __init__(self) -> None:
         self.samples = 0

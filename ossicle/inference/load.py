@@ -1,8 +1,10 @@
 """Use a trained part from Python: embed, tokenize and classify waveforms of any rate and length.
 
-Notable choices: a clip is cut to its real length before anything else happens to it, so that padding cannot leak; an
-artifact brings its own front end and statistics, so that nothing has to be set by hand; a clip that is longer than a
-window is taken in overlapping windows, so that memory grows with the result alone.
+Notable choices:
+
+- A clip is first cut to its real length, so that padding has no effect.
+- An artifact contains its front end and statistics, so that nothing has to be set by hand.
+- A clip that is longer than a window is processed in overlapping windows, so that memory grows only with the result.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ Waveform: TypeAlias = Tensor | npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class LoadedPart:
-    """A front end with whatever was trained behind it: an encoder, a tokenizer, a classifier.
+    """A front end with the trained parts that use it: an encoder, a tokenizer, a classifier.
 
     Attributes:
         path: the artifact or checkpoint that it was loaded from
         labels: the classes of the classifier
-        multi_label: whether a clip can carry several of them, so that each has a probability of its own
+        multi_label: whether a clip can have several classes, so that each has an independent probability
     """
 
     path: Path
@@ -70,15 +72,15 @@ class LoadedPart:
 
         Args:
             waveform: (S,) or (B, S), floats in [-1, 1] or signed integers, at any rate; one channel
-            sample_rate: in Hz; the waveform is resampled to the front end's rate where it differs
-            lengths: (B,) real samples of each clip; all of S when None
-            layers: also give every layer's output
-            window_seconds: a longer clip is taken in windows of this length; infinity takes every clip whole
-            overlap_seconds: what neighbouring windows share; a vector has half of it as context on either side
+            sample_rate: in Hz; the waveform is resampled to the front end's rate if it differs
+            lengths: (B,) number of real samples of each clip; S when None
+            layers: whether to also return the output of every layer
+            window_seconds: longer clips are processed in windows of this length; infinity processes every clip whole
+            overlap_seconds: overlap of neighbouring windows; half of it is context on each side of a window
 
         Raises:
             ArtifactError: if no encoder was loaded
-            OssicleError: if the waveform, the lengths or the windows make no sense
+            OssicleError: if the waveform, the lengths or the windows are invalid
         """
         self._need(self.encoder, "encoder")
         clips = _clips(waveform, sample_rate, lengths)
@@ -99,13 +101,14 @@ class LoadedPart:
         window_seconds: float = WINDOW_SECONDS,
         overlap_seconds: float = OVERLAP_SECONDS,
     ) -> Iterator[Embedding]:
-        """Embed one recording of any length, of which no more than two windows are in memory.
+        """Embed one recording of any length, with at most two windows of it in memory.
 
         Args:
-            stretches: (S,) each, consecutive, mono, at `front_end.sample_rate`; as `audio.decode.decode_stretches`
+            stretches: consecutive pieces of the recording, (S,) each, mono, at `front_end.sample_rate`; as from
+                `audio.decode.decode_stretches`
 
         Yields:
-            Embeddings of one clip that hold the next time columns each; `clip` is the mean over these alone.
+            Embeddings of one clip, each with the next time columns; `clip` is the mean over only these columns.
         """
         self._need(self.encoder, "encoder")
         for window, patches in self._windows(stretches, window_seconds, overlap_seconds):
@@ -121,7 +124,7 @@ class LoadedPart:
         window_seconds: float = WINDOW_SECONDS,
         overlap_seconds: float = OVERLAP_SECONDS,
     ) -> Tokens:
-        """Label the patches of clips; the arguments are those of `embed`.
+        """Compute the tokens of the patches of clips; the arguments are those of `embed`.
 
         Raises:
             ArtifactError: if no tokenizer was loaded
@@ -142,7 +145,7 @@ class LoadedPart:
         window_seconds: float = WINDOW_SECONDS,
         overlap_seconds: float = OVERLAP_SECONDS,
     ) -> Iterator[Tokens]:
-        """Label one recording of any length; as `embed_stream`."""
+        """Compute the tokens of one recording of any length; arguments as for `embed_stream`."""
         self._need(self.tokenizer, "tokenizer")
         for window, patches in self._windows(stretches, window_seconds, overlap_seconds):
             yield self._tokens(patches, window)
@@ -157,11 +160,11 @@ class LoadedPart:
         window_seconds: float = WINDOW_SECONDS,
         overlap_seconds: float = OVERLAP_SECONDS,
     ) -> Classes:
-        """Give the probability of every class; the arguments are those of `embed`.
+        """Compute the probability of every class; the arguments are those of `embed`.
 
-        Each class on its own (sigmoid) where a clip can carry several, else all together (softmax). The logits of a
-        clip in several windows are the mean of theirs, weighted by what each keeps: with a linear classifier of pooled
-        means, what the whole would give.
+        Probabilities are independent (sigmoid) if a clip can have several classes, else they sum to 1 (softmax). The
+        logits of a clip in several windows are the mean over its windows, weighted by the patches that each window
+        keeps. For a linear classifier of pooled means, this equals the logits of the whole clip.
 
         Raises:
             ArtifactError: if no classifier was loaded
@@ -179,7 +182,7 @@ class LoadedPart:
     def _need(self, part: Any, role: str) -> Any:
         if part is None:
             has = [name for name in ("encoder", "tokenizer", "head") if getattr(self, name) is not None]
-            raise ArtifactError(f"{self.path} holds no {role}; it holds: {', '.join(has) or 'a front end alone'}")
+            raise ArtifactError(f"{self.path} holds no {role}; it holds: {', '.join(has) or 'only a front end'}")
         return part
 
     def _embedding(self, patches: PatchBatch, window: Window | None = None, *, layers: bool = False) -> Embedding:
@@ -218,7 +221,7 @@ class LoadedPart:
     def _logits_of(
         self, stretches: Iterable[npt.NDArray[np.float32]], window_seconds: float, overlap_seconds: float
     ) -> Tensor:
-        """(1, classes), the mean over a recording's windows."""
+        """Average the logits over the windows of a recording: (1, classes)."""
         total, weights = torch.zeros(()), 0
         for window, patches in self._windows(stretches, window_seconds, overlap_seconds):
             weight = int(patches.valid[:, _kept_patches(patches.grid, window)].sum())
@@ -241,13 +244,13 @@ class LoadedPart:
             patches = self._patches([window.waveform])
             if patches.grid.columns < window.kept.stop:
                 raise PluginError(
-                    f"front end `{type(self.front_end).__name__}` gives {patches.grid.columns} time columns of "
-                    f"{len(window.waveform)} samples, where its `column_times` promise {window.kept.stop} or more"
+                    f"front end `{type(self.front_end).__name__}` gives {patches.grid.columns} time columns for "
+                    f"{len(window.waveform)} samples, but its `column_times` require {window.kept.stop} or more"
                 )
             yield window, patches
 
     def _stream(self, clip: npt.NDArray[Any], sample_rate: int) -> Iterator[npt.NDArray[np.float32]]:
-        """Consecutive stretches of a clip, resampled without seams."""
+        """Yield consecutive pieces of a clip, resampled without discontinuities between them."""
         at_once = round(STRETCH_SECONDS * sample_rate)
         resample = Resampler(sample_rate, self.front_end.sample_rate)
         for start in range(0, len(clip), at_once):
@@ -266,13 +269,13 @@ def load(path: str | Path, *, plugins: Sequence[str | Path] = (), compile: bool 
     """Load an artifact, a run's folder, or a released checkpoint of BEATs, OpenBEATs or ESPnet.
 
     Args:
-        path: an artifact's folder; the folder of a run, whose last encoder is taken; or a released file
-        plugins: Python files with the parts that the artifact needs, if they are not installed; the file that made it
-            is found by itself while it lies unchanged where it was
-        compile: whether torch compiles the layers when they are first used: it takes a minute, and pays for many clips
+        path: folder of an artifact; folder of a run, for its last encoder; or a released file
+        plugins: Python files with the parts that the artifact needs, if they are not installed; the file that the
+            artifact was made with is found automatically if its path and content have not changed
+        compile: whether torch compiles the layers at their first use; takes a minute, which only pays for many clips
 
     Raises:
-        ArtifactError: if there is nothing that can be loaded
+        ArtifactError: if nothing can be loaded from `path`
         OssicleError: if there are no layers to compile
     """
     keep_freed_memory()
@@ -290,7 +293,7 @@ def load(path: str | Path, *, plugins: Sequence[str | Path] = (), compile: bool 
 
 
 def _loaded(path: Path, parts: Mapping[str, Any], classes: Mapping[str, Any], *, compile: bool) -> LoadedPart:
-    """Give parts together with what their checkpoint says of its classes."""
+    """Combine parts with the classes that their checkpoint states."""
     if compile:
         compile_layers(nn.ModuleList(part for part in parts.values() if isinstance(part, nn.Module)))
     return LoadedPart(
@@ -302,13 +305,13 @@ def _loaded(path: Path, parts: Mapping[str, Any], classes: Mapping[str, Any], *,
 
 
 def _unchanged_plugins(entries: Iterable[Mapping[str, Any]]) -> list[Path]:
-    """The plugin files that made an artifact's parts, where they lie unchanged; other code is never run unasked."""
+    """Find the plugin files of an artifact's parts that have not changed. Changed files never run automatically."""
     stated = {Path(entry["plugin"]): entry["origin"] for entry in entries if entry.get("plugin")}
     return [path for path, origin in stated.items() if path.is_file() and Origin.of_file(path).describe() == origin]
 
 
 def _kept(encoded: Encoded, window: Window | None) -> Encoded:
-    """The part of an encoded window that it keeps."""
+    """Select the part of an encoded window that is kept."""
     if window is None:
         return encoded
     kept = _kept_patches(encoded.grid, window)
@@ -343,10 +346,10 @@ def _clips(waveform: Waveform, sample_rate: int, lengths: Sequence[int] | Tensor
 
 
 def _as_array(waveform: Waveform) -> npt.NDArray[Any]:
-    """Floating-point numbers or signed integers."""
+    """Convert a waveform to an array of floating-point numbers or signed integers."""
     if isinstance(waveform, Tensor):
         waveform = waveform.detach().cpu()
-        # NumPy knows no bfloat16.
+        # NumPy has no bfloat16.
         array = (waveform.float() if waveform.dtype == torch.bfloat16 else waveform).numpy()
     else:
         array = np.asarray(waveform)
@@ -356,7 +359,7 @@ def _as_array(waveform: Waveform) -> npt.NDArray[Any]:
 
 
 def _as_float32(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Numbers in [-1, 1]; integers are divided by the full scale of their type."""
+    """Convert samples to float32 in [-1, 1]. Integers are divided by the full scale of their type."""
     if np.issubdtype(samples.dtype, np.signedinteger):
         samples = samples / (np.iinfo(samples.dtype).max + 1.0)
     if not np.isfinite(samples).all():

@@ -1,4 +1,4 @@
-"""What a trained part says of clips, and how what it says of consecutive stretches of a clip goes together."""
+"""Results of trained parts for clips, and how the results of consecutive windows of a clip are joined."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 @dataclass(frozen=True)
 class Embedding:
-    """What an encoder says of B clips.
+    """Embeddings of B clips.
 
     Attributes:
         clip: (B, D) mean over each clip's valid patches
@@ -22,7 +22,7 @@ class Embedding:
         frames: (B, T′, D) mean over the frequency bands of each time column
         frames_valid: (B, T′) bool
         times: (T′, 2) start and end of each column in seconds
-        layers: the input of the first layer and the output of each, (B, N, D); empty unless asked for
+        layers: the input of the first layer and the output of each layer, (B, N, D); empty unless requested
     """
 
     clip: Tensor
@@ -36,14 +36,14 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a tokenizer says of B clips.
+    """Tokens of B clips.
 
     Attributes:
-        ids: (B, N) int64 in [0, K), time-major; (B, N, G) from a tokenizer that gives a patch several labels
-        valid: (B, N) bool
+        ids: (B, N) int64 in [0, K), time-major; (B, N, G) if the tokenizer gives a patch several tokens
+        valid: (B, N) bool, False where a patch is padding
         times: (T′, 2) start and end of each time column in seconds
         bands: (bands, 2) lower and upper edge of each frequency band in Hz
-        codebook_size: K
+        codebook_size: number of codes, K
     """
 
     ids: Tensor
@@ -55,7 +55,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Classes:
-    """What a classifier says of B clips.
+    """Class probabilities of B clips.
 
     Attributes:
         probabilities: (B, classes)
@@ -66,11 +66,11 @@ class Classes:
     labels: tuple[str, ...]
 
 
-Said = TypeVar("Said", Embedding, Tokens)
+Result = TypeVar("Result", Embedding, Tokens)
 
 
-def in_sequence(stretches: Sequence[Said]) -> Said:
-    """Put what was said of one clip's consecutive stretches together."""
+def in_sequence(stretches: Sequence[Result]) -> Result:
+    """Join the results of consecutive windows of one clip along time."""
     first = stretches[0]
     if len(stretches) == 1:
         return first
@@ -89,8 +89,8 @@ def in_sequence(stretches: Sequence[Said]) -> Said:
     return replace(first, clip=mean, times=times, layers=layers, **along_time)
 
 
-def side_by_side(clips: Sequence[Said]) -> Said:
-    """Put what was said of single clips into one batch, padded to the longest."""
+def side_by_side(clips: Sequence[Result]) -> Result:
+    """Combine the results of single clips into one batch, padded to the longest."""
     first = clips[0]
     if len(clips) == 1:
         return first

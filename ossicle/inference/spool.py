@@ -1,4 +1,4 @@
-"""Columns of a table that grow on disk, so that a table of any length takes little memory until it is written."""
+"""Columns of a table that grow on disk, so that a table of any length needs little memory."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 
 class SpooledColumns:
-    """Columns of equal length that are appended to.
+    """Columns of equal length that rows are appended to.
 
     Args:
-        folder: keeps a file of each column; whoever makes it removes it
-        name: begins the files' names
+        folder: folder for a file of each column; the caller removes it
+        name: prefix of the file names
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -29,7 +29,7 @@ class SpooledColumns:
         self._columns: dict[str, _Column] = {}
 
     def append(self, columns: Columns) -> int:
-        """Add rows, always of the same columns; returns how many."""
+        """Append rows, always with the same columns; return their number."""
         for name, values in columns.items():
             if name not in self._columns:
                 self._columns[name] = _Column(self._folder / f"{self._name}_{name}", values)
@@ -39,7 +39,7 @@ class SpooledColumns:
         return added
 
     def chunks(self) -> Iterator[tuple[int, Columns]]:
-        """Consecutive rows and the number of the first of them; at least one chunk, if there are columns at all."""
+        """Yield chunks of consecutive rows with the index of their first row; at least one if there are columns."""
         for start in range(0, max(self.rows, 1) if self._columns else 0, ROWS_AT_ONCE):
             rows = min(ROWS_AT_ONCE, self.rows - start)
             yield start, {name: column.read(start, rows) for name, column in self._columns.items()}
@@ -55,7 +55,7 @@ class SpooledColumns:
 
 
 class _Column:
-    """One column as raw bytes in a file; the first rows decide type and shape."""
+    """One column as raw bytes in a file. The first rows determine type and shape."""
 
     def __init__(self, path: Path, like: npt.NDArray[Any]) -> None:
         self.dtype, self.shape = like.dtype, like.shape[1:]
@@ -69,15 +69,15 @@ class _Column:
     def read(self, start: int, rows: int) -> npt.NDArray[Any]:
         with self._path.open("rb") as file:
             file.seek(start * self._row_bytes)
-            held = np.frombuffer(file.read(rows * self._row_bytes), dtype=self.dtype)
-        return held.reshape(rows, *self.shape)
+            values = np.frombuffer(file.read(rows * self._row_bytes), dtype=self.dtype)
+        return values.reshape(rows, *self.shape)
 
 
 def new_npz(path: Path) -> ZipFile:
-    """A compressed archive of arrays, to be written."""
+    """Open a compressed archive of arrays for writing."""
     return ZipFile(path, "w", ZIP_DEFLATED)
 
 
 def npy_member(archive: ZipFile, name: str) -> IO[bytes]:
-    """An array's place in it."""
+    """Open an array of the archive for writing."""
     return archive.open(f"{name}.npy", "w", force_zip64=True)

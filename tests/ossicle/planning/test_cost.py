@@ -1,4 +1,4 @@
-"""What a training step costs: against counts by hand, and against steps that are carried out."""
+"""The cost of a training step: compared with counts by hand, and with steps that really run."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def distillation(front_end: FrontEnd) -> tuple[Objective, list[nn.Module]]:
     return made("objective", "distillation", Objective, estimator, tokenizer=tokenizer, teacher=teacher), [teacher]
 
 
-def test_operations_and_parameters_of_a_small_encoder_by_hand(front_end: FrontEnd) -> None:
+def test_operations_and_parameters_of_a_small_encoder_match_a_count_by_hand(front_end: FrontEnd) -> None:
     found = count_step(classification(front_end), front_end, NOISE, TRAINING)
     patches, patch_dim = 12, 256  # a second has 98 frames: 6 columns of 2 bands
     embedding = 2 * patches * patch_dim * WIDTH
     projections = 2 * patches * WIDTH * (4 * WIDTH + 2 * HIDDEN)
     attention = 2 * 2 * patches**2 * WIDTH
     forward = embedding + LAYERS * (projections + attention) + 2 * patches * WIDTH * CLASSES
-    # Backward there are two products for each, but no gradient reaches the patches.
+    # The backward pass has two products for each product, but no gradient reaches the patches.
     assert found.flops == 3 * forward - embedding
     layer = 4 * WIDTH * (WIDTH + 1) + HIDDEN * (WIDTH + 1) + WIDTH * (HIDDEN + 1) + 2 * 2 * WIDTH
     encoder = WIDTH * (patch_dim + 1) + LAYERS * layer + 2 * WIDTH
@@ -82,7 +82,7 @@ def test_operations_and_parameters_of_a_small_encoder_by_hand(front_end: FrontEn
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", [masked_prediction, distillation])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_count_says_what_steps_that_are_carried_out_say(
+def test_a_count_with_fake_compute_equals_one_with_real_compute(
     objective: Any, precision: Any, front_end: FrontEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = TRAINING.model_copy(update={"precision": precision})
@@ -101,15 +101,15 @@ def test_a_count_says_what_steps_that_are_carried_out_say(
 
 
 @pytest.mark.slow
-def test_memory_counts_what_is_trained_four_times_and_what_is_frozen_once(front_end: FrontEnd) -> None:
+def test_memory_counts_trained_parameters_four_times_and_frozen_ones_once(front_end: FrontEnd) -> None:
     objective, (teacher,) = distillation(front_end)
-    alone = count_step(objective, front_end, NOISE, TRAINING)
-    beside = count_step(objective, front_end, NOISE, TRAINING, inputs=[teacher])
+    without_teacher = count_step(objective, front_end, NOISE, TRAINING)
+    with_teacher = count_step(objective, front_end, NOISE, TRAINING, inputs=[teacher])
     frozen = sum(tensor.nbytes for tensor in (*teacher.parameters(), *teacher.buffers()))
-    assert beside.fixed_bytes - alone.fixed_bytes == frozen
-    assert alone.fixed_bytes >= 16 * alone.parameters
+    assert with_teacher.fixed_bytes - without_teacher.fixed_bytes == frozen
+    assert without_teacher.fixed_bytes >= 16 * without_teacher.parameters
     longer = count_step(objective, front_end, Noise(seconds=2.0), TRAINING, inputs=[teacher])
-    assert longer.clip_bytes > 1.9 * beside.clip_bytes
+    assert longer.clip_bytes > 1.9 * with_teacher.clip_bytes
     assert all(parameter.grad is None for parameter in objective.parameters())
 
 

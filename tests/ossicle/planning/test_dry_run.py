@@ -1,4 +1,4 @@
-"""A dry run: every training for two steps on synthetic clips, in processes of their own, and nothing is left."""
+"""A dry run: every training for two steps on synthetic clips, each in a separate process, and no files remain."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_every_corpus_and_every_training_is_changed(tiny: Path, tmp_path: Path) 
     assert set(corpora) == {"nowhere", "audioset20k", "esc50"}
     assert {choice.name for choice in corpora.values()} == {"synthetic"}
     assert all(choice.config.seconds == 2.5 for choice in corpora.values())
-    # AudioSet's clips carry several labels; that is known without them.
+    # Clips of AudioSet have several labels, which is known without the corpus.
     assert [label for label, choice in corpora.items() if choice.config.multi_label] == ["audioset20k"]
 
-    # What is written is read as the same experiment, whose stages have the same names.
+    # The written experiment has stages with the same names.
     again = tmp_path / "short.yaml"
     again.write_text(resolved_yaml(short))
     stages = compose(again, []).stages
@@ -68,7 +68,7 @@ def test_every_corpus_and_every_training_is_changed(tiny: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("forked")
-def test_all_trainings_are_tried_and_nothing_is_left(
+def test_all_trainings_run_and_no_files_remain(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scratch, work = tmp_path / "scratch", tmp_path / "work"
@@ -97,7 +97,7 @@ def test_all_trainings_are_tried_and_nothing_is_left(
 
 
 @pytest.mark.slow
-def test_what_an_earlier_dry_run_has_made_is_tried_again(
+def test_artifacts_of_an_earlier_dry_run_are_made_again(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ossicle.planning.subprocess_measure.logging.disable", lambda level: None)
@@ -107,7 +107,7 @@ def test_what_an_earlier_dry_run_has_made_is_tried_again(
     assert all(dry_run_stage(order)["step_seconds"] > 0 for _ in range(2))
 
 
-def test_the_whole_recipe_can_be_tried_without_its_corpora(tmp_path: Path) -> None:
+def test_the_whole_recipe_needs_no_corpora(tmp_path: Path) -> None:
     experiment, again = tmp_path / "mine.yaml", tmp_path / "short.yaml"
     experiment.write_text("base: recipes/audioset2m\n")
     checked = compose(experiment, [])
@@ -117,18 +117,18 @@ def test_the_whole_recipe_can_be_tried_without_its_corpora(tmp_path: Path) -> No
     assert {training.steps for stage in found if (training := stage.training_config)} == {3}
 
 
-@pytest.mark.parametrize(("there", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_bf16_is_tried_where_there_is_some(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool, expected: str
+@pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_is_used_if_the_processor_has_it(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_bf16: bool, expected: str
 ) -> None:
-    monkeypatch.setattr("ossicle.planning.dry_run.has_bf16", lambda: there)
+    monkeypatch.setattr("ossicle.planning.dry_run.has_bf16", lambda: has_bf16)
     short = shortened_run(compose(tiny, ["pretrain.precision=bf16"]), tmp_path / "corpora")
     assert short.pretrain.precision == expected
 
 
 def test_one_step_is_too_few(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(tiny), "--dry-run", "--steps", "1"]) == 2
-    assert "--steps must be at least 2, because the first step only warms up, but is 1" in capsys.readouterr().err
+    assert "`--steps` must be at least 2, because the first step only warms up, but is 1" in capsys.readouterr().err
 
 
 WAITING = """\
@@ -145,7 +145,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_what_is_measured_ends_with_whoever_started_it(tmp_path: Path) -> None:
+def test_a_measurement_ends_with_its_parent_process(tmp_path: Path) -> None:
     script = tmp_path / "waiting.py"
     script.write_text(WAITING)
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:

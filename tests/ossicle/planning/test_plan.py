@@ -1,4 +1,4 @@
-"""`ossicle plan`: every stage of an experiment, what of it is done, and what the rest costs."""
+"""`ossicle plan`: every stage of an experiment, existing artifacts, and the cost of the rest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def by_name(shown: Mapping[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_report")
-def test_the_tree_lists_every_stage_and_after_a_run_all_are_done(
+def test_the_tree_lists_every_stage_and_all_are_done_after_a_run(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], program: Program
 ) -> None:
     before = program("plan", tiny, *TWO, "--out", "made", cwd=tmp_path, COLUMNS="200")
@@ -44,7 +44,7 @@ def test_the_tree_lists_every_stage_and_after_a_run_all_are_done(
     shown = {name: next(line for line in lines if f"─ {name}  " in line) for name in names}
     assert lines[0] == f"tiny  {len(names)} stages, 0 done"
     assert all("  to do  " in line for line in shown.values())
-    # An input hangs below what it is made for.
+    # An input is below the stage that uses it.
     above, below = (lines.index(shown[f"iteration 2/{part}"]) for part in ("pretrain", "tokenizer"))
     assert above < below
     assert shown["iteration 2/tokenizer"].index("─ ") > shown["iteration 2/pretrain"].index("─ ")
@@ -72,16 +72,16 @@ def test_the_tree_lists_every_stage_and_after_a_run_all_are_done(
 
 
 @pytest.mark.slow
-def test_trainings_alike_are_weighed_once(tiny: Path) -> None:
-    weighed: list[str] = []
-    found = plan(tiny, overrides=THREE, on_stage=weighed.append)
-    assert weighed == ["iteration 1/pretrain", "iteration 2/tokenizer", "iteration 2/pretrain"]
+def test_equal_trainings_are_counted_once(tiny: Path) -> None:
+    counted: list[str] = []
+    found = plan(tiny, overrides=THREE, on_stage=counted.append)
+    assert counted == ["iteration 1/pretrain", "iteration 2/tokenizer", "iteration 2/pretrain"]
     costs = {stage.stage.name: stage.training.cost for stage in found.stages if stage.training}
     assert costs["iteration 3/pretrain"] == costs["iteration 2/pretrain"] != costs["iteration 1/pretrain"]
 
 
 @pytest.mark.usefixtures("forked")
-def test_a_calibration_tells_time_and_price(tiny: Path) -> None:
+def test_a_calibration_gives_time_and_price(tiny: Path) -> None:
     found = plan(tiny, calibrate=True, price_per_hour=3600.0).plain()
     training = by_name(found)["iteration 1/pretrain"]["training"]
     taken = training["calibration"]
@@ -90,40 +90,40 @@ def test_a_calibration_tells_time_and_price(tiny: Path) -> None:
     assert 0 < taken["bytes"] < 2**30
     assert training["expected_seconds"] == pytest.approx(6 * taken["seconds"])
     assert found["to_do"]["cost"] == pytest.approx(found["to_do"]["seconds"]) == training["expected_seconds"]
-    # Other stages are not measured, and nothing is said of their time.
+    # Other stages are not measured, so they have no expected time.
     assert "expected_seconds" not in by_name(found)["tones/survey"]
 
 
 def test_a_price_needs_a_time(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(tiny), "--price-per-hour", "2"]) == 2
-    assert "measure that too, with `--calibrate`" in capsys.readouterr().err
+    assert "a price needs the time of each training: measure it with `--calibrate`" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_corpora_may_be_missing(tiny: Path, tmp_path: Path) -> None:
-    judged = f"evaluate=[{{type: fine_tune, corpus: {{type: esc50, path: {tmp_path / 'nowhere'}}}, steps: 5}}]"
-    found = plan(tiny, overrides=[judged])
+    task = f"evaluate=[{{type: fine_tune, corpus: {{type: esc50, path: {tmp_path / 'nowhere'}}}, steps: 5}}]"
+    found = plan(tiny, overrides=[task])
     (message,) = found.open
     assert "ESC-50: the folder" in message
     assert "does not exist" in message
     stages = {stage.stage.name: stage for stage in found.stages}
     assert stages["iteration 1/pretrain"].key
-    judging = stages["fine_tune/esc50/iteration 1"]
-    assert (judging.key, judging.artifact) == (None, None)
-    assert judging.training is not None
-    assert judging.training.noise.seconds == 10.0
+    evaluation = stages["fine_tune/esc50/iteration 1"]
+    assert (evaluation.key, evaluation.artifact) == (None, None)
+    assert evaluation.training is not None
+    assert evaluation.training.noise.seconds == 10.0
 
 
 @pytest.mark.slow
 def test_a_corpus_that_is_made_on_first_use_is_not_made(tiny: Path, tmp_path: Path) -> None:
     corpus = f"corpus={{type: synthetic, path: {tmp_path / 'clips'}}}"
     found = plan(tiny, overrides=[corpus])
-    assert found.open == ["corpus `clips` is made on first use, so that keys, labels and lengths are not known yet"]
+    assert found.open == ["corpus `clips` is made on first use, so keys, labels and lengths are not known yet"]
     assert all(stage.key is None for stage in found.stages)
     assert not (tmp_path / "clips").exists()
 
 
-def test_judging_by_folds_trains_once_for_each(tiny: Path, tones: Path, tmp_path: Path) -> None:
+def test_an_evaluation_with_folds_trains_once_per_fold(tiny: Path, tones: Path, tmp_path: Path) -> None:
     paths = sorted((tones / "train").glob("*/*.wav"))
     rows = [f"{path},{path.parent.name},{number % 3}" for number, path in enumerate(paths)]
     (tmp_path / "folds.csv").write_text("\n".join(["path,label,fold", *rows]))
@@ -187,7 +187,7 @@ ALIKE = """evaluate=[knn_probe, {type: knn_probe, corpus: {type: folder, path: %
   {type: knn_probe, corpus: {type: csv, path: /elsewhere/tones.csv, label_column: label}}]"""
 
 
-def test_corpora_of_one_name_are_told_apart(tiny: Path, tones: Path, tmp_path: Path) -> None:
+def test_corpora_with_the_same_name_are_distinguished(tiny: Path, tones: Path, tmp_path: Path) -> None:
     names = [stage.name for stage in compose(tiny, [ALIKE % {"tones": tones}]).stages]
     for number in ("", " 2", " 3"):
         expected = {f"tones{number}/survey", f"features/tones{number}/untrained", f"knn_probe/tones{number}/untrained"}
@@ -196,20 +196,20 @@ def test_corpora_of_one_name_are_told_apart(tiny: Path, tones: Path, tmp_path: P
     assert len({corpus.config.path for _, corpus in parts_of(short) if corpus.kind == "corpus"}) == 3
 
 
-def test_a_folders_name_may_hold_a_date(tiny: Path) -> None:
+def test_the_name_of_a_folder_may_contain_a_date(tiny: Path) -> None:
     override = "evaluate=[{type: knn_probe, corpus: {type: folder, path: /elsewhere/tones.2024}}]"
     assert "tones.2024/survey" in [stage.name for stage in compose(tiny, [override]).stages]
 
 
-def test_what_cannot_be_weighed_is_said(tiny: Path, tmp_path: Path) -> None:
+def test_unknown_trainings_are_reported(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "odd.py").write_text(STRANGE)
     found = plan(tiny, overrides=[f"plugins=[{tmp_path / 'odd.py'}]", "schedule=odd"])
     _, bare, wrong = found.stages
-    assert (bare.training, bare.unknown) == (None, "its author does not say what it trains")
-    assert wrong.unknown == "`tones/survey` would hold no tokenizer, which `wrong` needs"
+    assert (bare.training, bare.unknown) == (None, "its kind of stage has no `objective_builder`")
+    assert wrong.unknown == "`wrong` needs the tokenizer of `tones/survey`, which makes none"
 
 
-def test_a_mistake_is_an_error_as_ever(tiny: Path) -> None:
+def test_invalid_experiments_are_refused(tiny: Path) -> None:
     with pytest.raises(ConfigError, match="unknown key `widht`"):
         plan(tiny, overrides=["encoder.widht=3"])
     with pytest.raises(OssicleError, match="--calibrate"):
