@@ -1,4 +1,4 @@
-"""A full disk is one line that names the disk, whoever met it."""
+"""A full disk is reported as one line that names the disk, for every library that writes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 
 def messages(folder: Path) -> dict[str, str]:
-    """What each writer's error becomes; called on a disk that is too small for any of them."""
+    """Collect the message for each writer's error, on a disk that is too small for all of them."""
     found = {}
     for name, write in WRITERS.items():
         try:
@@ -57,7 +57,7 @@ def messages(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_every_library_that_writes_is_understood(small_disk: list[str], tmp_path: Path) -> None:
+def test_the_errors_of_every_library_are_recognised(small_disk: list[str], tmp_path: Path) -> None:
     script = 'mount -t tmpfs -o size=16k tmpfs "$1" && exec "$2" "$3" "$1"'
     shown = subprocess.run(
         [*small_disk, script, "sh", tmp_path, sys.executable, __file__], capture_output=True, text=True, check=True
@@ -69,13 +69,13 @@ def test_every_library_that_writes_is_understood(small_disk: list[str], tmp_path
     assert json.loads(shown.stdout) == dict.fromkeys(WRITERS, message)
 
 
-def test_a_quota_is_named_as_such(tmp_path: Path) -> None:
-    told = r"^Disk quota exceeded on the disk mounted on /.*, which holds "
-    with pytest.raises(DiskFullError, match=told), naming_full_disk(tmp_path):
+def test_an_exceeded_quota_is_reported_as_quota(tmp_path: Path) -> None:
+    message = r"^Disk quota exceeded on the disk mounted on /.*, which holds "
+    with pytest.raises(DiskFullError, match=message), naming_full_disk(tmp_path):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
 
-def test_the_file_that_the_error_names_comes_first(tmp_path: Path) -> None:
+def test_the_file_of_the_error_replaces_the_folder(tmp_path: Path) -> None:
     with pytest.raises(DiskFullError, match="which holds /other/file: "), naming_full_disk(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device", "/other/file")
 
@@ -83,7 +83,7 @@ def test_the_file_that_the_error_names_comes_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [ValueError("no luck"), OSError(errno.EIO, "Input/output error"), ArtifactError("is missing")]
 )
-def test_other_errors_stay_as_they_are(error: Exception, tmp_path: Path) -> None:
+def test_other_errors_are_not_changed(error: Exception, tmp_path: Path) -> None:
     with pytest.raises(type(error)) as caught, naming_full_disk(tmp_path):
         raise error
     assert caught.value is error
@@ -98,7 +98,7 @@ def in_thread(error: Exception) -> None:
     thread.join()
 
 
-def test_a_full_disk_that_only_a_thread_met_is_not_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_in_a_thread_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DiskFullError, match="No space left"), naming_full_disk(tmp_path):
         in_thread(OSError(errno.ENOSPC, "No space left on device"))
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""The order of stages, and graphs that have none."""
+"""The order of stages, and graphs without a valid order."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_the_same_stage_may_be_listed_twice() -> None:
         ([stage("a", "a")], "the stages form a cycle: a -> a"),
     ],
 )
-def test_graphs_that_cannot_run(stages: list[Stage], message: str) -> None:
+def test_invalid_graphs(stages: list[Stage], message: str) -> None:
     with pytest.raises(OssicleError) as caught:
         in_order(stages)
     assert str(caught.value) == message
 
 
-def test_a_stage_is_taken_with_all_that_it_waits_for() -> None:
+def test_a_stage_is_selected_with_all_its_inputs() -> None:
     stages = [stage("a"), stage("b", "a"), stage("c"), stage("d", "b")]
     assert [one.name for one in with_inputs(stages, ["d"])] == ["a", "b", "d"]

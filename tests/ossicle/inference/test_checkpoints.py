@@ -44,7 +44,7 @@ def made(kind: str, name: str, config: Mapping[str, Any] = {}, **offers: Any) ->
 
 
 def artifact(folder: Path, metrics: Mapping[str, Any] | None = None, **parts: nn.Module) -> Path:
-    """An artifact with these parts, as a stage would leave it."""
+    """Make an artifact with these parts, in the format of a stage."""
     folder.mkdir()
     entries = {role: save_part(folder, role, part) for role, part in parts.items()}
     (folder / "card.json").write_text(json.dumps({"key": folder.name, "parts": entries, "metrics": metrics or {}}))
@@ -98,7 +98,7 @@ def test_importing_and_exporting_gives_the_same_file(golden: Path, tmp_path: Pat
         assert torch.equal(found["model"][key], value), key
 
 
-def test_an_imported_artifact_says_where_it_came_from(files: dict[str, Path], tmp_path: Path) -> None:
+def test_an_imported_artifact_states_its_source(files: dict[str, Path], tmp_path: Path) -> None:
     imported = import_file(files["encoder"], tmp_path / "new" / "artifact")
     source = imported.card["source"]
     assert (source["file"], source["kind"], source["layout"]) == ("encoder.pt", "encoder", "microsoft")
@@ -114,7 +114,7 @@ def test_an_imported_artifact_says_where_it_came_from(files: dict[str, Path], tm
     assert torch.equal(one.sequence, two.sequence)
 
 
-def test_a_tokenizer_tokenizes_before_and_after(files: dict[str, Path], tmp_path: Path) -> None:
+def test_a_tokenizer_gives_the_same_tokens_after_the_import(files: dict[str, Path], tmp_path: Path) -> None:
     imported = import_file(files["tokenizer"], tmp_path / "artifact")
     one, two = (ossicle.load(path).tokenize(sound(), sample_rate=RATE) for path in (files["tokenizer"], imported.path))
     assert one.codebook_size == 12
@@ -122,7 +122,7 @@ def test_a_tokenizer_tokenizes_before_and_after(files: dict[str, Path], tmp_path
     assert torch.equal(one.ids, two.ids)
 
 
-def test_what_cannot_be_imported(files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_imports_that_are_refused(files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     assert main(["import", str(files["encoder"]), "--out", str(tmp_path / "full")]) == 2
@@ -135,7 +135,9 @@ def test_what_cannot_be_imported(files: dict[str, Path], tmp_path: Path, capsys:
     assert not (tmp_path / "new").exists()
 
 
-def test_statistics_of_another_corpus_are_written_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_statistics_of_another_corpus_are_written_and_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     front_end = made("front_end", "kaldi_fbank", {"mean": 12.5, "std": 4.25})
     own = artifact(tmp_path / "own", front_end=front_end, encoder=made("encoder", "beats", SMALL))
     assert main(["export", str(own), "--out", str(tmp_path / "own.pt")]) == 0
@@ -163,7 +165,7 @@ def test_a_classifier_is_exported_with_its_labels(tmp_path: Path) -> None:
     torch.testing.assert_close(one.probabilities, two.probabilities)
 
 
-def test_classes_that_exclude_each_other_share_one_probability(tmp_path: Path) -> None:
+def test_probabilities_of_exclusive_classes_sum_to_one(tmp_path: Path) -> None:
     own = artifact(
         tmp_path / "own",
         {"label_names": ["dog", "rain"], "multi_label": False},
@@ -175,7 +177,7 @@ def test_classes_that_exclude_each_other_share_one_probability(tmp_path: Path) -
     assert "exclude each other" in export(own, tmp_path / "own.pt").notes[0]
 
 
-def test_all_that_the_released_code_cannot_express_is_listed(tmp_path: Path) -> None:
+def test_everything_that_the_released_code_does_not_support_is_listed(tmp_path: Path) -> None:
     front_end = made("front_end", "kaldi_fbank", {"mel_bins": 64, "patch_frames": 8, "per_bin": True})
     offers = {"patch_dim": 128, "bands": 4}
     own = artifact(
@@ -194,7 +196,7 @@ def test_all_that_the_released_code_cannot_express_is_listed(tmp_path: Path) -> 
     assert not (tmp_path / "own.pt").exists()
 
 
-def test_what_cannot_be_exported(files: dict[str, Path], tmp_path: Path) -> None:
+def test_exports_that_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="`ossicle import` makes an artifact of a file"):
         export(files["encoder"], tmp_path / "out.pt")
     imported = import_file(files["encoder"], tmp_path / "artifact")
@@ -263,7 +265,7 @@ def checked(experiment: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
-def test_a_checkpoint_lays_itself_over_another_part(experiment: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_replaces_another_part(experiment: Path, tmp_path: Path) -> None:
     (tmp_path / "over.yaml").write_text("base: ./small.yaml\nencoder: {type: beats, size: tiny}\n")
     (tmp_path / "again.yaml").write_text("base: ./over.yaml\nencoder: {checkpoint: ./encoder.pt}\n")
     found = check(tmp_path / "again.yaml", [], Corpora(Silent()), prepare=False).experiment.encoder
@@ -271,7 +273,7 @@ def test_a_checkpoint_lays_itself_over_another_part(experiment: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("encoder: {checkpoint: ./none.pt}", "4:10: `encoder`: `"),
         ("encoder: {checkpoint: 3}", "4:10: `encoder` must name a file or folder in `checkpoint`, but names `3`"),
@@ -281,33 +283,33 @@ def test_a_checkpoint_lays_itself_over_another_part(experiment: Path, tmp_path: 
         ("encoder: {checkpoint: .}", "is not an artifact"),
     ],
 )
-def test_what_no_encoder_can_come_from_is_told_at_its_place(experiment: Path, line: str, told: str) -> None:
+def test_an_invalid_checkpoint_is_reported_at_its_location(experiment: Path, line: str, message: str) -> None:
     lines = experiment.read_text().splitlines()
     experiment.write_text("\n".join([*lines[:3], line, *lines[4:]]))
-    assert told.replace("`encoder`: `", "") in checked(experiment)
+    assert message.replace("`encoder`: `", "") in checked(experiment)
 
 
 @pytest.mark.parametrize("front_end", ["kaldi_fbank", "{type: kaldi_fbank, mean: 12.5, std: 4.25}"])
 def test_another_spectrogram_is_refused_with_the_remedy(experiment: Path, tmp_path: Path, front_end: str) -> None:
-    told = checked(experiment, f"front_end={front_end}")
-    assert told.count(f"set `front_end: {{checkpoint: {tmp_path}/encoder.pt}}`") == 2
-    assert told.count(f"set `front_end: {{checkpoint: {tmp_path}/tokenizer.pt}}`") == 1
+    errors = checked(experiment, f"front_end={front_end}")
+    assert errors.count(f"set `front_end: {{checkpoint: {tmp_path}/encoder.pt}}`") == 2
+    assert errors.count(f"set `front_end: {{checkpoint: {tmp_path}/tokenizer.pt}}`") == 1
     stated = "front_end={type: kaldi_fbank, mean: 15.41663, std: 6.55582}"
     assert check(experiment, [stated], Corpora(Silent()), prepare=False).stages
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "fault"),
     [(b"", r"is damaged: it has 0 bytes instead of [\d,]+"), (None, "is missing")],
 )
 def test_damaged_files_of_an_artifact_are_neither_loaded_nor_exported(
-    files: dict[str, Path], tmp_path: Path, damage: bytes | None, told: str
+    files: dict[str, Path], tmp_path: Path, damage: bytes | None, fault: str
 ) -> None:
     path = import_file(files["encoder"], tmp_path / "artifact").path / "encoder.safetensors"
     path.unlink()
     if damage is not None:
         path.write_bytes(damage)
-    message = rf"^{path} {told}; repeat the run, or the import, that made it$"
+    message = rf"^{path} {fault}; repeat the run, or the import, that made it$"
     with pytest.raises(ArtifactError, match=message):
         ossicle.load(path.parent)
     with pytest.raises(ArtifactError, match=message):
@@ -335,7 +337,7 @@ def test_a_damaged_part_is_not_copied_into_another_artifact(experiment: Path, tm
     assert not list((tmp_path / "runs" / ".store").glob("encoder-*"))
 
 
-def test_a_file_counts_by_what_it_holds(files: dict[str, Path], tmp_path: Path) -> None:
+def test_the_key_of_a_file_depends_only_on_its_content(files: dict[str, Path], tmp_path: Path) -> None:
     part = CATALOG.get("encoder", "checkpoint")
 
     def key(path: Path) -> object:
@@ -347,7 +349,7 @@ def test_a_file_counts_by_what_it_holds(files: dict[str, Path], tmp_path: Path) 
     assert key(imported.path) == {"content": imported.card["key"]}
 
 
-def test_a_head_of_other_classes_is_refused(tmp_path: Path) -> None:
+def test_a_head_with_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     head = made("head", "linear", width=16, classes=3)
     own = artifact(tmp_path / "own", front_end=audioset(), encoder=made("encoder", "beats", SMALL), head=head)
     export(own, tmp_path / "own.pt")

@@ -1,4 +1,4 @@
-"""Several runs' predictions averaged: the numbers, the table, and runs that do not fit together."""
+"""Averaged predictions of several runs: the numbers, the table, and runs that cannot be averaged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def predicted(seed: int, truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32
     return np.asarray(noise + 1.5 * truth, np.float32)
 
 
-def judged(
+def evaluated(
     folder: Path,
     views: dict[str, npt.NDArray[np.float32]],
     *,
@@ -51,7 +51,7 @@ def judged(
     rows: npt.NDArray[np.int64] | None = None,
     folds: npt.NDArray[np.int64] | None = None,
 ) -> Path:
-    """Add an evaluation to the run in `folder` as its stage would; the first view is the best on validation."""
+    """Add an evaluation to the run in `folder`. The first view has the best validation score."""
     artifact = folder / f"evaluate-{task}-{subject}"
     artifact.mkdir(parents=True)
     metric = "valid_mAP" if multi_label else "valid_accuracy"
@@ -81,8 +81,8 @@ def test_probabilities_are_averaged(multi_label: bool, tmp_path: Path) -> None:
     truth = truth_of(multi_label=multi_label)
     logits = predicted(1, truth)
     shares = np.abs(predicted(2, truth)) / np.abs(predicted(2, truth)).sum(1, keepdims=True)
-    one = judged(tmp_path / "one", {"mean": logits}, truth=truth, multi_label=multi_label)
-    two = judged(tmp_path / "two", {"mean": shares}, truth=truth, multi_label=multi_label, scale="probabilities")
+    one = evaluated(tmp_path / "one", {"mean": logits}, truth=truth, multi_label=multi_label)
+    two = evaluated(tmp_path / "two", {"mean": shares}, truth=truth, multi_label=multi_label, scale="probabilities")
     ((question, scores),) = ensemble([one, two]).items()
     assert str(question) == "linear_probe on c"
     assert list(scores) == [str(one), str(two), ENSEMBLE]
@@ -100,34 +100,34 @@ def test_probabilities_are_averaged(multi_label: bool, tmp_path: Path) -> None:
 
 def test_independent_errors_average_out(tmp_path: Path) -> None:
     truth = truth_of(multi_label=False)
-    runs = [judged(tmp_path / f"{seed}", {"mean": predicted(seed, truth)}, truth=truth) for seed in range(8)]
+    runs = [evaluated(tmp_path / f"{seed}", {"mean": predicted(seed, truth)}, truth=truth) for seed in range(8)]
     ((_, scores),) = ensemble(runs).items()
     assert scores[ENSEMBLE].value > max(scores[str(folder)].value for folder in runs)
 
 
-def test_each_run_speaks_through_its_last_encoder_and_the_view_chosen_on_validation(tmp_path: Path) -> None:
+def test_each_run_uses_its_last_encoder_and_the_view_selected_on_validation(tmp_path: Path) -> None:
     truth = truth_of(multi_label=False)
     for name, seed in (("one", 0), ("two", 50)):
         for number, subject in enumerate(("untrained", "iteration 1", "iteration 2")):
             names = ("bands", "mean") if name == "one" else ("mean", "bands")
             views = {view: predicted(seed + 10 * number + place, truth) for place, view in enumerate(names)}
-            judged(tmp_path / name, views, truth=truth, subject=subject)
+            evaluated(tmp_path / name, views, truth=truth, subject=subject)
     runs = [tmp_path / "one", tmp_path / "two"]
 
-    def spoken(**options: str) -> list[tuple[str, str]]:
+    def selected(**options: str) -> list[tuple[str, str]]:
         ((_, scores),) = ensemble(runs, **options).items()
         return [(score.subject, score.view) for score in scores.values()]
 
     mean = (ENSEMBLE, "mean of 2")
-    assert spoken() == [("iteration 2", "bands"), ("iteration 2", "mean"), mean]
-    assert spoken(view="mean") == [("iteration 2", "mean")] * 2 + [mean]
-    assert spoken(subject="untrained", task="linear_probe") == [("untrained", "bands"), ("untrained", "mean"), mean]
+    assert selected() == [("iteration 2", "bands"), ("iteration 2", "mean"), mean]
+    assert selected(view="mean") == [("iteration 2", "mean")] * 2 + [mean]
+    assert selected(subject="untrained", task="linear_probe") == [("untrained", "bands"), ("untrained", "mean"), mean]
     for options, message in (
         (
             {"subject": "iteration 3"},
-            r"judged no subject `iteration 3`; name one by --subject. Did you mean `iteration",
+            r"has scores of no subject `iteration 3`; give one with --subject. Did you mean `iteration",
         ),
-        ({"view": "max"}, r"has no view `max` of iteration 2; name one by --view. Allowed: bands, mean\."),
+        ({"view": "max"}, r"has no view `max` of iteration 2; give one with --view. Allowed: bands, mean\."),
     ):
         with pytest.raises(ArtifactError, match=message):
             ensemble(runs, **options)
@@ -136,7 +136,9 @@ def test_each_run_speaks_through_its_last_encoder_and_the_view_chosen_on_validat
 def test_folds_are_kept(tmp_path: Path) -> None:
     truth = truth_of(multi_label=False)
     folds = np.arange(CLIPS) % 3
-    runs = [judged(tmp_path / f"{seed}", {"m": predicted(seed, truth)}, truth=truth, folds=folds) for seed in range(2)]
+    runs = [
+        evaluated(tmp_path / f"{seed}", {"m": predicted(seed, truth)}, truth=truth, folds=folds) for seed in range(2)
+    ]
     ((_, scores),) = ensemble(runs).items()
     assert list(scores[ENSEMBLE].folds) == ["0", "1", "2"]
     assert scores[ENSEMBLE].value == pytest.approx(np.mean(list(scores[ENSEMBLE].folds.values())))
@@ -148,25 +150,28 @@ SHUFFLED = np.random.default_rng(1).permutation(CLIPS) + 100
 @pytest.mark.parametrize(
     ("differing", "message"),
     [
-        ({"corpus": "other"}, "two judges on another version of the corpus than"),
-        ({"rows": SHUFFLED}, "two judges on other test clips than"),
+        ({"corpus": "other"}, "two uses another version of the corpus than"),
+        ({"rows": SHUFFLED}, "two uses other test clips than"),
         ({"truth": truth_of(multi_label=False)[::-1]}, "two has other labels for the test clips than"),
-        ({"task": "knn_probe"}, "these runs share no task of theirs. They were judged by:\n.*one: linear_probe on c\n"),
-        ({"scale": None}, "does not say whether it predicts logits or probabilities, so nothing is averaged"),
-        ({"subject": "log-mel"}, "judged no pre-trained encoder; name one by --subject. Allowed: log-mel"),
+        (
+            {"task": "knn_probe"},
+            "these runs have no evaluation task in common. Their tasks are:\n.*one: linear_probe on c\n",
+        ),
+        ({"scale": None}, "predictions cannot be averaged: the task must state `logits` or `probabilities`"),
+        ({"subject": "log-mel"}, "has scores of no pre-trained encoder; give one with --subject. Allowed: log-mel"),
     ],
 )
-def test_runs_that_do_not_fit_together(differing: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_runs_that_cannot_be_averaged(differing: dict[str, Any], message: str, tmp_path: Path) -> None:
     truth = truth_of(multi_label=False)
-    one = judged(tmp_path / "one", {"mean": predicted(1, truth)}, truth=truth)
-    two = judged(tmp_path / "two", {"mean": predicted(2, truth)}, **({"truth": truth} | differing))
+    one = evaluated(tmp_path / "one", {"mean": predicted(1, truth)}, truth=truth)
+    two = evaluated(tmp_path / "two", {"mean": predicted(2, truth)}, **({"truth": truth} | differing))
     with pytest.raises(ArtifactError, match=message):
         ensemble([one, two])
 
 
-def test_runs_are_needed_in_the_plural_and_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_different_complete_runs_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = truth_of(multi_label=False)
-    one, two = (judged(tmp_path / name, {"mean": predicted(1, truth)}, truth=truth) for name in ("one", "two"))
+    one, two = (evaluated(tmp_path / name, {"mean": predicted(1, truth)}, truth=truth) for name in ("one", "two"))
     for runs in ([one], [one, one], [one, two, one / ".." / "two"]):
         assert main(["ensemble", *map(str, runs)]) == 2
         assert capsys.readouterr().err.startswith("an ensemble needs two or more different runs; name the folder of")
@@ -178,7 +183,7 @@ def test_runs_are_needed_in_the_plural_and_whole(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.usefixtures("no_report", "own_plugins")
-def test_two_real_runs_in_a_process_of_its_own(tiny: Path, tmp_path: Path, program: Program) -> None:
+def test_two_real_runs_in_a_separate_process(tiny: Path, tmp_path: Path, program: Program) -> None:
     for name, probe in (("strong", "{type: linear_probe, strengths: [0.01]}"), ("weak", "linear_probe")):
         run(tiny, overrides=[f"name={name}", "pretrain.steps=2", f"evaluate=[{probe}]"], out=tmp_path / "runs")
     shown = program("ensemble", "runs/strong", "runs/weak", cwd=tmp_path, COLUMNS="120")
@@ -188,13 +193,13 @@ def test_two_real_runs_in_a_process_of_its_own(tiny: Path, tmp_path: Path, progr
     assert [line.split()[0] for line in lines if "–" in line] == ["runs/strong", "runs/weak", ENSEMBLE]
 
 
-def test_a_task_that_runs_do_not_share_is_reported_with_those_that_they_share() -> None:
+def test_the_error_about_a_task_lists_the_common_tasks() -> None:
     few = "fine_tune, 10 % of the labels"
     answers = {run: {Question(task, "c", "accuracy"): {} for task in (few, "linear_probe")} for run in ("one", "other")}
     assert [question.task for question in _shared(answers, None)] == [few, "linear_probe"]
     assert [question.task for question in _shared(answers, few)] == [few]
     allowed = re.escape(f"Allowed: '{few}', linear_probe.")
-    with pytest.raises(ArtifactError, match=f"share no task called `fine_tune`. {allowed}"):
+    with pytest.raises(ArtifactError, match=f"have no task called `fine_tune` in common. {allowed}"):
         _shared(answers, "fine_tune")
     with pytest.raises(ArtifactError, match=f"Did you mean `linear_probe`\\? {allowed}"):
         _shared(answers, "linear_prob")

@@ -1,4 +1,4 @@
-"""Embedding and tokenizing files refuses what it cannot read before it loads a model."""
+"""Embedding and tokenizing files refuse paths without audio before they load a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_named_pipe_is_refused(tmp_path: Path) -> None:
         embed_files(tmp_path / "part", [tmp_path / "pipe.wav"], tmp_path / "out.npz")
 
 
-def test_a_folder_of_pipes_and_loops_of_links_holds_no_audio(tmp_path: Path) -> None:
+def test_a_folder_of_pipes_and_link_loops_contains_no_audio(tmp_path: Path) -> None:
     (tmp_path / "sounds").mkdir()
     os.mkfifo(tmp_path / "sounds" / "pipe.wav")
     (tmp_path / "sounds" / "loop").symlink_to(".")

@@ -1,4 +1,4 @@
-"""From Python: whatever was trained or released, on waveforms of any kind, one clip or many."""
+"""Trained and released parts from Python, on waveforms of any kind, one clip or many."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_pretrained_artifact_embeds_and_tokenizes(runs: Path, model: LoadedPar
     assert torch.equal(tokens.times, found.times)
 
 
-def test_a_tokenizer_artifact_gives_the_labels_that_the_encoder_learnt_from(runs: Path, model: LoadedPart) -> None:
+def test_a_tokenizer_artifact_gives_the_tokens_that_the_encoder_was_trained_on(runs: Path, model: LoadedPart) -> None:
     tokenizer = ossicle.load(artifact(runs, "tokenizer"))
     wave = sound(RATE)
     assert torch.equal(tokenizer.tokenize(wave, sample_rate=RATE).ids, model.tokenize(wave, sample_rate=RATE).ids)
@@ -116,18 +116,18 @@ def test_a_tokenizer_artifact_gives_the_labels_that_the_encoder_learnt_from(runs
         tokenizer.embed(wave, sample_rate=RATE)
 
 
-def test_an_untrained_encoder_has_no_tokenizer_and_a_survey_neither(runs: Path) -> None:
+def test_untrained_encoders_and_surveys_have_no_tokenizer(runs: Path) -> None:
     untrained = ossicle.load(artifact(runs, "encoder"))
     assert untrained.embed(sound(RATE), sample_rate=RATE).clip.isfinite().all()
     with pytest.raises(ArtifactError, match="holds no tokenizer; it holds: encoder"):
         untrained.tokenize(sound(RATE), sample_rate=RATE)
     with pytest.raises(ArtifactError, match="holds no classifier; it holds: encoder"):
         untrained.classify(sound(RATE), sample_rate=RATE)
-    with pytest.raises(ArtifactError, match="holds no encoder; it holds: a front end alone"):
+    with pytest.raises(ArtifactError, match="holds no encoder; it holds: only a front end"):
         ossicle.load(artifact(runs, "survey")).embed(sound(RATE), sample_rate=RATE)
 
 
-def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
+def test_paths_without_an_artifact_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.pt").write_text("no checkpoint")
     with pytest.raises(ArtifactError, match="is not a checkpoint"):
         ossicle.load(tmp_path / "text.pt")
@@ -172,45 +172,45 @@ def test_a_released_tokenizer_tokenizes(shared_golden: Path) -> None:
     assert found.valid.all()
     clear = margin > 1e-3
     assert np.array_equal(found.ids.flatten().numpy()[clear], expected[clear])
-    alone = tokenizer.tokenize(waveform[1], sample_rate=RATE)
-    assert torch.equal(alone.ids[0], found.ids[1])
+    single = tokenizer.tokenize(waveform[1], sample_rate=RATE)
+    assert torch.equal(single.ids[0], found.ids[1])
     with pytest.raises(ArtifactError, match="holds no encoder; it holds: tokenizer"):
         tokenizer.embed(waveform, sample_rate=RATE)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
 @pytest.mark.parametrize("which", ["own", "deepnorm", "finetuned"])
-def test_a_clip_alone_equals_the_clip_in_a_padded_batch(
+def test_a_single_clip_equals_the_clip_in_a_padded_batch(
     model: LoadedPart, request: pytest.FixtureRequest, which: str, rate: int
 ) -> None:
     part = model if which == "own" else request.getfixturevalue("released")[which]
     lengths = [rate // 20, rate // 3, rate, 2 * rate + 17, 0]
-    together = np.zeros((5, 2 * rate + 17), np.float32)
+    batched = np.zeros((5, 2 * rate + 17), np.float32)
     for row, length in enumerate(lengths):
-        together[row, :length] = sound(length, seed=row)
+        batched[row, :length] = sound(length, seed=row)
 
-    batch = part.embed(together, sample_rate=rate, lengths=lengths)
+    batch = part.embed(batched, sample_rate=rate, lengths=lengths)
 
     assert batch.clip.isfinite().all()
     for row, length in enumerate(lengths):
-        alone = part.embed(together[row, :length], sample_rate=rate)
-        torch.testing.assert_close(batch.clip[row], alone.clip[0], atol=1e-5, rtol=0)
+        single = part.embed(batched[row, :length], sample_rate=rate)
+        torch.testing.assert_close(batch.clip[row], single.clip[0], atol=1e-5, rtol=0)
         count = int(batch.valid[row].sum())
-        assert count == alone.valid.sum()
-        torch.testing.assert_close(batch.sequence[row, :count], alone.sequence[0, :count], atol=1e-5, rtol=0)
+        assert count == single.valid.sum()
+        torch.testing.assert_close(batch.sequence[row, :count], single.sequence[0, :count], atol=1e-5, rtol=0)
         columns = int(batch.frames_valid[row].sum())
-        torch.testing.assert_close(batch.frames[row, :columns], alone.frames[0, :columns], atol=1e-5, rtol=0)
+        torch.testing.assert_close(batch.frames[row, :columns], single.frames[0, :columns], atol=1e-5, rtol=0)
     if which == "own":
-        ids = part.tokenize(together, sample_rate=rate, lengths=torch.tensor(lengths))
-        alone_ids = part.tokenize(together[2, :rate], sample_rate=rate).ids[0]
-        assert torch.equal(ids.ids[2, : len(alone_ids)], alone_ids)
+        ids = part.tokenize(batched, sample_rate=rate, lengths=torch.tensor(lengths))
+        single_ids = part.tokenize(batched[2, :rate], sample_rate=rate).ids[0]
+        assert torch.equal(ids.ids[2, : len(single_ids)], single_ids)
     if which == "finetuned":
-        classes = part.classify(together, sample_rate=rate, lengths=lengths).probabilities
-        one = part.classify(together[2, :rate], sample_rate=rate).probabilities
+        classes = part.classify(batched, sample_rate=rate, lengths=lengths).probabilities
+        one = part.classify(batched[2, :rate], sample_rate=rate).probabilities
         torch.testing.assert_close(classes[2], one[0], atol=1e-5, rtol=0)
 
 
-def test_what_lies_beyond_a_clips_length_does_not_count(model: LoadedPart) -> None:
+def test_samples_beyond_the_length_of_a_clip_have_no_effect(model: LoadedPart) -> None:
     padded = np.full((1, 2 * RATE), np.nan, np.float32)
     padded[0, :RATE] = sound(RATE)
     found = model.embed(padded, sample_rate=RATE, lengths=[RATE])
@@ -243,7 +243,7 @@ def test_other_rates_are_resampled(model: LoadedPart) -> None:
     given, expected = model.embed(high, sample_rate=48000), model.embed(low, sample_rate=RATE)
     assert given.sequence.shape == expected.sequence.shape
     similarity = torch.cosine_similarity(given.sequence[0], expected.sequence[0], dim=-1).view(-1, 4)
-    assert similarity[:, :3].min() > 0.99  # the highest band holds the resampler's own edge
+    assert similarity[:, :3].min() > 0.99  # the cutoff of the resampler is in the highest band
 
 
 @pytest.mark.parametrize("samples", [0, 1, 399, 400, 2799, 2800])
@@ -255,7 +255,7 @@ def test_very_short_clips_have_one_column(model: LoadedPart, samples: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("waveform", "options", "told"),
+    ("waveform", "options", "message"),
     [
         (np.zeros((2, 3, 4)), {}, r"must be \(samples,\) or \(clips, samples\), but is \(2, 3, 4\)"),
         (np.zeros(()), {}, r"but is \(\)"),
@@ -271,10 +271,8 @@ def test_very_short_clips_have_one_column(model: LoadedPart, samples: int) -> No
         (np.array(["a"]), {}, "but is <U1"),
     ],
 )
-def test_input_that_makes_no_sense_is_refused(
-    model: LoadedPart, waveform: Any, options: dict[str, Any], told: str
-) -> None:
-    with pytest.raises(OssicleError, match=told):
+def test_invalid_input_is_refused(model: LoadedPart, waveform: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OssicleError, match=message):
         model.embed(waveform, **{"sample_rate": RATE, **options})
 
 
@@ -290,14 +288,14 @@ def test_a_long_clip_in_windows_agrees_with_the_whole(model: LoadedPart, rate: i
     torch.testing.assert_close(found.clip[0], found.sequence[0].mean(0), atol=1e-5, rtol=0)
     assert torch.equal(found.layers[-1], found.sequence)
     assert torch.cosine_similarity(found.frames[0], whole.frames[0], dim=-1).min() > 0.97
-    # These labels depend on the patch alone, which no window may change.
+    # These tokens depend only on the patch, which is the same in every window.
     expected = model.tokenize(wave, sample_rate=rate, window_seconds=math.inf)
     tokens = model.tokenize(wave, sample_rate=rate, window_seconds=10.0, overlap_seconds=2.0)
     assert torch.equal(tokens.ids, expected.ids)
     torch.testing.assert_close(tokens.times, expected.times)
 
 
-def test_a_clip_up_to_one_window_is_what_it_is_without_windows(model: LoadedPart) -> None:
+def test_a_clip_of_one_window_equals_the_clip_without_windows(model: LoadedPart) -> None:
     wave = sound(10 * 44100)
     expected = model.embed(wave, sample_rate=44100, window_seconds=math.inf)
     found = model.embed(wave, sample_rate=44100, window_seconds=10.0, overlap_seconds=2.0)
@@ -307,18 +305,18 @@ def test_a_clip_up_to_one_window_is_what_it_is_without_windows(model: LoadedPart
         model.embed(wave, sample_rate=44100, window_seconds=5.0, overlap_seconds=6.0)
 
 
-def test_a_batch_of_long_and_short_clips_is_what_each_is_alone(model: LoadedPart) -> None:
+def test_a_batch_of_long_and_short_clips_equals_the_single_clips(model: LoadedPart) -> None:
     lengths = [25 * RATE, 3 * RATE]
     batch = model.embed(np.stack([sound(25 * RATE)] * 2), sample_rate=RATE, lengths=lengths, window_seconds=10.0)
     for row, length in enumerate(lengths):
-        alone = model.embed(sound(25 * RATE)[:length], sample_rate=RATE, window_seconds=10.0)
+        single = model.embed(sound(25 * RATE)[:length], sample_rate=RATE, window_seconds=10.0)
         count = int(batch.valid[row].sum())
-        assert count == alone.valid.sum()
-        torch.testing.assert_close(batch.sequence[row, :count], alone.sequence[0])
-        torch.testing.assert_close(batch.clip[row], alone.clip[0])
+        assert count == single.valid.sum()
+        torch.testing.assert_close(batch.sequence[row, :count], single.sequence[0])
+        torch.testing.assert_close(batch.clip[row], single.clip[0])
 
 
-def test_a_linear_classifier_says_of_windows_what_it_says_of_the_whole(released: dict[str, LoadedPart]) -> None:
+def test_a_linear_classifier_of_windows_agrees_with_the_whole(released: dict[str, LoadedPart]) -> None:
     wave = sound(14 * RATE)
     whole = released["finetuned"].classify(wave, sample_rate=RATE, window_seconds=math.inf).probabilities
     found = released["finetuned"].classify(wave, sample_rate=RATE, window_seconds=6.0, overlap_seconds=2.0)
@@ -327,7 +325,7 @@ def test_a_linear_classifier_says_of_windows_what_it_says_of_the_whole(released:
 
 
 def peak_mib_of_embedding(program: Program, run: Path, minutes: int, folder: Path) -> float:
-    """Peak memory of `ossicle embed` on a recording of so many minutes."""
+    """Measure the peak memory of `ossicle embed` on a recording of some minutes, in MiB."""
     recording, minute_of_sound = folder / f"{minutes}.wav", sound(60 * RATE)
     with soundfile.SoundFile(recording, "w", RATE, 1) as file:
         for _ in range(minutes):
@@ -345,12 +343,12 @@ def peak_mib_of_embedding(program: Program, run: Path, minutes: int, folder: Pat
     return float(shown.stdout.splitlines()[-1])
 
 
-def test_an_hour_takes_no_more_memory_than_ten_minutes(runs: Path, tmp_path: Path, program: Program) -> None:
+def test_an_hour_needs_no_more_memory_than_ten_minutes(runs: Path, tmp_path: Path, program: Program) -> None:
     short, long = (peak_mib_of_embedding(program, runs / "small", minutes, tmp_path) for minutes in (10, 60))
     assert long - short < 50
 
 
-def test_only_an_unchanged_plugin_file_is_run_unasked(tmp_path: Path) -> None:
+def test_only_an_unchanged_plugin_file_runs_automatically(tmp_path: Path) -> None:
     plugin = tmp_path / "mine.py"
     plugin.write_text("import ossicle\n")
     entry = {"plugin": str(plugin), "origin": Origin.of_file(plugin).describe()}

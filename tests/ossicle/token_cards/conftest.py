@@ -34,7 +34,7 @@ pretrain: {{steps: 1, objective: masked_prediction}}
 
 
 class Store:
-    """Makes artifacts with a front end and, where asked for, a tokenizer and an encoder."""
+    """Makes artifacts with a front end and optionally a tokenizer and an encoder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +62,7 @@ class Store:
         return PartChoice.of(self.catalog.get(kind, name), settings, catalog=self.catalog)
 
     def run(self, name: str, tones: Path, stages: dict[str, Path], *, control: str = "") -> Path:
-        """A run that has pre-trained an encoder for each of `stages`."""
+        """Make a run with a pre-trained encoder for each of `stages`."""
         folder = self.folder / "runs" / name
         folder.mkdir(parents=True)
         entries = [
@@ -85,7 +85,7 @@ PROJECTION = {"type": "random_projection", "codebook_size": 32, "codebook_dim": 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Corpora that are rendered on first use are kept nowhere."""
+    """Use a temporary cache for corpora that are rendered on first use."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OSSICLE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -98,7 +98,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="session")
 def run(store: Store, tones: Path, slow: None) -> Path:
-    """A run of two iterations, with an encoder each, and a control."""
+    """A run with two iterations, each with an encoder, and a control."""
     stages = {
         "iteration 1": store.artifact("one", tokenizer=PROJECTION, encoder=True),
         "<b>2</b>": store.artifact("two", tokenizer={**PROJECTION, "codebook_size": 16}, encoder=True, seed=1),
@@ -109,7 +109,7 @@ def run(store: Store, tones: Path, slow: None) -> Path:
 
 @pytest.fixture(scope="session")
 def tokens() -> Callable[..., ClipTokens]:
-    """Makes tokens of clips from lists of numbers, or from (N, G) arrays."""
+    """A function that makes tokens of clips from lists of numbers, or from (N, G) arrays."""
 
     def make(ids: Sequence[Any], bands: int = 2, codebook_size: int = 64) -> ClipTokens:
         arrays = [np.asarray(clip, dtype=np.int64) for clip in ids]
@@ -120,7 +120,7 @@ def tokens() -> Callable[..., ClipTokens]:
 
 @pytest.fixture(scope="session")
 def drawn() -> Callable[..., DrawnClips]:
-    """Makes clips of a second of noise with the given classes."""
+    """A function that makes clips with one second of noise and the given classes."""
 
     def make(classes: Sequence[int], *, multi_label: bool = False) -> DrawnClips:
         clips = len(classes)

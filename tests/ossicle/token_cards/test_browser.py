@@ -1,4 +1,4 @@
-"""The card in a real browser, where one is installed."""
+"""The card in a real browser, if one is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report card as a user gets it: command, page, figures, section."""
+"""The report card from the user's side: command, page, JSON, section."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FEW = [change for change in PERTURBATIONS if change.family in ("noise", "delay")
 
 @pytest.fixture(scope="module")
 def page(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's card, as the command writes it."""
+    """The card of a run, written by the command."""
     out = tmp_path_factory.mktemp("card") / "made" / "card.html"
     assert main(["tokens", str(run), "--split", "train", "--clips", "10", "--out", str(out)]) == 0
     return out
@@ -44,7 +44,7 @@ def figures(page: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_run_gives_all_its_tokenizers_and_its_own_recordings(figures: dict[str, Any]) -> None:
+def test_a_run_gives_all_its_tokenizers_and_its_corpus(figures: dict[str, Any]) -> None:
     assert [one["name"] for one in figures["tokenizers"]] == ["iteration 1", "<b>2</b>", "untrained (control)"]
     assert [one["control"] for one in figures["tokenizers"]] == [False, False, True]
     assert (figures["corpus"], figures["split"], figures["clips"], figures["clips_in_split"]) == (
@@ -56,7 +56,7 @@ def test_a_run_gives_all_its_tokenizers_and_its_own_recordings(figures: dict[str
     assert len(set(figures["paths"])) == 10
 
 
-def test_every_figure_is_there(figures: dict[str, Any]) -> None:
+def test_the_json_has_every_value(figures: dict[str, Any]) -> None:
     for one in figures["tokenizers"]:
         (stream,) = one["of_each_stream"]
         assert 1 <= stream["batch_perplexity"] <= stream["batch_used"] <= stream["statistics"]["used"] <= 32
@@ -132,12 +132,12 @@ def test_the_same_seed_gives_the_same_figures(run: Path) -> None:
     assert one == two
 
 
-def test_a_section_leaves_out_what_has_no_tokenizer(store: Any, run: Path) -> None:
+def test_a_section_leaves_out_entries_without_a_tokenizer(store: Any, run: Path) -> None:
     bare = store.artifact("bare", tokenizer=None, encoder=True)
     tokenizers = {"first": run / "../../one", "control": run / "../../three", "rebuilt": bare}
     section = token_card_section(tokenizers, "{type: synthetic}", controls=["control"], clips=4, listen=1)
     assert section.title == "Tokenizers"
-    assert "left out: rebuilt" in section.html
+    assert "because they have no tokenizer: rebuilt" in section.html
     assert "control (control)" in section.html
     assert "<audio" in section.html
     assert "<html" not in section.html
@@ -145,7 +145,7 @@ def test_a_section_leaves_out_what_has_no_tokenizer(store: Any, run: Path) -> No
     assert "None of these encoders" in none.html
 
 
-def test_tokenizers_behind_other_front_ends_are_compared_as_far_as_they_can_be(store: Any, run: Path) -> None:
+def test_tokenizers_with_other_front_ends_have_no_agreement(store: Any, run: Path) -> None:
     wide = store.artifact("wide", tokenizer={"type": "random_projection", "codebook_size": 32}, mel_bins=64)
     options = CardOptions(clips=4, perturbations=FEW)
     found = measure_tokenizers([run / "../../one", wide], "synthetic", options)
@@ -154,7 +154,7 @@ def test_tokenizers_behind_other_front_ends_are_compared_as_far_as_they_can_be(s
     assert [card.bands for card in found.cards] == [2, 4]
 
 
-def test_several_streams_of_tokens_are_measured_each_and_shown_by_their_mean(
+def test_streams_are_measured_separately_and_shown_by_their_mean(
     store: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     several = store.artifact("several", tokenizer={**PROJECTION, "codebooks": 3})
@@ -165,7 +165,7 @@ def test_several_streams_of_tokens_are_measured_each_and_shown_by_their_mean(
     assert len(set(perplexities)) == 3
     assert one["summary"]["perplexity"] == pytest.approx(np.mean(perplexities))
     assert "3 × 32" in capsys.readouterr().out
-    assert "mean over its streams" in out.read_text()
+    assert "means over its streams" in out.read_text()
 
 
 def test_a_released_tokenizer_has_a_card(golden: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_released_tokenizer_has_a_card(golden: Path) -> None:
     assert (card.title, card.codebook_size, card.bands, card.encoder_map) == ("tokenizer", 32, 8, None)
 
 
-def test_names_stay_apart(store: Any, run: Path, tones: Path) -> None:
+def test_names_are_unique(store: Any, run: Path, tones: Path) -> None:
     other = store.run("other", tones, {"iteration 1": run / "../../one"})
     assert list(sources_in([run, other])) == ["tried: iteration 1", "tried: <b>2</b>", "tried: untrained", "other"]
     again = store.folder / "elsewhere" / "one"
@@ -182,7 +182,7 @@ def test_names_stay_apart(store: Any, run: Path, tones: Path) -> None:
     assert list(sources_in([store.folder / "one", again])) == ["one", str(again)]
 
 
-def test_the_test_split_is_never_taken_unasked(tones: Path, tmp_path: Path) -> None:
+def test_the_test_split_is_only_used_if_given(tones: Path, tmp_path: Path) -> None:
     choice = corpus_asked(str(tones))
     assert draw_clips(choice, clips=50, seed=0, sample_rates=[16000]).split == "valid"
     assert draw_clips(choice, clips=50, seed=0, sample_rates=[16000], split="test").split == "test"
@@ -209,7 +209,7 @@ def test_an_unreadable_clip_is_replaced_and_named(tmp_path: Path) -> None:
         draw_clips(corpus_asked(str(tmp_path)), clips=3, seed=0, sample_rates=[16000])
 
 
-def test_what_cannot_be_done_is_said(run: Path, store: Any, tmp_path: Path) -> None:
+def test_invalid_requests_are_refused(run: Path, store: Any, tmp_path: Path) -> None:
     one = run / "../../one"
     steps: list[str] = []
     with pytest.raises(OssicleError, match="there is no corpus: no run is given"):
@@ -233,7 +233,7 @@ def test_what_cannot_be_done_is_said(run: Path, store: Any, tmp_path: Path) -> N
         sources_in([store.run("empty", tmp_path, {})])
 
 
-def test_of_an_older_run_the_corpus_alone_is_read(run: Path, tmp_path: Path) -> None:
+def test_only_the_corpus_of_an_older_run_is_read(run: Path, tmp_path: Path) -> None:
     experiment = tmp_path / "experiment.yaml"
     text = (run / "experiment.yaml").read_text()
     experiment.write_text(text.replace("pretrain: {", "plugins: [./gone.py]\npretrain: {older: 1, "))
@@ -247,7 +247,7 @@ def test_of_an_older_run_the_corpus_alone_is_read(run: Path, tmp_path: Path) -> 
         corpus_of_runs([tmp_path])
 
 
-def test_codes_are_chosen_by_use_and_by_what_they_tell(tokens: MakeTokens) -> None:
+def test_codes_are_selected_by_use_and_by_information(tokens: MakeTokens) -> None:
     classes = np.arange(24) % 2
     ids = [[0] * 8 + [1] * 4 + [2 + one] * 2 for one in classes]
     assert [code for code, _ in choose(tokens(ids), classes, 4)] == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""What tokens hold: known answers, and chance."""
+"""Token statistics: known values, and chance levels."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def test_entropy_is_in_bits() -> None:
     assert entropy(np.array([5, 5, 5])) == 0.0
 
 
-def test_purity_counts_the_commonest_class_of_each_code() -> None:
+def test_purity_counts_the_most_frequent_class_of_each_code() -> None:
     assert purity(np.array([0, 0, 1, 1, 1]), np.array([7, 7, 7, 2, 2])) == pytest.approx(4 / 5)
 
 
-def test_tokens_of_the_position_vary_nowhere(tokens: MakeTokens, drawn: MakeClips) -> None:
+def test_tokens_that_encode_the_position(tokens: MakeTokens, drawn: MakeClips) -> None:
     found = holdings(tokens([np.arange(PATCHES)] * 20), drawn([0, 1] * 10), seed=0).streams[0]
     assert found.statistics.position_information == pytest.approx(1.0)
     assert found.column_entropy == pytest.approx([1.0] * (PATCHES // BANDS))  # two bands, two tokens
@@ -34,7 +34,7 @@ def test_tokens_of_the_position_vary_nowhere(tokens: MakeTokens, drawn: MakeClip
     assert found.class_share.value == pytest.approx(0.0, abs=1e-9)
 
 
-def test_tokens_of_the_class_are_pure_and_chance_is_not(tokens: MakeTokens, drawn: MakeClips) -> None:
+def test_tokens_that_encode_the_class_are_pure_and_chance_is_not(tokens: MakeTokens, drawn: MakeClips) -> None:
     classes = [clip % 4 for clip in range(40)]
     found = holdings(tokens([[one] * PATCHES for one in classes]), drawn(classes), seed=0).streams[0]
     assert found.class_share is not None
@@ -45,14 +45,14 @@ def test_tokens_of_the_class_are_pure_and_chance_is_not(tokens: MakeTokens, draw
     assert found.commonest == pytest.approx(0.25)
 
 
-def test_batches_see_less_of_the_codebook_than_the_corpus(tokens: MakeTokens, drawn: MakeClips) -> None:
+def test_batches_use_fewer_codes_than_the_corpus(tokens: MakeTokens, drawn: MakeClips) -> None:
     clips = 192  # a second each: three batches of 64
     found = holdings(tokens([[clip // 64] * PATCHES for clip in range(clips)]), drawn([0, 1] * 96), seed=0).streams[0]
     assert found.statistics.perplexity == pytest.approx(3.0)
     assert (found.batch_used, found.batch_perplexity) == pytest.approx((1.0, 1.0))
 
 
-def test_streams_are_measured_apart_and_their_mean_stands_for_them(tokens: MakeTokens, drawn: MakeClips) -> None:
+def test_streams_are_measured_separately_and_averaged(tokens: MakeTokens, drawn: MakeClips) -> None:
     one, four = np.zeros(PATCHES), np.arange(PATCHES) % 4
     both = holdings(tokens([np.stack([one, four], 1)] * 10), drawn([0, 1] * 5), seed=0)
     assert [stream.statistics.perplexity for stream in both.streams] == pytest.approx([1.0, 4.0])
@@ -66,7 +66,7 @@ def test_columns_that_few_clips_reach_are_left_out(tokens: MakeTokens, drawn: Ma
 
 
 @pytest.mark.parametrize(("classes", "multi_label"), [([0] * 8, False), ([0, 1] * 4, True)])
-def test_without_one_of_several_classes_a_clip_nothing_is_said_of_them(
+def test_class_statistics_need_several_classes_and_one_per_clip(
     tokens: MakeTokens, drawn: MakeClips, classes: list[int], multi_label: bool
 ) -> None:
     found = holdings(tokens([np.arange(PATCHES)] * 8), drawn(classes, multi_label=multi_label), seed=0)

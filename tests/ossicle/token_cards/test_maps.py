@@ -1,4 +1,4 @@
-"""Maps: alike clips together, and the figure beside them."""
+"""Maps: similar clips are close together, and the share of nearest neighbours of the same class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_bags_are_unit_vectors_of_codes_in_bands(tokens: MakeTokens) -> None:
     np.testing.assert_allclose(np.square(found), [[0.5, 0, 0.25, 0.25], [0, 0.5, 0.25, 0.25]])
 
 
-def test_clips_of_one_class_lie_together(tokens: MakeTokens) -> None:
+def test_clips_of_one_class_are_close_together(tokens: MakeTokens) -> None:
     random = np.random.default_rng(0)
     classes = np.repeat([0, 1], 20)
     ids = random.integers(0, 8, (40, 24)) + 8 * classes[:, None]
@@ -34,7 +34,7 @@ def test_clips_of_one_class_lie_together(tokens: MakeTokens) -> None:
     assert np.linalg.norm(centres[0] - centres[1]) > spread
 
 
-def test_embeddings_are_mapped_alike_every_time() -> None:
+def test_the_map_of_embeddings_is_deterministic() -> None:
     embedded = np.random.default_rng(0).standard_normal((12, 5)).astype(np.float32)
     one, two = (map_of_embeddings(embedded, None, seed=0) for _ in range(2))
     assert one is not None
@@ -43,7 +43,7 @@ def test_embeddings_are_mapped_alike_every_time() -> None:
     assert one.neighbours is None
 
 
-def test_clips_that_cannot_be_told_apart_are_one_point(tokens: MakeTokens) -> None:
+def test_identical_clips_are_one_point(tokens: MakeTokens) -> None:
     found = map_of_tokens(tokens([[1, 2, 1, 2]] * 10), None, seed=0)
     assert found is not None
     assert not found.points.any()

@@ -1,4 +1,4 @@
-"""Changes of a recording do what they say, at the strength they say, and keep its length."""
+"""Changes of a recording: their effect, their strength, and an unchanged length."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def power(wave: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("ratio", [30.0, 0.0, -5.0])
-def test_noise_lies_as_far_below_the_clip_as_it_says(ratio: float) -> None:
+def test_noise_has_the_given_ratio(ratio: float) -> None:
     wave = tone(440)
     noise = add_noise(wave, RATE, ratio, random()) - wave
     assert 10 * np.log10(power(wave) / power(noise)) == pytest.approx(ratio, abs=0.2)
@@ -60,7 +60,7 @@ def test_gain_is_exact() -> None:
     np.testing.assert_allclose(amplify(tone(440), RATE, -20, random()), tone(440) / 10, rtol=1e-6)
 
 
-def test_a_low_pass_takes_what_is_above_and_delays_nothing() -> None:
+def test_a_low_pass_removes_high_frequencies_without_delay() -> None:
     low = limit_band(tone(500), RATE, 2.0, random())
     np.testing.assert_allclose(low[2000:-2000], tone(500)[2000:-2000], atol=1e-3)
     assert power(limit_band(tone(4000), RATE, 2.0, random())[2000:-2000]) < 1e-6 * power(tone(4000))
@@ -97,5 +97,5 @@ def test_strengths_grow_within_a_family() -> None:
         assert len(changes) >= 3
 
 
-def test_a_low_pass_beyond_the_recordings_own_band_is_left_out() -> None:
+def test_a_low_pass_above_the_band_of_the_recording_is_left_out() -> None:
     assert [change.strength for change in PERTURBATIONS if change.highest_rate >= 8000] == [6.0, 4.0]

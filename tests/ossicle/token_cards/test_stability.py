@@ -1,4 +1,4 @@
-"""Share of tokens kept, and what chance would keep."""
+"""Share of tokens kept, and its chance levels."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_unchanged_tokens_are_all_kept(tokens: MakeTokens) -> None:
     assert found.chance < 0.05
 
 
-def test_tokens_that_are_the_position_withstand_everything_and_deserve_no_credit(tokens: MakeTokens) -> None:
+def test_tokens_that_encode_the_position_are_always_kept_and_have_no_kappa(tokens: MakeTokens) -> None:
     ids = [np.arange(12)] * 30
     found = compare(tokens(ids), tokens(ids), NOISE, seed=0)
     assert found.kept == found.chance_at_position == 1.0
@@ -75,7 +75,7 @@ def test_unrelated_tokens_are_kept_as_often_as_by_chance(tokens: MakeTokens) -> 
     assert found.kappa == pytest.approx(0.0, abs=0.03)
 
 
-def test_a_stream_that_is_lost_halves_the_share_and_bands_are_told_apart(tokens: MakeTokens) -> None:
+def test_a_lost_stream_halves_the_share_and_bands_are_separate(tokens: MakeTokens) -> None:
     random = np.random.default_rng(0)
     before = random.integers(0, 30, (40, 12, 2))
     after = before.copy()
@@ -86,7 +86,7 @@ def test_a_stream_that_is_lost_halves_the_share_and_bands_are_told_apart(tokens:
     assert found.by_band == pytest.approx([0.5, 0.0])
 
 
-def test_tokenizers_agree_with_themselves_under_other_names_and_not_with_others(tokens: MakeTokens) -> None:
+def test_tokenizers_agree_with_their_permutations_and_not_with_others(tokens: MakeTokens) -> None:
     random = np.random.default_rng(0)
     ids, others = random.integers(0, 20, (2, 50, 12))
     found = agreement([tokens(ids), tokens((ids * 7 + 3) % 20), tokens(others), tokens(ids[:, :10])])
