@@ -170,7 +170,8 @@ class _PreviewRun(StageRun[Stage]):
     def part(self, source: str, role: str, expected: type[T], *, options: Mapping[str, Any] | None = None) -> T:
         recipe = self._recipes_of(source).get(role)
         if recipe is None:
-            raise ArtifactError(f"`{self.stage.name}` needs the {role} of `{self.stage.inputs[source]}`, which makes none")
+            maker = self.stage.inputs[source]
+            raise ArtifactError(f"`{self.stage.name}` needs the {role} of `{maker}`, which makes none")
         part = self.previews.rebuilt(recipe, expected, options or {})
         assert isinstance(part, nn.Module)
         self.built.append(part.eval())

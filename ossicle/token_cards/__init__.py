@@ -44,10 +44,10 @@ def measure_tokenizers(
         OssicleError: if no corpus is known, or a tokenizer lacks one of the codes to listen to
     """
     from .card import CardOptions, token_cards
-    from .sources import corpus_asked, corpus_of_runs, load_subjects, sources_in
+    from .sources import given_corpus, corpus_of_runs, load_subjects, sources_in
 
     sources = sources_in(paths)
-    chosen = corpus_asked(corpus, plugins=plugins) if corpus else corpus_of_runs(paths, plugins=plugins)
+    chosen = given_corpus(corpus, plugins=plugins) if corpus else corpus_of_runs(paths, plugins=plugins)
     subjects = load_subjects(sources, plugins=plugins)
     return token_cards(subjects, chosen, options or CardOptions(), on_step=on_step)
 
@@ -98,13 +98,13 @@ def token_card_section(
     """
     from .card import CardOptions, token_cards
     from .html import render_section
-    from .sources import Source, corpus_asked, corpus_of_runs, holds_tokenizer, load_subjects
+    from .sources import Source, given_corpus, corpus_of_runs, holds_tokenizer, load_subjects
 
     sources = {name: Source(path, name in controls) for name, path in tokenizers.items() if holds_tokenizer(path)}
     if not sources:
         return ReportSection(TITLE, '<p class="note">None of these encoders was trained with a tokenizer.</p>')
     runs = list(tokenizers.values())
-    chosen = corpus_asked(corpus, plugins=plugins) if corpus else corpus_of_runs(runs, plugins=plugins)
+    chosen = given_corpus(corpus, plugins=plugins) if corpus else corpus_of_runs(runs, plugins=plugins)
     options = CardOptions(clips=clips, seed=seed, listen=listen)
     found = token_cards(load_subjects(sources, plugins=plugins), chosen, options)
     without = [name for name in tokenizers if name not in sources]

@@ -125,7 +125,7 @@ class _CorpusOnly(Config):
     corpus: CorpusChoice
 
 
-def corpus_asked(text: str, *, plugins: Sequence[Path] = ()) -> PartChoice:
+def given_corpus(text: str, *, plugins: Sequence[Path] = ()) -> PartChoice:
     """Read the corpus of the command line: a built-in name, a folder of recordings, a table, or YAML with all settings.
 
     Raises:

@@ -17,7 +17,7 @@ from ossicle.tasks.evaluation.metrics import figure
 CLIPS, CLASSES = 200, 5
 
 
-def judged(
+def evaluated(
     folder: Path,
     truth: npt.NDArray[np.bool_],
     scores: npt.NDArray[Any],
@@ -49,8 +49,8 @@ def test_against_mcnemars_normal_interval(tmp_path: Path) -> None:
     truth = one_hot(draw)
     ours, theirs = (draw.random(CLIPS) < share for share in (0.7, 0.55))
     found = difference(
-        judged(tmp_path / "ours", truth, right_where(truth, ours)),
-        judged(tmp_path / "theirs", truth, right_where(truth, theirs)),
+        evaluated(tmp_path / "ours", truth, right_where(truth, ours)),
+        evaluated(tmp_path / "theirs", truth, right_where(truth, theirs)),
     )
     gained = ours.astype(float) - theirs
     error = 1.96 * gained.std() / np.sqrt(CLIPS)
@@ -63,8 +63,8 @@ def test_a_difference_that_overlapping_intervals_hide(tmp_path: Path) -> None:
     truth = one_hot(np.random.default_rng(0))
     right = np.arange(CLIPS) < 100
     more = right | (np.arange(CLIPS) < 110)
-    ours = judged(tmp_path / "ours", truth, right_where(truth, more))
-    theirs = judged(tmp_path / "theirs", truth, right_where(truth, right))
+    ours = evaluated(tmp_path / "ours", truth, right_where(truth, more))
+    theirs = evaluated(tmp_path / "theirs", truth, right_where(truth, right))
     found, back = difference(ours, theirs), difference(theirs, ours)
     assert found is not None
     assert back is not None
@@ -75,7 +75,7 @@ def test_a_difference_that_overlapping_intervals_hide(tmp_path: Path) -> None:
 def test_the_same_predictions_do_not_differ(tmp_path: Path) -> None:
     truth = one_hot(np.random.default_rng(0))
     scores = np.random.default_rng(1).normal(size=truth.shape)
-    found = difference(judged(tmp_path / "ours", truth, scores), judged(tmp_path / "theirs", truth, scores))
+    found = difference(evaluated(tmp_path / "ours", truth, scores), evaluated(tmp_path / "theirs", truth, scores))
     assert found is not None
     assert (found.value, found.low, found.high) == (0, 0, 0)
 
@@ -85,8 +85,8 @@ def test_several_labels_are_compared_by_average_precision(tmp_path: Path) -> Non
     truth = draw.random((CLIPS, CLASSES)) < 0.3
     noise = draw.normal(size=truth.shape)
     found = difference(
-        judged(tmp_path / "ours", truth, noise + 2.0 * truth, multi_label=True),
-        judged(tmp_path / "theirs", truth, noise + 1.0 * truth, multi_label=True),
+        evaluated(tmp_path / "ours", truth, noise + 2.0 * truth, multi_label=True),
+        evaluated(tmp_path / "theirs", truth, noise + 1.0 * truth, multi_label=True),
     )
     assert found is not None
     assert 0 < found.low < found.value < found.high
@@ -100,8 +100,8 @@ def test_one_in_twenty_false_alarms(tmp_path: Path) -> None:
         shared = draw.random(CLIPS) < 0.8
         ours, theirs = (np.where(shared, np.arange(CLIPS) % 2 == 0, draw.random(CLIPS) < 0.5) for _ in range(2))
         found = difference(
-            judged(tmp_path / f"ours {trial}", truth, right_where(truth, ours)),
-            judged(tmp_path / f"theirs {trial}", truth, right_where(truth, theirs)),
+            evaluated(tmp_path / f"ours {trial}", truth, right_where(truth, ours)),
+            evaluated(tmp_path / f"theirs {trial}", truth, right_where(truth, theirs)),
         )
         assert found is not None
         alarms += found.low > 0 or found.high < 0
@@ -120,13 +120,13 @@ def test_one_in_twenty_false_alarms(tmp_path: Path) -> None:
 def test_predictions_on_other_clips_are_not_paired(tmp_path: Path, other: dict[str, Any]) -> None:
     truth = one_hot(np.random.default_rng(0))
     scores = np.random.default_rng(1).normal(size=truth.shape)
-    ours = judged(tmp_path / "ours", truth, scores)
-    assert difference(ours, judged(tmp_path / "theirs", truth, scores, **other)) is None
+    ours = evaluated(tmp_path / "ours", truth, scores)
+    assert difference(ours, evaluated(tmp_path / "theirs", truth, scores, **other)) is None
 
 
 def test_missing_or_damaged_predictions_are_not_paired(tmp_path: Path) -> None:
     truth = one_hot(np.random.default_rng(0))
-    ours, theirs = (judged(tmp_path / name, truth, truth.astype(float)) for name in ("ours", "theirs"))
+    ours, theirs = (evaluated(tmp_path / name, truth, truth.astype(float)) for name in ("ours", "theirs"))
     assert difference(ours, theirs) is not None
     (tmp_path / "theirs" / "predictions.npz").write_bytes(b"PK\x03\x04 cut short")
     assert difference(ours, theirs) is None
@@ -137,6 +137,6 @@ def test_missing_or_damaged_predictions_are_not_paired(tmp_path: Path) -> None:
 
 def test_an_unknown_metric_is_not_paired(tmp_path: Path) -> None:
     truth = one_hot(np.random.default_rng(0))
-    ours, theirs = (judged(tmp_path / name, truth, truth.astype(float)) for name in ("ours", "theirs"))
+    ours, theirs = (evaluated(tmp_path / name, truth, truth.astype(float)) for name in ("ours", "theirs"))
     odd = ProbeScore(**{**vars(ours), "metric": "F1"})
     assert difference(odd, theirs) is None

@@ -23,7 +23,7 @@ from ossicle.token_cards.clip_tokens import ClipTokens
 from ossicle.token_cards.clips import draw_clips
 from ossicle.token_cards.listening import SAMPLE_RATE, choose, playable
 from ossicle.token_cards.perturbations import PERTURBATIONS
-from ossicle.token_cards.sources import corpus_asked, corpus_of_runs, sources_in
+from ossicle.token_cards.sources import given_corpus, corpus_of_runs, sources_in
 
 MakeTokens = Callable[..., ClipTokens]
 PROJECTION = {"type": "random_projection", "codebook_size": 32, "codebook_dim": 8}
@@ -183,30 +183,30 @@ def test_names_are_unique(store: Any, run: Path, tones: Path) -> None:
 
 
 def test_the_test_split_is_only_used_if_given(tones: Path, tmp_path: Path) -> None:
-    choice = corpus_asked(str(tones))
+    choice = given_corpus(str(tones))
     assert draw_clips(choice, clips=50, seed=0, sample_rates=[16000]).split == "valid"
     assert draw_clips(choice, clips=50, seed=0, sample_rates=[16000], split="test").split == "test"
     shutil.copytree(tones / "test", tmp_path / "test")
     (tmp_path / "train" / "low").mkdir(parents=True)
     shutil.copy(tones / "train" / "low" / "0.wav", tmp_path / "train" / "low")
-    assert draw_clips(corpus_asked(str(tmp_path)), clips=50, seed=0, sample_rates=[16000]).split == "train"
+    assert draw_clips(given_corpus(str(tmp_path)), clips=50, seed=0, sample_rates=[16000]).split == "train"
     shutil.rmtree(tmp_path / "train")
     with pytest.raises(CorpusError, match=r"no clip in its split `valid`\. Allowed: test"):
-        draw_clips(corpus_asked(str(tmp_path)), clips=50, seed=0, sample_rates=[16000])
+        draw_clips(given_corpus(str(tmp_path)), clips=50, seed=0, sample_rates=[16000])
 
 
 def test_an_unreadable_clip_is_replaced_and_named(tmp_path: Path) -> None:
     for number in range(4):
         soundfile.write(tmp_path / f"{number}.wav", np.full(4000, 0.1), 16000)
     (tmp_path / "2.wav").write_text("no sound")
-    drawn = draw_clips(corpus_asked(str(tmp_path)), clips=3, seed=0, sample_rates=[16000, 8000])
+    drawn = draw_clips(given_corpus(str(tmp_path)), clips=3, seed=0, sample_rates=[16000, 8000])
     assert len(drawn.manifest) == 3
     assert {len(wave) for wave in drawn.waves[8000]} == {2000}
     assert len(drawn.unreadable) <= 1
     for number in (0, 1, 3):
         (tmp_path / f"{number}.wav").unlink()
     with pytest.raises(CorpusError, match=r"none of the 1 `train` clips can be read; the first: .*2\.wav"):
-        draw_clips(corpus_asked(str(tmp_path)), clips=3, seed=0, sample_rates=[16000])
+        draw_clips(given_corpus(str(tmp_path)), clips=3, seed=0, sample_rates=[16000])
 
 
 def test_invalid_requests_are_refused(run: Path, store: Any, tmp_path: Path) -> None:
