@@ -44,7 +44,7 @@ def measure_tokenizers(
         OssicleError: if no corpus is known, or a tokenizer lacks one of the codes to listen to
     """
     from .card import CardOptions, token_cards
-    from .sources import given_corpus, corpus_of_runs, load_subjects, sources_in
+    from .sources import corpus_of_runs, given_corpus, load_subjects, sources_in
 
     sources = sources_in(paths)
     chosen = given_corpus(corpus, plugins=plugins) if corpus else corpus_of_runs(paths, plugins=plugins)
@@ -98,7 +98,7 @@ def token_card_section(
     """
     from .card import CardOptions, token_cards
     from .html import render_section
-    from .sources import Source, given_corpus, corpus_of_runs, holds_tokenizer, load_subjects
+    from .sources import Source, corpus_of_runs, given_corpus, holds_tokenizer, load_subjects
 
     sources = {name: Source(path, name in controls) for name, path in tokenizers.items() if holds_tokenizer(path)}
     if not sources:

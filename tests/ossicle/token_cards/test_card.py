@@ -23,7 +23,7 @@ from ossicle.token_cards.clip_tokens import ClipTokens
 from ossicle.token_cards.clips import draw_clips
 from ossicle.token_cards.listening import SAMPLE_RATE, choose, playable
 from ossicle.token_cards.perturbations import PERTURBATIONS
-from ossicle.token_cards.sources import given_corpus, corpus_of_runs, sources_in
+from ossicle.token_cards.sources import corpus_of_runs, given_corpus, sources_in
 
 MakeTokens = Callable[..., ClipTokens]
 PROJECTION = {"type": "random_projection", "codebook_size": 32, "codebook_dim": 8}
