@@ -201,5 +201,5 @@ def test_a_part_given_as_an_argument_is_kept_with_its_configuration(tmp_path: Pa
 
 
 def test_what_is_no_part_cannot_be_kept(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="`Linear` cannot be kept, because it is no part of the catalog"):
+    with pytest.raises(PluginError, match="`Linear` cannot be stored, because it is not a part of the catalog"):
         save_part(tmp_path, "encoder", torch.nn.Linear(2, 2))

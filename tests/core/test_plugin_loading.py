@@ -260,8 +260,8 @@ def test_a_script_declares_a_part_and_runs_an_experiment(tiny: Path, tmp_path: P
 PROMISES = [
     ("torch.zeros(2, 3, dtype=torch.int64)", r"must give \(2, 4\) int64 tokens, but gave \(2, 3\) torch.int64"),
     ("torch.zeros(2, 4)", r"must give \(2, 4\) int64 tokens, but gave \(2, 4\) torch.float32"),
-    ("torch.full((2, 4), 8)", "says `codebook_size` 8, but gave tokens from 8 to 8"),
-    ("torch.full((2, 4), -1)", "says `codebook_size` 8, but gave tokens from -1 to -1"),
+    ("torch.full((2, 4), 8)", "has `codebook_size` 8, but gave tokens from 8 to 8"),
+    ("torch.full((2, 4), -1)", "has `codebook_size` 8, but gave tokens from -1 to -1"),
     ("None", r"must give \(2, 4\) int64 tokens, but gave NoneType"),
 ]
 

@@ -187,7 +187,7 @@ def test_a_kind_of_stage_keeps_its_keys_in_another_module(tmp_path: Path) -> Non
 
 
 def test_a_setting_of_an_unknown_type_is_refused() -> None:
-    with pytest.raises(PluginError, match=r"a stage's settings are plain values, .* but one is <object object at"):
+    with pytest.raises(PluginError, match=r"a stage's settings must be plain values, .* but one is <object object at"):
         key(changed(splits=object()))
 
 

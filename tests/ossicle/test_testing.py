@@ -310,7 +310,7 @@ MOVES, CONFIGURATION = "every_tensor_moves_with_it", "configuration_is_frozen_an
     [
         (AnotherShape, SHAPE, "`AnotherShape` must give (4, 64) int64 tokens, but gave (4, 64, 1) torch.int64"),
         (AnotherType, SHAPE, "int64 tokens, but gave (4, 64) torch.float32"),
-        (OneTooMany, SHAPE, "says `codebook_size` 16, but gave tokens from 1 to 16"),
+        (OneTooMany, SHAPE, "has `codebook_size` 16, but gave tokens from 1 to 16"),
         (OutOfRangeInSilence, SHAPE, "gave tokens from -1 to 15"),
         (Constant, "tokens_tell_patches_apart", "all the token 3: it tells nothing"),
         (ChanceInTheConstructor, "same_seed_same_tokens", "differ in `planes`: draw random numbers with `self.seed"),

@@ -184,7 +184,7 @@ class Odd(Tokenizer):
         (torch.zeros(1, 2, dtype=torch.int64), r"must give \(1, 3\) int64 tokens, but gave \(1, 2\) torch.int64"),
         (torch.zeros(1, 3), r"but gave \(1, 3\) torch.float32"),
         (None, "but gave NoneType"),
-        (torch.tensor([[0, 4, 1]]), "says `codebook_size` 4, but gave tokens from 0 to 4"),
+        (torch.tensor([[0, 4, 1]]), "has `codebook_size` 4, but gave tokens from 0 to 4"),
         (torch.tensor([[0, -1, 1]]), "but gave tokens from -1 to 1"),
     ],
 )
