@@ -76,7 +76,8 @@ class PartChoice:
 class ChoiceOf:
     """An annotation that makes pydantic read a part of one kind: `"name"` or `{type: name, **configuration}`.
 
-    `{checkpoint: PATH}` is short for `{type: checkpoint, path: PATH}`. The catalog comes from the validation context, `context={"catalog": catalog}`.
+    `{checkpoint: PATH}` is short for `{type: checkpoint, path: PATH}`. The catalog comes from the validation context,
+    `context={"catalog": catalog}`.
     """
 
     kind: str

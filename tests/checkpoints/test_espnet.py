@@ -166,7 +166,7 @@ def test_statistics_in_the_file_count_and_a_lack_of_them_is_told(tmp_path: Path)
     torch.testing.assert_close(found.clip[0, :4], torch.tensor(OTHER_STATISTICS), atol=2e-4, rtol=0)
     unsaid = convert_released({"cfg": SETTINGS, "model": weights(ENCODER)})
     assert unsaid.front_end.mean == 15.41663
-    assert "does not say which filter-bank statistics" in unsaid.notes[0]
+    assert "does not state the filter-bank statistics" in unsaid.notes[0]
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -225,8 +225,8 @@ def test_a_fine_tuned_encoder_is_built_like_the_file_it_started_from(tmp_path: P
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        (None, "holds weights alone: put the config.yaml of its training beside it"),
-        ({"encoder_conf": {"beats_config": SETTINGS, "max_layer": 0}}, "sets `max_layer`, which gives the encoder"),
+        (None, "holds only weights: put the config.yaml of its training beside it"),
+        ({"encoder_conf": {"beats_config": SETTINGS, "max_layer": 0}}, "sets `max_layer`, which changes the encoder's output"),
         ({"encoder_conf": {"beats_config": SETTINGS, "downsampling_rate": 2}}, "sets `downsampling_rate`"),
         ({"encoder_conf": {"beats_config": {**SETTINGS, "rotary": True}}}, "unknown settings in `cfg`: `rotary`"),
         ({"encoder_conf": {"beats_config": {**SETTINGS, "encoder_layers": 1}}}, "unknown weights: `encoder.layers.1."),

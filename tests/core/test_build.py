@@ -150,7 +150,7 @@ def test_what_is_not_on_offer_is_reported_with_what_is(kind: str) -> None:
     with pytest.raises(PluginError) as caught:
         build(choice, ASKING[kind], seed=3)
     assert str(caught.value) == (
-        f"{described(choice.part)}its constructor asks for `extra`, but only these are on offer: catalog, seed"
+        f"{described(choice.part)}its constructor needs `extra`, but only these are available: catalog, seed"
     )
 
 

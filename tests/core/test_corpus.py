@@ -71,7 +71,7 @@ def test_every_column_enters_the_fingerprint(changes: dict[str, object]) -> None
 
 
 def test_columns_of_unequal_length_are_refused() -> None:
-    with pytest.raises(CorpusError, match=r"must have one length, but have \[1, 2\]"):
+    with pytest.raises(CorpusError, match=r"must have the same length, but have \[1, 2\]"):
         manifest([(0,), (1,)], labels=[(0,)])
 
 

@@ -306,7 +306,7 @@ def test_what_fails_in_the_first_process_alone_ends_all_of_them(home: Path) -> N
     crew = Crew(home / "experiment.yaml", home / "failing", overrides=overrides)
     crew.run()
     assert crew.said(0) == "OssicleError: one process fits, and sums to 1.0"
-    assert crew.said(1).startswith("StoppedElsewhere: another process")
+    assert crew.said(1).startswith("StoppedElsewhere: another process ended this run")
 
 
 def test_processes_agree_on_what_is_damaged(home: Path) -> None:

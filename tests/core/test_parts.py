@@ -74,8 +74,8 @@ def test_asking_for_what_is_not_on_offer() -> None:
     with pytest.raises(PluginError) as caught:
         build_tokenizer(choice(Asking), patch_dim=5, bands=2)
     assert str(caught.value) == (
-        "tokenizer `mine` of ears 1.0 cannot be built: its constructor asks for `cochlea`, "
-        "but only these are on offer: bands, catalog, patch_dim"
+        "tokenizer `mine` of ears 1.0 cannot be built: its constructor needs `cochlea`, "
+        "but only these are available: bands, catalog, patch_dim"
     )
 
 

@@ -331,7 +331,7 @@ MOVES, CONFIGURATION = "every_tensor_moves_with_it", "configuration_is_frozen_an
         (Explodes, LEARNT, "training tokenizer `Explodes` by `distillation` gives the loss nan"),
         (ThawedHash, CONFIGURATION, "`Thawed` must keep `frozen=True`"),
         (UnsaidHash, CONFIGURATION, "`Unsaid.bits` has no docstring: say under the field what it does"),
-        (AsksForMore, SHAPE, "asks for `cochlea`, but only these are on offer: bands, catalog, encoder_choice"),
+        (AsksForMore, SHAPE, "needs `cochlea`, but only these are available: bands, catalog, encoder_choice"),
     ],
 )  # fmt: skip
 def test_a_defect_is_told(defect: type[Tokenizer], test: str, told: str, fixtures: dict[str, Any]) -> None:

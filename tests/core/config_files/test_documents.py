@@ -94,8 +94,8 @@ def test_override(text: str, changed: dict[str, Any]) -> None:
         ("l.2=3", "`l` is a list and has no item `2`; allowed: 0 to 1"),
         ("l.-1=3", "`l` is a list and has no item `-1`; allowed: 0 to 1"),
         ("l.k=3", "`l` is a list and has no item `k`; allowed: 0 to 1"),
-        ("o.0=3", "`o` is a list and has no item `0`; allowed: none, for it is empty"),
-        ("new.0.x=3", "there is no list at `new` to take item 0 of; write the list in the file"),
+        ("o.0=3", "`o` is a list and has no item `0`; allowed: none, because it is empty"),
+        ("new.0.x=3", "there is no list at `new`, so it has no item 0; write the list in the file"),
         ("n=[1", "this `[` is not closed, or a comma is missing; noticed at line 1"),
         ("base=x", "`base` cannot be overridden; set it in the file"),
     ],
@@ -166,7 +166,7 @@ def test_missing_files(tmp_path: Path) -> None:
         f"{path}: there is no file `quikstart.yaml` in {tmp_path}. Did you mean `quickstart.yaml`? "
         "Allowed: quickstart.yaml."
     )
-    with pytest.raises(ConfigError, match=r"there is no file `x\.yaml`, for there is no folder .*nowhere"):
+    with pytest.raises(ConfigError, match=r"there is no file `x\.yaml`, because there is no folder .*nowhere"):
         load_document(tmp_path / "nowhere/x.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_document(tmp_path)

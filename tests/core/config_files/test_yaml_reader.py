@@ -71,17 +71,17 @@ INVALID: list[tuple[str, str]] = [
     ("1: a", "x.yaml:1:1: a key must be text, but is `1`; put quotes around it"),
     ("true: a", "x.yaml:1:1: a key must be text, but is `true`; put quotes around it"),
     ("? [a]\n: b", "x.yaml:1:3: a key must be text, but is a list or mapping; put quotes around it"),
-    ("a: &x [*x]", "x.yaml:1:4: this anchor holds itself; write the value out"),
+    ("a: &x [*x]", "x.yaml:1:4: this anchor contains itself; write the value out"),
     ("a: &x {<<: *x}", "x.yaml:1:4: `<<` takes an anchored mapping (`<<: *name`) or a list of them"),
     ("<<: 3", "x.yaml:1:5: `<<` takes an anchored mapping (`<<: *name`) or a list of them"),
     ("a: @b", "x.yaml:1:4: text cannot start with @ in YAML; put quotes around it"),
-    ("a: - b", "x.yaml:1:4: a list's `- ` cannot start here; put it on a line of its own"),
+    ("a: - b", "x.yaml:1:4: a list's `- ` cannot start here; put it on a separate line"),
     ("a: 1\nb\nc: 2", "x.yaml:2:1: this line has no `:`; write `key: value`, or quote text of several lines"),
-    ("a: !local b", "x.yaml:1:4: tags such as `!local` are not taken; write the plain value, or quote text that"),
-    ('a: "\\q"', "x.yaml:1:6: `\\q` means nothing between double quotes; use single quotes"),
+    ("a: !local b", "x.yaml:1:4: tags such as `!local` are not allowed; write the plain value, or quote text that"),
+    ('a: "\\q"', "x.yaml:1:6: `\\q` is not an escape sequence; use single quotes"),
     ("a: ]", "x.yaml:1:4: a value is missing before `]`"),
-    ("a: b\x00", "x.yaml:1:5: the character U+0000 cannot stand in YAML; remove it"),
-    ('a: "\\ud800"', "x.yaml:1:4: half of a surrogate pair is no character; write the character itself"),
+    ("a: b\x00", "x.yaml:1:5: the character U+0000 is not allowed in YAML; remove it"),
+    ('a: "\\ud800"', "x.yaml:1:4: half of a surrogate pair is not a character; write the character itself"),
     ("a: " + "9" * 5000, "x.yaml:1:4: this number is too long"),
     ("a: " + "[" * 500, "x.yaml:1:1: lists or mappings are nested too deeply"),
     ("just text", "x.yaml:1:1: the file must be a mapping (`key: value` lines), but is the text `just text`"),
@@ -100,7 +100,7 @@ def test_what_is_refused(text: str, message: str) -> None:
 def test_anchors_that_unfold_without_end_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    with pytest.raises(ConfigError, match="unfold to more than 100000 values"):
+    with pytest.raises(ConfigError, match="expand to more than 100000 values"):
         read("\n".join(lines))
 
 
