@@ -226,7 +226,7 @@ def test_a_fine_tuned_encoder_is_built_like_the_file_it_started_from(tmp_path: P
     ("training", "message"),
     [
         (None, "holds only weights: put the config.yaml of its training beside it"),
-        ({"encoder_conf": {"beats_config": SETTINGS, "max_layer": 0}}, "sets `max_layer`, which changes the encoder's output"),
+        ({"encoder_conf": {"beats_config": SETTINGS, "max_layer": 0}}, "sets `max_layer`, which changes the encoder"),
         ({"encoder_conf": {"beats_config": SETTINGS, "downsampling_rate": 2}}, "sets `downsampling_rate`"),
         ({"encoder_conf": {"beats_config": {**SETTINGS, "rotary": True}}}, "unknown settings in `cfg`: `rotary`"),
         ({"encoder_conf": {"beats_config": {**SETTINGS, "encoder_layers": 1}}}, "unknown weights: `encoder.layers.1."),

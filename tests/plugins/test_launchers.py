@@ -86,7 +86,7 @@ def test_a_process_serves_one_function_after_another_and_is_replaced_when_it_die
     with pytest.raises(OssicleError, match="ValueError: math domain error"):
         wrong.result()
     dead = local.submit("kill", signal.raise_signal, signal.SIGKILL)
-    with pytest.raises(OssicleError, match=r"its process was killed \(SIGKILL\); if it was for want of memory"):
+    with pytest.raises(OssicleError, match=r"its process was killed \(SIGKILL\); if it ran out of memory"):
         dead.result()
     threads = local.submit("threads", os.getenv, "OMP_NUM_THREADS")
     assert threads.result() == str(max(1, len(os.sched_getaffinity(0)) // 2))

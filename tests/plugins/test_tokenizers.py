@@ -55,7 +55,7 @@ def test_one_that_is_taught_needs_a_teacher(tiny: Path, name: str) -> None:
 
 
 def test_k_means_of_patches_has_no_use_for_a_teacher(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match="tokenizer `kmeans` learns from no teacher; leave `teacher` out"):
+    with pytest.raises(ConfigError, match="tokenizer `kmeans` does not learn from a teacher; remove `teacher`"):
         stages(tiny, "schedule={type: single, tokenizer: kmeans, teacher: untrained}")
 
 

@@ -80,12 +80,12 @@ def test_an_iteration_may_be_trained_otherwise(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ([iterations(FIRST, SECOND)], "iteration 2: tokenizer `self_distilled` is trained: say how in `distill`"),
+        ([iterations(FIRST, SECOND)], "iteration 2: tokenizer `self_distilled` is trained: set `distill`"),
         (
             [DISTILL, iterations(SECOND)],
             "iteration 1: there is no previous encoder to teach tokenizer `self_distilled`",
         ),
-        ([iterations(FIRST.replace("}}", "}, teacher: previous}"))], "learns from no teacher; leave `teacher` out"),
+        ([iterations(FIRST.replace("}}", "}, teacher: previous}"))], "does not learn from a teacher; remove `teacher`"),
         (
             [DISTILL, iterations(FIRST, SECOND.replace("}}", "}, teacher: iteration 3}"))],
             "iteration 2: there is no teacher `iteration 3`. Did you mean `iteration 1`?",

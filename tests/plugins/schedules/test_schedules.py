@@ -28,7 +28,7 @@ def test_single_is_beats_with_one_iteration(tiny: Path) -> None:
 
 
 def test_single_refuses_what_beats_refuses(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match="tokenizer `self_distilled` is trained: say how in `distill`"):
+    with pytest.raises(ConfigError, match="tokenizer `self_distilled` is trained: set `distill`"):
         stages(tiny, "schedule={type: single, tokenizer: self_distilled}")
 
 
@@ -46,7 +46,7 @@ def test_labels_need_a_tokenizer(tiny: Path) -> None:
     told = "iteration 1: objective `masked_prediction` learns from tokens, but there is no tokenizer: add"
     with pytest.raises(ConfigError, match=told):
         stages(tiny, "schedule={type: single}")
-    with pytest.raises(ConfigError, match="a teacher teaches a tokenizer, and there is none; leave `teacher` out"):
+    with pytest.raises(ConfigError, match="`teacher` needs a tokenizer to teach, but there is none; remove `teacher`"):
         stages(tiny, "schedule={type: single, teacher: untrained}", "pretrain.objective={type: reconstruction}")
 
 
@@ -84,7 +84,7 @@ def test_scratch_trains_nothing(tiny: Path) -> None:
 
 
 def test_continuing_needs_a_checkpoint(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match="must be a checkpoint for schedule `continue` to go on from, but is `beats`"):
+    with pytest.raises(ConfigError, match="must be a checkpoint for schedule `continue` to start from, but is `beats`"):
         stages(tiny, f"schedule={{type: continue, iterations: [{{tokenizer: {PROJECTION}}}]}}")
 
 
