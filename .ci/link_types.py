@@ -1,4 +1,4 @@
-"""Lay out the package for mypy: fill `.types/ossicle` with links to the modules of `ossicle/` and the top-level folders.
+"""Lay out the package for mypy: fill `.types/ossicle` with links to `ossicle/` and to the top-level folders.
 
 In a checkout `ossicle/__init__.py` adds the top-level folders to its `__path__`, which mypy does not see.
 """
