@@ -154,6 +154,5 @@ def test_a_default_objective_is_checked_against_the_teacher_too(tmp_path: Path) 
 
 def test_the_encoder_of_a_tokenizer_may_differ_from_that_of_the_experiment(tmp_path: Path) -> None:
     own = "{type: beats, size: tiny, width: 50, heads: 2, conv_position_groups: 2}"
-    assert compose(
-        experiment(tmp_path, "beats/base", TWO_ITERATIONS % f"{{type: self_distilled, encoder: {own}}}"), []
-    ).stages
+    tokenizer = f"{{type: self_distilled, encoder: {own}}}"
+    assert compose(experiment(tmp_path, "beats/base", TWO_ITERATIONS % tokenizer), []).stages

@@ -43,7 +43,7 @@ def test_the_tutorial_takes_fewer_than_ten_commands_and_at_most_thirty_lines() -
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """The variables of a new virtual environment. It also has the packages of this one, and the tutorial installs into it."""
+    """The variables of a new virtual environment, in which the packages of this one are available, too."""
     folder = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)}))
