@@ -109,7 +109,7 @@ def test_half_a_study_has_a_report(fake_study: Callable[..., Any], made: Any) ->
     html = write_ablation_report(folder, token_cards=False).read_text("utf-8")
     assert "No variant can be compared with random projection." in html
     assert "no memory" in html
-    assert "No resolved configuration of its own to compare" in html
+    assert "No resolved configuration to compare" in html
 
 
 def test_settings_that_differ() -> None:

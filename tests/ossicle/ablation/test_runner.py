@@ -141,7 +141,7 @@ def test_stopped_killed_and_gone_on(study: Path) -> None:
     out, err = stopped.communicate(timeout=PATIENCE)
     assert (stopped.returncode, err) == (
         130,
-        "stopped; 0 of 6 cells are done, and what the others have made is kept. "
+        "stopped; 0 of 6 cells are done, and the finished stages of the others are kept. "
         "To continue, run the same command again.\n",
     )
     assert "6 cells, 0 done; 14 stages, of which 2 are shared by several cells and 0 are done" in out
@@ -250,7 +250,7 @@ def test_a_dry_run_makes_nothing(study: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert re.search(r"variant +seed 0 +seed 1 ", out)
     assert re.search(r"plain  baseline +to do +to do", out)
-    assert "expected time unknown: 14 stages of which none like it is made yet; `--calibrate` measures" in out
+    assert "expected time unknown: 14 stages without a finished stage of the same kind; `--calibrate` measures" in out
     assert sorted(path.name for path in study.parent.iterdir()) == ["study.yaml"]
 
 

@@ -134,10 +134,14 @@ BROKEN = [
     (
         "[0.5, 8.0e-1]",
         "0.5",
-        "7:34: axis `pretrain.objective.mask_ratio` must be variants by name, or a list of values",
+        "7:34: axis `pretrain.objective.mask_ratio` must be a mapping of variants, or a list of values",
     ),
     ("e-1]", "e-1, 1.5]", "7:48: `pretrain.objective.mask_ratio` must be less than 1"),
-    ("projection: {}", "projection: none", "4:24: variant `random projection` must be a patch, dotted paths to values"),
+    (
+        "projection: {}",
+        "projection: none",
+        "4:24: variant `random projection` must be a patch (a mapping from dotted pa",
+    ),
     ("control: true", "control: maybe", "6:68: `control` must be true or false, but is the text `maybe`"),
     ("control: true", "seed: 3", "6:59: a variant cannot set `seed`: list the seeds in `seeds`"),
     ("normalize: l2", "normalise: l2", "5:49: unknown key `normalise`. Did you mean `normalize`?"),
@@ -153,23 +157,27 @@ BROKEN = [
         "9:11: there is no axis `tokeniser`. Did you mean `tokenizer`?",
     ),
     ("{tokenizer: position, seed: 7}", "{seed: 3}", "9:17: axis `seed` has no `3`. Allowed: 0, 7."),
-    ("{tokenizer: position, seed: 7}", "{seed: [0, 7]}", "9:9: the filters leave no cell; loosen them"),
+    ("{tokenizer: position, seed: 7}", "{seed: [0, 7]}", "9:9: no cell passes the filters; loosen them"),
     ('n, 0.8"', 'n"', "10:55: there is no variant `random projection`. Did you mean `random projection, 0."),
-    ("knn_probe/", "knn_prob/", "10:19: no task gives `knn_prob/tones/accuracy`. Did you mean `knn_probe/tones/accur"),
+    (
+        "knn_probe/",
+        "knn_prob/",
+        "10:19: no task computes `knn_prob/tones/accuracy`. Did you mean `knn_probe/tones/accur",
+    ),
     (
         "tones/accuracy",
         "tones/acuracy",
-        "10:19: no task gives `knn_probe/tones/acuracy`. Did you mean `knn_probe/tones/ac",
+        "10:19: no task computes `knn_probe/tones/acuracy`. Did you mean `knn_probe/tones/ac",
     ),
     (
         "tones/accuracy",
         "tones/mAP",
-        "10:19: no task gives `knn_probe/tones/mAP`. Did you mean `knn_probe/tones/UAR`? A",
+        "10:19: no task computes `knn_probe/tones/mAP`. Did you mean `knn_probe/tones/UAR`? A",
     ),
     (
         "baseline:",
         "secondary: [linear_probe/tones/f1], baseline:",
-        "10:57: no task gives `linear_probe/tones/f1`. Did y",
+        "10:57: no task computes `linear_probe/tones/f1`. Did y",
     ),
     ("knn_probe/tones/", "", "10:19: `compare.metric` must name a task, a corpus and a measure, such as "),
     ("baseline:", "encoder: it, baseline:", "10:54: no encoder `it` is judged. Allowed: untrained, iteration 1, "),
@@ -201,7 +209,7 @@ def test_all_problems_are_told_at_once_and_which_variants_have_them(study_file: 
 
 
 def test_a_seed_is_no_override(study_file: Path) -> None:
-    with pytest.raises(ConfigError, match=re.escape("override 'seed=3': seeds are listed: `seeds=[0, 1]`")):
+    with pytest.raises(ConfigError, match=re.escape("override 'seed=3': list the seeds instead: `seeds=[0, 1]`")):
         read(study_file, "seed=3")
 
 
@@ -252,8 +260,8 @@ def test_the_plan_says_who_is_judged_and_warns_of_changes_elsewhere(named: bool,
     )
     assert shown.count("warning: ") == 1
     assert (
-        "warning: `k-means` and `position` differ in iteration 1, but iteration 2 is judged: say `encoder: "
-        "iteration 1` in `compare`, or `encoder: iteration 2` if that is meant\n" in shown
+        "warning: `k-means` and `position` differ in iteration 1, but iteration 2 is judged: set `encoder: "
+        "iteration 1` in `compare`, or `encoder: iteration 2` to confirm\n" in shown
     )
 
 
