@@ -27,7 +27,7 @@ def simulated_trials(
     second_scatter: float = 1.0,
     entropy: int = 0,
 ) -> Iterator[list[Run]]:
-    """Simulate runs that are correct on a clip if its ease plus luck is above zero.
+    """Yield simulated runs, which are correct on a clip if the sum of ease, gain and luck is above zero.
 
     Args:
         seed_sd: standard deviation of the effect of a seed on one variant
