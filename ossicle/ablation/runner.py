@@ -202,7 +202,7 @@ class _Cells:
         except KeyboardInterrupt:
             self._stop()
             done = f"{self._record.count(DONE)} of {len(self._record.cells)} cells are done"
-            raise Interrupted(f"stopped; {done}, and the finished stages of the others are kept") from None
+            raise Interrupted(f"stopped; {done}, and the progress of the others is saved") from None
         finally:
             self._launcher.close()
 

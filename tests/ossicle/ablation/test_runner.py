@@ -141,7 +141,7 @@ def test_an_ablation_continues_after_a_stop_and_a_kill(study: Path) -> None:
     out, err = stopped.communicate(timeout=TIMEOUT)
     assert (stopped.returncode, err) == (
         130,
-        "stopped; 0 of 6 cells are done, and the finished stages of the others are kept. "
+        "stopped; 0 of 6 cells are done, and the progress of the others is saved. "
         "To continue, run the same command again.\n",
     )
     assert "6 cells, 0 done; 14 stages, of which 2 are shared by several cells and 0 are done" in out
