@@ -351,7 +351,7 @@ def test_bf16_without_instructions_for_it_is_told(
 
 def test_metrics_that_were_not_announced_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        PluginError, match=r"`Follow` announces the metrics \['error', 'speed'\], but reports \['error'\]"
+        PluginError, match=r"`Follow` declares the metrics \['error', 'speed'\], but returns \['error'\]"
     ):
         train_toy(tmp_path, objective=Follow(("error", "speed")))
 
@@ -363,7 +363,7 @@ class Uncounted(Follow):
 
 
 def test_histograms_that_were_not_announced_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match=r"`Uncounted` announces the histograms \[\], but reports \['largest'\]"):
+    with pytest.raises(PluginError, match=r"`Uncounted` declares the histograms \[\], but returns \['largest'\]"):
         train_toy(tmp_path, objective=Uncounted())
 
 
@@ -382,7 +382,7 @@ class Diverging(Follow):
 
 @pytest.mark.parametrize(("steps", "told_after"), [(12, 8), (6, 6)])
 def test_a_training_that_diverges_ends_with_a_remedy(tmp_path: Path, steps: int, told_after: int) -> None:
-    message = f"diverged: after step {told_after} not all weights are finite; lower its `lr`"
+    message = f"diverged: after step {told_after} not all weights are finite; lower `lr`"
     with pytest.raises(OssicleError, match=message):
         train_toy(tmp_path, steps=steps, objective=Diverging(), log_every=4)
 

@@ -345,7 +345,7 @@ def test_a_corpus_that_cannot_be_judged_on_says_why(make, spoil, message):
 def test_a_class_that_every_training_clip_carries_is_refused(make):
     features = simulated(multi_label=True)
     labels = [tuple(sorted({1, *own})) for own in features.clips.labels]
-    with pytest.raises(CorpusError, match="every `train` clip carries `class1`, so nothing can be told from it; add"):
+    with pytest.raises(CorpusError, match="every `train` clip carries `class1`, so it cannot be learnt; add"):
         make().evaluate(replace(features, clips=replace(features.clips, labels=labels)), seed=0)
 
 
@@ -358,7 +358,7 @@ def test_views_must_be_whole_and_finite(make):
         make().evaluate(replace(features, views={"mean": features.views["mean"][:9]}), seed=0)
     values = features.views["mean"].copy()
     values[3] = np.nan
-    with pytest.raises(ArtifactError, match="must be finite, but 1 of 190 clips hold NaN or infinity; the encoder has"):
+    with pytest.raises(ArtifactError, match="must be finite, but 1 of 190 clips contain NaN or infinity; the"):
         make().evaluate(replace(features, views={"mean": values}), seed=0)
 
 

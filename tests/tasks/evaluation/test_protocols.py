@@ -88,7 +88,7 @@ def test_validation_is_the_next_fold_and_after_the_last_the_first():
 
 def test_two_folds_are_too_few():
     clips = manifest([0, 0, 1, 1])
-    needed = "Cross-validation needs three or more: one to test on, the next to choose on, the rest to learn from"
+    needed = "Cross-validation needs three or more: one for testing, the next for validation, the others for training"
     with pytest.raises(CorpusError, match=f"this corpus has 2 folds and no `test` clips. {needed}"):
         protocols(clips)
     assert label_problems(clips) == [f"the corpus has 2 folds and no split `test`. {needed}"]

@@ -146,7 +146,9 @@ def test_says_what_does_not_fit() -> None:
     assert deep.check_compatibility({"encoder_layers": 12}) == []
     (problem,) = deep.check_compatibility({"encoder_layers": 4})
     assert problem == "`top_layers` must be at most 4, the encoder's layers, but is 8"
-    with pytest.raises(PluginError, match="needs the outputs of 8 layers, but the encoder gives 3: lower `top_layers`"):
+    with pytest.raises(
+        PluginError, match="needs the outputs of 8 layers, but the encoder returns 3: lower `top_layers`"
+    ):
         objective(top_layers=8)(clips(3))
-    with pytest.raises(PluginError, match="needs the outputs of 1 layers, but the encoder gives 0"):
+    with pytest.raises(PluginError, match="needs the outputs of 1 layers, but the encoder returns 0"):
         objective(Shallow())(clips(3))

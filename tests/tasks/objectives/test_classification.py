@@ -88,7 +88,7 @@ def test_mixed_labels_cost_what_the_mixture_of_losses_does() -> None:
 def test_clips_without_labels_are_refused() -> None:
     batch = clips(CLASS_OF)
     batch.labels = None
-    with pytest.raises(PluginError, match="learns from labels, but these clips come without any"):
+    with pytest.raises(PluginError, match="learns from labels, but these clips have none"):
         objective()(batch)
 
 
@@ -237,7 +237,9 @@ class Odd(Encoder):
 
 
 def test_depths_that_leave_a_parameter_out_are_refused() -> None:
-    with pytest.raises(PluginError, match=r"`Odd.depths` must hold each of the .* once, but does not hold `mask` so$"):
+    with pytest.raises(
+        PluginError, match=r"`Odd.depths` must contain each of the .* once. It does not do so for `mask`$"
+    ):
         Classification(ClassificationConfig(), Odd(), LinearHead(LinearHeadConfig(), 4, 2), False)
 
 

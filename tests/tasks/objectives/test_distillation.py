@@ -159,7 +159,7 @@ def test_what_cannot_be_distilled_is_refused() -> None:
         objective(teacher_layer=2)(clips(3))
     with pytest.raises(PluginError, match="`target: logits` needs a teacher with a classifier"):
         objective(target="logits")
-    with pytest.raises(PluginError, match="trains a QuantisingTokenizer, but `RandomProjection` is none"):
+    with pytest.raises(PluginError, match="trains a `QuantisingTokenizer`, but `RandomProjection` is not one"):
         objective(tokenizer="random_projection")
 
 
