@@ -62,7 +62,7 @@ def test_explain(ossicle: Commands) -> None:
     assert "  layers: whole number >= 1 or empty; default null\n" in text
     nested = ossicle("explain", "objective", "masked_prediction").out
     assert (
-        "  predictor: mapping\n      What predicts the hidden patches.\n\n      layers: whole number >= 1; default 3\n"
+        "  predictor: mapping\n      The predictor of the hidden patches.\n\n      layers: whole number >= 1; default 3\n"
         in nested
     )
     schedule = ossicle("explain", "schedule", "beats").out
