@@ -24,7 +24,7 @@ def folds_of(manifest: Manifest) -> list[int]:
 def label_problems(manifest: Manifest) -> list[str]:
     """Return a message for each kind of label that a corpus lacks."""
     if not manifest.label_names:
-        return ["the corpus has no labels to judge by"]
+        return ["the corpus has no labels for an evaluation"]
     if folds := folds_of(manifest):
         return _fold_problems(manifest, folds)
     return [
