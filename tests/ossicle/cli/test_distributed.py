@@ -43,7 +43,7 @@ def test_torchrun_trains_and_stops_and_one_process_continues(
 
     capsys.readouterr()
     assert main(arguments) == 2
-    assert "2 processes under ddp began the training in" in capsys.readouterr().err
+    assert "contains checkpoints of 2 processes under ddp" in capsys.readouterr().err
     monkeypatch.setenv("STOP", "4")
     assert main([*arguments, "--elastic"]) == 130
     assert "stopped after step 5 of 6" in capsys.readouterr().err

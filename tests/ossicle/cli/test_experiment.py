@@ -95,7 +95,7 @@ def test_check_finds_labels_missing_under_a_probe(ossicle: Commands, tiny: Path)
     shown = ossicle("check", tiny)
     assert shown.code == 2
     assert shown.err.splitlines() == [
-        f"{location(tiny, text)}: the corpus has no labels to judge by" for text in ("linear_probe", "knn_probe")
+        f"{location(tiny, text)}: the corpus has no labels for an evaluation" for text in ("linear_probe", "knn_probe")
     ]
 
 

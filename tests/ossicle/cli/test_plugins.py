@@ -61,10 +61,8 @@ def test_explain(ossicle: Commands) -> None:
     assert '  size: one of "tiny", "small", "base", "large"; default "base"\n      `base` (90 million' in text
     assert "  layers: whole number >= 1 or empty; default null\n" in text
     nested = ossicle("explain", "objective", "masked_prediction").out
-    assert (
-        "  predictor: mapping\n      What predicts the hidden patches.\n\n      layers: whole number >= 1; default 3\n"
-        in nested
-    )
+    predictor = "  predictor: mapping\n      The predictor of the hidden patches.\n\n"
+    assert predictor + "      layers: whole number >= 1; default 3\n" in nested
     schedule = ossicle("explain", "schedule", "beats").out
     assert "  iterations: list of mapping; must be given\n" in schedule
     assert "      tokenizer: tokenizer (a part) or empty; default null\n" in schedule
