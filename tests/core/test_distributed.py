@@ -258,20 +258,20 @@ def test_checkpoints_of_another_number_of_processes_are_refused_or_redistributed
 
     processes.run()
     assert processes.error == (
-        f"OssicleError: 1 process began the training in {processes.work}, and this is 2 processes under ddp. Go on without "
-        "torchrun, or delete that folder to begin anew, or let `--elastic` deal out what they kept anew: the clips "
-        "then come in a slightly different order"
+        f"OssicleError: {processes.work} contains checkpoints of 1 process, but this run uses 2 processes under ddp. "
+        "Continue without torchrun, or delete that folder to start again, or redistribute them with `--elastic`: the "
+        "clips then come in a slightly different order"
     )
     sharded = Processes(processes.experiment, processes.folder, overrides=["pretrain.parallel=fsdp"])
     sharded.run(elastic=True)
-    assert "`--elastic` cannot help, for under fsdp every process keeps a shard of the weights" in sharded.error
+    assert "`--elastic` cannot help, because under fsdp every process stores a shard of the weights" in sharded.error
 
     processes.run(elastic=True, end="0:1:SIGTERM")
     assert "stopped after step 5" in processes.error
     processes.run(ranks=1)
     assert processes.error.startswith(
-        f"OssicleError: 2 processes under ddp began the training in {processes.work}, and this is 1 process. Go on with "
-        "`torchrun --nproc-per-node 2` and `parallel: ddp`, or delete"
+        f"OssicleError: {processes.work} contains checkpoints of 2 processes under ddp, but this run uses 1 process. "
+        "Continue with `torchrun --nproc-per-node 2` and `parallel: ddp`, or delete"
     )
     assert processes.run(ranks=1, elastic=True) == [0]
 
