@@ -1,4 +1,4 @@
-"""Reading released checkpoints: what they hold, and the text of each refusal."""
+"""Reading released checkpoints: their content, and the text of each error."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_labels_and_training_options(golden: Path):
         ),
     ],
 )
-def test_what_we_do_not_know_is_refused(change: Callable[[dict[str, Any]], object], message: str):
+def test_unknown_or_invalid_content_is_refused(change: Callable[[dict[str, Any]], object], message: str):
     content = {"cfg": dict(CFG), "model": {}}
     assert convert_released(content).config.shape.layers == 2
     change(content)
@@ -99,7 +99,7 @@ def test_missing_weights_are_refused():
         encoder_of(convert_released({"cfg": CFG, "model": {}}), CATALOG)
 
 
-def test_files_that_are_no_checkpoints(tmp_path: Path):
+def test_files_that_are_not_checkpoints(tmp_path: Path):
     with pytest.raises(ArtifactError, match="does not exist"):
         read_released(tmp_path / "none.pt")
     (tmp_path / "junk.pt").write_bytes(b"junk")
@@ -130,7 +130,7 @@ def test_every_weight_has_one_released_name(options: dict[str, Any]) -> None:
     config = BeatsConfig(**(shape | options))
     ours = weight_names(config).values()
     assert set(ours) == set(Beats(config, patch_dim=256, bands=8).state_dict())
-    assert len(ours) - len(set(ours)) == (1 if config.relative_bias else 0), "the table alone is stored per layer"
+    assert len(ours) - len(set(ours)) == (1 if config.relative_bias else 0), "only the table is stored per layer"
 
 
 def test_statistics_of_another_corpus() -> None:

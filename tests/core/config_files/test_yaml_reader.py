@@ -1,4 +1,4 @@
-"""YAML's spellings, its pitfalls, the spans of values, and text that is written and read back."""
+"""Reading YAML: scalars, errors and spans; and text that is written and read back."""
 
 from __future__ import annotations
 
@@ -90,21 +90,21 @@ INVALID: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "message"), INVALID)
-def test_what_is_refused(text: str, message: str) -> None:
+def test_invalid_text_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(text)
     assert str(caught.value).startswith(message)
 
 
 @pytest.mark.slow
-def test_anchors_that_unfold_without_end_are_refused() -> None:
+def test_anchors_that_expand_to_too_many_values_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     with pytest.raises(ConfigError, match="expand to more than 100000 values"):
         read("\n".join(lines))
 
 
-def test_every_problem_of_a_text_is_told() -> None:
+def test_every_problem_of_a_text_is_reported() -> None:
     with pytest.raises(ConfigError) as caught:
         read("a: 1\na: 2\n3: 4\n")
     assert [str(problem.where) for problem in caught.value.problems] == ["x.yaml:2:1", "x.yaml:3:1"]
@@ -117,7 +117,7 @@ def test_merge_keys() -> None:
     assert str(document.span(("c", "y")).key) == "x.yaml:2:16"
 
 
-def test_places() -> None:
+def test_spans() -> None:
     document = read("a:\n  b: 1\n  c: [2, {d: 3}]\ne: {f: 4}\n")
     assert {path: (str(span.key)[7:], str(span.value)[7:]) for path, span in document.spans.items()} == {
         (): ("1:1", "1:1"),
@@ -145,7 +145,7 @@ TREES = st.dictionaries(
 @pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(TREES)
-def test_what_is_written_reads_back(tree: dict[str, Any]) -> None:
+def test_a_written_tree_reads_back_unchanged(tree: dict[str, Any]) -> None:
     again = read(to_yaml(tree)).tree
     assert again == tree
     assert repr(again) == repr(tree)
