@@ -47,7 +47,7 @@ def in_short(details: ErrorDetails) -> str:
 
 
 def unfit(path: NodePath, wanted: str, value: Any) -> str:
-    """Describe a value that is not what is allowed at its path, `wanted`."""
+    """Describe a value that does not meet the requirement `wanted` at its path."""
     return f"`{dotted(path)}` must be {wanted}, but is {given(value)}{_remedy(wanted, value)}"
 
 
