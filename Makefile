@@ -1,17 +1,18 @@
-# Two commands do everything: `make demo` runs the main job, `make test` the tests.
+# The two main targets: `make demo` runs the quickstart experiment, `make test` the tests.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-# Compiled modules are kept even where the caller says not to: every start is several times faster with them.
+# Python must write compiled modules even if the caller's environment forbids it, because they make every start several
+# times faster.
 export PYTHONDONTWRITEBYTECODE :=
 ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.installed
-# uv is taken from PATH where it is there, else from the environment itself.
+# Use uv from PATH if it is there, otherwise the one in the virtual environment.
 UV := $(shell command -v uv || echo $(BIN)/uv)
 
-# A worker for each core, each with one thread. Every worker needs about 2 GiB.
+# One worker per core, each with one thread. A worker needs about 2 GiB of memory.
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-# What the check for plain English covers so far.
+# The files and folders that the check for plain English covers so far.
 PLAIN := README.md CONTRIBUTING.md CHANGELOG.md docs/ audio/ benchmarks/ encoders/ tokenizers/ presets/ examples/ \
 	experiments/ ossicle/cli/
 
@@ -26,14 +27,14 @@ test: $(READY)
 test-fast: $(READY)
 	$(PARALLEL) -m "not slow" --durations 5 --durations-min 1
 
-# With other implementations beside it: make bench PEERS="--peer FOLDER --peer FOLDER". The record,
-# benchmarks/RESULTS.md, is of one machine: other measurements go beside the runs.
+# To compare with other implementations: make bench PEERS="--peer FOLDER --peer FOLDER". The results go to runs/, because
+# the recorded ones in benchmarks/RESULTS.md are from one machine.
 bench: $(READY)
 	mkdir -p runs
 	$(BIN)/ossicle bench $(PEERS) --out runs/bench.md
 
-# mypy reads the checkout through links, because the top-level folders are sub-packages of `ossicle`. The paths in its
-# messages begin with .types/ossicle and open the files themselves.
+# mypy reads the checkout through symbolic links, because the top-level folders are sub-packages of `ossicle`. The paths
+# in its messages begin with .types/ossicle and lead to the real files.
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Lay out the package for mypy: `.types/ossicle` holds links to the front door's modules and to the top-level folders.
+"""Lay out the package for mypy: fill `.types/ossicle` with links to `ossicle/` and to the top-level folders.
 
 In a checkout `ossicle/__init__.py` adds the top-level folders to its `__path__`, which mypy does not see.
 """
@@ -14,7 +14,7 @@ TREE = ROOT / ".types" / "ossicle"
 
 
 def main() -> None:
-    """Replace the tree, so that nothing in it is out of date."""
+    """Remove the old tree and create a new one."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {Path(folder).parts[0] for folder in settings["package-dir"].values()} - {"ossicle"}
     shutil.rmtree(TREE.parent, ignore_errors=True)

@@ -1,11 +1,11 @@
-"""Report words that make a sentence read as if it were translated. `make lint` runs it over every tracked text file.
+"""Report phrases that make a sentence read as if it were translated. `make lint` runs it over the rewritten folders.
 
 Notable choices:
 
-- A phrase is a regular expression with the advice that is printed beside a hit, so the list explains itself.
-- Identifiers count like prose, because readers see both.
-- `ALLOWED` names the uses that are right: a pattern for the file and one for the line.
-- `experiments/LOG.md` is left out, because a log keeps what was written at the time.
+- A phrase is a regular expression with advice that is printed next to a hit, so the list explains itself.
+- Identifiers are checked like prose, because readers see both.
+- `ALLOWED` lists correct uses: a pattern for the file and one for the line.
+- `experiments/LOG.md` and recorded results are left out, because a record keeps what was written at the time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ADVICE: dict[str, str] = {
     r"rooms?": "folder",
     r"for (it|they|he|she) (is|are|was|were|has|have|had|would|could|can|does|do|may|might|must|will)": "because it is",
 }
-"""Phrases that are not written here, with what to write instead."""
+"""Phrases to avoid, each with what to write instead."""
 
 ALLOWED: tuple[tuple[str, str], ...] = (
     (r"audio/corpora/|tests/audio/|docs/data\.md|experiments/", r"\brooms?\b"),
@@ -54,11 +54,11 @@ ALLOWED: tuple[tuple[str, str], ...] = (
     (r".*", r"\bcannot be told\b|\bbe told from\b"),
     (r".*", r"\brooms? (is|was|are) (made|left|there)\b|\bhas room\b|\bmake room\b"),
 )
-"""A pattern for the file and one for the line: hits on such lines are right."""
+"""Correct uses: a pattern for the file and one for the line. Hits on such lines are ignored."""
 
 
 class Hit(NamedTuple):
-    """A phrase that was found."""
+    """A phrase that was found in a file."""
 
     file: str
     line: int
@@ -70,7 +70,7 @@ class Hit(NamedTuple):
 
 
 def hits_in(file: str, text: str) -> Iterator[Hit]:
-    """Find the phrases in a file's text, in the order of its lines."""
+    """Find the phrases in the text of a file, line by line."""
     for number, line in enumerate(text.splitlines(), start=1):
         if any(re.search(path, file) and re.search(use, line) for path, use in ALLOWED):
             continue
@@ -83,7 +83,7 @@ _PHRASES = [(re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE), advice) for phrase
 
 
 def tracked_files() -> list[str]:
-    """The text files that Git tracks or would add."""
+    """List the text files that Git tracks or would add."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     return [name for name in listed if name.endswith(SUFFIXES) and not name.startswith(LEFT_OUT)]
@@ -96,7 +96,7 @@ def main(names: list[str]) -> int:
     for hit in found:
         print(hit)
     if found:
-        print(f"{len(found)} phrases. A use that is right goes into ALLOWED of .ci/plain_english.py.", file=sys.stderr)
+        print(f"{len(found)} phrases. Add correct uses to ALLOWED in .ci/plain_english.py.", file=sys.stderr)
     return 1 if found else 0
 
 

@@ -1,7 +1,10 @@
-"""Parts that come out of a checkpoint, as a YAML names them: `encoder: {checkpoint: ./BEATs_iter3.pt}`.
+"""The configurations of parts from a checkpoint: `encoder: {checkpoint: ./BEATs_iter3.pt}` in a YAML.
 
-Importable without torch; the checkpoint itself is read with it, when an experiment is checked. Notable choices: what
-enters a stage's key is the content of the file, or the key of the artifact, and not where it lies.
+Importable without torch. torch is imported when an experiment is checked, which reads the checkpoint.
+
+Notable choices:
+
+- The content of the file, or the key of the artifact, enters a stage's key. Its path does not, so it can be moved.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from ..core.store import find_artifact
 
 
 class CheckpointConfig(Config):
-    """A checkpoint: a released file, an artifact's folder, or a run's, whose last pre-trained encoder is taken."""
+    """A checkpoint: a released file, the folder of an artifact, or the folder of a run with its last encoder."""
 
     role: ClassVar[str]
 
@@ -37,7 +40,7 @@ class CheckpointConfig(Config):
 
 
 class EncoderCheckpointConfig(CheckpointConfig):
-    """The encoder of a checkpoint with its weights: a released file, an artifact, or a run's last encoder."""
+    """The encoder of a checkpoint with its weights: a released file, an artifact, or the last encoder of a run."""
 
     role: ClassVar[str] = "encoder"
 
@@ -48,7 +51,7 @@ class EncoderCheckpointConfig(CheckpointConfig):
 
 
 class FrontEndCheckpointConfig(CheckpointConfig):
-    """The front end of a checkpoint, with the statistics that it was trained with."""
+    """The front end of a checkpoint, with its statistics."""
 
     role: ClassVar[str] = "front_end"
 
@@ -59,15 +62,15 @@ class FrontEndCheckpointConfig(CheckpointConfig):
 
 
 class HeadCheckpointConfig(CheckpointConfig):
-    """The classifier of a fine-tuned checkpoint; its classes must be the corpus's, in the same order."""
+    """The classifier of a fine-tuned checkpoint. Its classes must be those of the corpus, in the same order."""
 
     role: ClassVar[str] = "head"
 
 
 def content_key(path: Path) -> str:
-    """Tell checkpoints apart by what they hold: SHA-256 of a file, or the key of an artifact.
+    """Compute a key of the content of a checkpoint: the SHA-256 of a file, or the key of an artifact.
 
-    A `config.yaml` beside a file counts as part of it, because ESPnet's files are read with theirs.
+    The key includes a `config.yaml` next to the file, because ESPnet's files are read together with it.
 
     Raises:
         ArtifactError: if there is no checkpoint

@@ -1,20 +1,21 @@
-"""Bring checkpoints of ESPnet's BEATs (OpenBEATs, arXiv 2507.14129) into the form of the released ones.
+"""Convert checkpoints of ESPnet's BEATs (OpenBEATs, arXiv 2507.14129) to the released format.
 
-What was read: `espnet2/beats/{encoder,tokenizer,espnet_model,utils,generate_beats_checkpoint}.py` and
-`espnet2/cls/decoder/linear_decoder.py` of ESPnet, and the package `openbeats` 0.1.1. Its encoders and tokenizers name
-their weights as the released ones do. They differ in this:
+Sources: `espnet2/beats/{encoder,tokenizer,espnet_model,utils,generate_beats_checkpoint}.py` and
+`espnet2/cls/decoder/linear_decoder.py` of ESPnet, and the package `openbeats` 0.1.1. The names of the weights of its
+encoders and tokenizers are the released ones. The differences are:
 
-- There are two files: `{"cfg", "model"}` with the encoder alone, and the weights of a whole training, where the encoder
-  lies below `encoder.` and the settings in `config.yaml`. DeepSpeed puts the latter below `module`.
-- `patch_embedding_pad` and `raw2fbank_pad` are filters of ones that count padding. Their rule, a patch is padding when
-  any of its samples is, is that of our front end.
-- `cfg` states what differs from the defaults of ESPnet's class, and settings of label predictors.
-- Predictors and teachers (`decoder`, `teacher`) are left out; `decoder.linear_out` is a classifier of mean vectors.
-- Filter-bank statistics stand in `config.yaml`, in `cfg` for OpenBEATs' own reader, or nowhere. Where they stand
-  nowhere AudioSet's are assumed, as OpenBEATs does, and the checkpoint carries a note that says so.
+- There are two kinds of files: `{"cfg", "model"}` with only the encoder, and the weights of a whole training. In the
+  latter, the encoder is below `encoder.` and the settings are in `config.yaml`. DeepSpeed puts these weights below
+  `module`.
+- `patch_embedding_pad` and `raw2fbank_pad` are filters of ones that count padding. Their rule is that of our front end:
+  a patch is padding if any of its samples is.
+- `cfg` states what differs from the defaults of ESPnet's class, and the settings of label predictors.
+- Predictors and teachers (`decoder`, `teacher`) are left out. `decoder.linear_out` is a classifier of mean vectors.
+- Filter-bank statistics are in `config.yaml`, in `cfg` (for OpenBEATs' reader), or missing. If they are missing, those
+  of AudioSet are assumed, as in OpenBEATs, and a note of the checkpoint says so.
 
-Their random tokenizer is drawn from a seed and never saved. Not held against files that ESPnet's authors published:
-names, settings and outputs were held against those of their code with random weights.
+ESPnet's random tokenizer is drawn from a seed and never saved. Names, settings and outputs were compared with those of
+ESPnet's code with random weights, but not with files that its authors published.
 """
 
 from __future__ import annotations
@@ -78,19 +79,19 @@ _STATISTICS: Final = ("fbank_mean", "fbank_std")
 _STEM: Final = "patch_embedding.weight"
 _OTHER_OUTPUTS: Final = ("max_layer", "use_weighted_representation", "adapter_config", "add_positional_information")
 _ASSUMED: Final = (
-    "the file does not say which filter-bank statistics it was trained with; AudioSet's were assumed. If they were "
+    "the file does not state the filter-bank statistics of its training; those of AudioSet are assumed. If it used "
     f"others (ESPnet's newer default is 15.29130 and 5.90532), put the training's {CONFIG_FILE} beside the file"
 )
 
 
 @dataclass(frozen=True)
 class Translated:
-    """A checkpoint of ESPnet's in the released form.
+    """A checkpoint of ESPnet in the released format.
 
     Attributes:
-        content: with the keys `cfg` and `model`, and `label_dict` where the classes have names
-        multi_label: whether several classes may hold at once
-        notes: what had to be assumed or left out, for people
+        content: a mapping with the keys `cfg` and `model`, and `label_dict` if the classes have names
+        multi_label: whether a clip can have several classes
+        notes: what was assumed or left out, for people
     """
 
     content: Mapping[str, Any]
@@ -99,7 +100,7 @@ class Translated:
 
 
 def is_espnet(content: Any) -> bool:
-    """Whether the loaded content of a file is one of ESPnet's."""
+    """Return whether the loaded content of a file is a checkpoint of ESPnet."""
     if not isinstance(content, Mapping):
         return False
     if {"cfg", "model"} <= content.keys():
@@ -109,18 +110,18 @@ def is_espnet(content: Any) -> bool:
 
 
 def is_state(weights: Any) -> bool:
-    """Whether a value maps names to tensors."""
+    """Return whether a value maps names to tensors."""
     return isinstance(weights, Mapping) and all(isinstance(value, Tensor) for value in weights.values())
 
 
 def translate(content: Mapping[str, Any], folder: Path | None) -> Translated:
-    """Bring a file's content into the released form.
+    """Convert the content of a file to the released format.
 
     Args:
-        folder: where `config.yaml` may lie
+        folder: the folder of `config.yaml`, if there is one
 
     Raises:
-        ArtifactError: if the settings are nowhere to be found, or change what the encoder gives
+        ArtifactError: if the settings are missing, or change the output of the encoder
     """
     training = _training(folder)
     conf = _mapping(training, "encoder_conf")
@@ -133,7 +134,7 @@ def translate(content: Mapping[str, Any], folder: Path | None) -> Translated:
     encoder, head = _parted(weights)
     pooling = _mapping(training, "decoder_conf").get("pooling", "mean")
     if head and pooling != "mean":
-        notes.append(f"its classifier pools by `{pooling}`, which ours does not, and was left out")
+        notes.append(f"its classifier pools by `{pooling}`, which ours does not support, and was left out")
         head = {}
     cfg = {**_DEFAULTS, **{name: value for name, value in stated.items() if name not in _PREDICTOR_SETTINGS}}
     cfg |= {name: conf[name] for name in _STATISTICS if name in conf}
@@ -150,13 +151,15 @@ def translate(content: Mapping[str, Any], folder: Path | None) -> Translated:
 
 
 def _refuse_other_outputs(conf: Mapping[str, Any]) -> None:
-    off = (type(None), bool, str)  # of these, false and empty mean no; layer 0 is a layer
+    off = (type(None), bool, str)  # falsy values of these types mean off, but the number 0 is a layer
     changing = [name for name in _OTHER_OUTPUTS if conf.get(name) or not isinstance(conf.get(name), off)]
     if conf.get("downsampling_rate", 1) > 1:
         changing.append("downsampling_rate")
     if changing:
         named = ", ".join(f"`{name}`" for name in changing)
-        raise ArtifactError(f"{CONFIG_FILE} sets {named}, which gives the encoder another output than BEATs'")
+        raise ArtifactError(
+            f"{CONFIG_FILE} sets {named}, which changes the encoder's output; only that of BEATs is supported"
+        )
 
 
 def _training(folder: Path | None) -> Mapping[str, Any]:
@@ -176,11 +179,15 @@ def _mapping(training: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _architecture(conf: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    """The settings of an encoder whose file holds weights alone: those of the file it started from, and its own."""
+    """Collect the settings of an encoder whose file holds only weights.
+
+    These are the settings of the file that the training started from, replaced by those of the training.
+
+    Raises:
+        ArtifactError: if one of the files is missing, or has no settings
+    """
     if not conf:
-        raise ArtifactError(
-            f"this file of ESPnet's holds weights alone: put the {CONFIG_FILE} of its training beside it"
-        )
+        raise ArtifactError(f"this file of ESPnet holds only weights: put the {CONFIG_FILE} of its training beside it")
     own = {**_mapping(conf, "beats_config"), **_mapping(conf, "tokenizer_config")}
     start = conf.get("beats_ckpt_path") or conf.get("beats_tokenizer_ckpt_path")
     if start is None:
@@ -192,12 +199,12 @@ def _architecture(conf: Mapping[str, Any], folder: Path | None) -> dict[str, Any
         )
     base = read_torch_file(path)
     if not isinstance(base, Mapping) or not isinstance(base.get("cfg"), Mapping):
-        raise ArtifactError(f"{path}, like which the encoder was built, holds no `cfg`")
+        raise ArtifactError(f"the encoder was built like {path}, but that file has no `cfg`")
     return {**base["cfg"], **own}
 
 
 def _parted(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The weights of the encoder and of a classifier, under their released names."""
+    """Split weights into those of the encoder and those of a classifier, under their released names."""
     if _STEM in weights:
         encoder, head = dict(weights), {}
     else:
@@ -208,13 +215,13 @@ def _parted(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
             if name.startswith("decoder.linear_out.")
         }
         rest = [name for name in weights if not name.startswith(("encoder.", "decoder.", "teacher."))]
-        encoder |= {name: weights[name] for name in rest}  # whoever reads on refuses what it does not know
+        encoder |= {name: weights[name] for name in rest}  # `convert_released` refuses unknown weights
     return {name: value.float() for name, value in encoder.items() if name not in _COUNTERS}, head
 
 
 def _labels(tokens: Any, classes: int, notes: list[str]) -> dict[int, str]:
-    """Number the classes; ESPnet's list of them ends in a symbol for unknown ones, which has no output."""
+    """Number the classes. ESPnet's list of them ends with a symbol for unknown classes, which has no output."""
     if not isinstance(tokens, list) or len(tokens) != classes + 1 or tokens[-1] != "<unk>":
-        notes.append(f"the names of its {classes} classes could not be told from {CONFIG_FILE}")
+        notes.append(f"the names of its {classes} classes could not be read from {CONFIG_FILE}")
         return {}
     return {number: str(label) for number, label in enumerate(tokens[:classes])}

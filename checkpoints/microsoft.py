@@ -1,9 +1,14 @@
 """Read the checkpoints that were released with BEATs, and those of ESPnet's version of it.
 
-Microsoft's files are `{"cfg": dict, "model": state dict}`, with `label_dict` when fine-tuned; ESPnet's are brought into
-that form by `espnet.py`. Notable choices: nothing in a file is unpickled but tensors and plain values; what we do not
-know is refused, for a setting left aside would give other numbers without a word. `fbank_mean` and `fbank_std` in `cfg`
-are the statistics of another corpus than AudioSet: OpenBEATs reads them there, and we write them there.
+Microsoft's files are `{"cfg": dict, "model": state dict}`, with `label_dict` when fine-tuned. `espnet.py` converts
+ESPnet's files to that form.
+
+Notable choices:
+
+- Only tensors and plain values of a file are unpickled.
+- Unknown settings and weights are refused, because ignoring one would silently give different numbers.
+- `fbank_mean` and `fbank_std` in `cfg` are the statistics of another corpus than AudioSet. OpenBEATs reads them there,
+  and we write them there.
 """
 
 from __future__ import annotations
@@ -39,20 +44,20 @@ Kind = Literal["encoder", "fine_tuned", "tokenizer"]
 
 @dataclass(frozen=True)
 class Released:
-    """What a released checkpoint holds, under our names.
+    """The content of a released checkpoint under our names.
 
     Attributes:
-        kind: what the file is
-        layout: who wrote it
+        kind: what the file contains
+        layout: whose code wrote it
         config: the encoder's configuration
-        front_end: the front end that it was trained with; its `padding` is `exact`, unlike the released code's
+        front_end: the front end that it was trained with; its `padding` is `exact`, unlike that of the released code
         encoder: state dict of `Beats`
         head: state dict of `LinearHead`, for a fine-tuned encoder
-        head_dropout: that head's dropout
-        labels: the names of its classes in the order of its outputs, when the file says so
-        multi_label: whether several classes may hold at once, so that each has a probability of its own
-        quantiser: weights of a tokenizer beyond its encoder, under their own names
-        notes: what had to be assumed, for people
+        head_dropout: dropout probability of the head
+        labels: the names of the classes in the order of the head's outputs, if the file states them
+        multi_label: whether a clip can have several classes, so that each has an independent probability
+        quantiser: weights of a tokenizer beyond its encoder, under their released names
+        notes: assumptions that were made, for people
     """
 
     kind: Kind
@@ -72,7 +77,7 @@ def read_released(path: Path) -> Released:
     """Read a released checkpoint.
 
     Raises:
-        ArtifactError: if the file cannot be read, or holds something that we do not know
+        ArtifactError: if the file cannot be read, or contains unknown settings or weights
     """
     content = read_torch_file(path)
     try:
@@ -85,10 +90,10 @@ def convert_released(content: Any, *, folder: Path | None = None) -> Released:
     """Convert the loaded content of a released checkpoint.
 
     Args:
-        folder: where ESPnet's `config.yaml` may lie
+        folder: the folder of ESPnet's `config.yaml`, if there is one
 
     Raises:
-        ArtifactError: if it holds something that we do not know, or lacks something that we need
+        ArtifactError: if it contains unknown settings or weights, or lacks something that we need
     """
     if is_espnet(content):
         translated = translate(content, folder)
@@ -96,7 +101,7 @@ def convert_released(content: Any, *, folder: Path | None = None) -> Released:
             translated.content, layout="espnet", multi_label=translated.multi_label, notes=translated.notes
         )
     if not isinstance(content, dict) or not {"cfg", "model"} <= content.keys():
-        raise ArtifactError("a released BEATs checkpoint has the keys `cfg` and `model`, and this file does not")
+        raise ArtifactError("a released BEATs checkpoint has the keys `cfg` and `model`, but this file does not")
     return _converted(content, layout="microsoft")
 
 
@@ -110,11 +115,11 @@ def _converted(
     _refuse("top-level keys", content.keys() - {"cfg", "model", "label_dict"})
     cfg, model = content["cfg"], content["model"]
     if not isinstance(cfg, Mapping) or not is_state(model):
-        raise ArtifactError("`cfg` must be a mapping, and `model` one from names to tensors")
+        raise ArtifactError("`cfg` must be a mapping, and `model` a mapping from names to tensors")
     quantiser = {name: value for name, value in model.items() if name.startswith("quantize")}
     head = {f"linear.{name.removeprefix('predictor.')}": model[name] for name in model if name.startswith("predictor.")}
     if head and head.keys() != {"linear.weight", "linear.bias"}:
-        raise ArtifactError("the `predictor` must be a linear one, with a weight and a bias")
+        raise ArtifactError("the `predictor` must be a linear layer with a weight and a bias")
     if bool(cfg.get("finetuned_model", False)) != bool(head):
         raise ArtifactError("`cfg.finetuned_model` and the presence of `predictor` weights disagree")
     others = {name: value for name, value in model.items() if not name.startswith(("quantize", "predictor."))}
@@ -137,7 +142,7 @@ def _converted(
 def _config(cfg: Mapping[str, Any]) -> BeatsConfig:
     missing = sorted(_STRUCTURAL - cfg.keys())
     if missing:
-        # The released class would fill these with defaults that fit none of the released weights.
+        # The defaults of the released class do not fit any of the released weights.
         raise ArtifactError(f"`cfg` lacks {_listed(missing)}")
     _refuse("settings in `cfg`", cfg.keys() - _KNOWN)
     options = {ours: cfg[theirs] for theirs, ours in {**SETTINGS, **TRAINING_SETTINGS}.items() if theirs in cfg}
@@ -148,7 +153,7 @@ def _config(cfg: Mapping[str, Any]) -> BeatsConfig:
     try:
         return BeatsConfig(**options)
     except ValidationError as error:
-        raise ArtifactError(f"`cfg` describes no encoder that we can build: {_reasons(error)}") from error
+        raise ArtifactError(f"`cfg` describes an encoder that we cannot build: {_reasons(error)}") from error
 
 
 def _front_end(cfg: Mapping[str, Any]) -> KaldiFbankConfig:
@@ -159,13 +164,13 @@ def _front_end(cfg: Mapping[str, Any]) -> KaldiFbankConfig:
     try:
         return KaldiFbankConfig(mel_bins=MEL_BINS, patch_frames=size, patch_bins=size, mean=mean, std=std)
     except ValidationError as error:
-        raise ArtifactError(f"`cfg` describes no front end that we can build: {_reasons(error)}") from error
+        raise ArtifactError(f"`cfg` describes a front end that we cannot build: {_reasons(error)}") from error
 
 
 def _labels(label_dict: Mapping[Any, Any], head: Mapping[str, Tensor]) -> Sequence[str]:
     classes = len(head["linear.weight"]) if head else 0
     if label_dict and set(label_dict) != set(range(classes)):
-        raise ArtifactError(f"`label_dict` must name each of the {classes} classes by its number, and does not")
+        raise ArtifactError(f"`label_dict` must name each of the {classes} classes by its number, but does not")
     return tuple(str(label_dict[number]) for number in sorted(label_dict))
 
 
@@ -175,7 +180,7 @@ def _rename(model: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, 
     for theirs, value in model.items():
         ours = names[theirs]
         if ours == TABLE and TABLE in renamed and not torch.equal(renamed[TABLE], value):
-            raise ArtifactError(f"`{theirs}` differs from layer 0's, but the layers share one table")
+            raise ArtifactError(f"`{theirs}` differs from that of layer 0, but the layers must share one table")
         renamed[ours] = to_ours(ours, value)
     return renamed
 

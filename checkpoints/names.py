@@ -1,7 +1,9 @@
-"""How the released BEATs code calls weights and settings, and what we call them.
+"""The names of weights and settings in the released BEATs code, and ours.
 
-Notable choices: the table of weights is made for one architecture and pairs them one to one, so that it serves reading
-and writing alike; the relative bias alone is stored once per layer there and once here.
+Notable choices:
+
+- The table of weights is made for one architecture and pairs the names one to one, so it serves reading and writing.
+- The exception is the relative bias, which the released code stores once per layer and we store once.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "max_distance": "max_distance",
     "gru_rel_pos": "gated",
 }
-"""Their settings that decide what an encoder computes, to the fields of `BeatsConfig`."""
+"""The released settings that determine what an encoder computes, to the fields of `BeatsConfig`."""
 
 TRAINING_SETTINGS: Final[Mapping[str, str]] = {
     "layer_wise_gradient_decay_ratio": "gradient_decay",
@@ -39,7 +41,7 @@ TRAINING_SETTINGS: Final[Mapping[str, str]] = {
     "encoder_layerdrop": "layer_drop",
     "dropout_input": "input_dropout",
 }
-"""Their settings that matter in training alone."""
+"""The released settings that affect only training, to the fields of `BeatsConfig`."""
 
 TABLE: Final = "stack.bias.table"
 
@@ -55,7 +57,7 @@ _LAYER: Final = (
 
 
 def weight_names(config: BeatsConfig) -> dict[str, str]:
-    """Every weight of an encoder under its released name, to the name in `Beats.state_dict()`."""
+    """Map the released name of every weight of an encoder to the name in `Beats.state_dict()`."""
     shape = config.shape
     pairs = {
         **_with_bias("layer_norm", "stem.norm"),

@@ -1,8 +1,10 @@
-"""Take front ends, encoders and classifiers out of checkpoints: released files, artifacts and runs.
+"""Load front ends, encoders and classifiers from checkpoints: released files, artifacts and runs.
 
-Notable choices: what is taken out is the part that lies inside, with its own type and configuration, so that nothing
-made from it points back at the file; a part is refused in an experiment whose spectrogram is another than the one it
-was trained on.
+Notable choices:
+
+- The loaded part is the one in the checkpoint, with its type and configuration, so artifacts made from it do not refer
+  to the file.
+- An experiment whose spectrogram differs from the one that a part was trained on is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from .microsoft import Released, read_released
 
 
 def open_checkpoint(path: Path) -> Artifact | Released:
-    """Open a released file, an artifact's folder, or a run's.
+    """Open a released file, the folder of an artifact, or the folder of a run.
 
     Raises:
         ArtifactError: if it is none of these
@@ -36,7 +38,7 @@ def open_checkpoint(path: Path) -> Artifact | Released:
 
 
 def load_front_end(config: FrontEndCheckpointConfig, catalog: Catalog) -> FrontEnd:
-    """Take out the front end, with its statistics.
+    """Load the front end with its statistics.
 
     Raises:
         ArtifactError: if there is none
@@ -45,13 +47,13 @@ def load_front_end(config: FrontEndCheckpointConfig, catalog: Catalog) -> FrontE
 
 
 def load_encoder(config: EncoderCheckpointConfig, catalog: Catalog, front_end: FrontEnd | None = None) -> Encoder:
-    """Take out the encoder, with its weights.
+    """Load the encoder with its weights.
 
     Args:
-        front_end: the one that it is to work behind; not held against its own when None
+        front_end: the front end of the experiment; must be equal to that of the checkpoint. Not compared when None.
 
     Raises:
-        ArtifactError: if there is none, or it was trained behind another front end
+        ArtifactError: if there is no encoder, or it was trained with another front end
     """
     source = open_checkpoint(config.path)
     check_front_end(source, config.path, front_end, catalog)
@@ -59,10 +61,10 @@ def load_encoder(config: EncoderCheckpointConfig, catalog: Catalog, front_end: F
 
 
 def load_head(config: HeadCheckpointConfig, width: int, classes: int, catalog: Catalog) -> Head:
-    """Take out the classifier, with its weights.
+    """Load the classifier with its weights.
 
     Raises:
-        ArtifactError: if there is none, or it was made for other vectors or another number of classes
+        ArtifactError: if there is none, or it was made for another width or another number of classes
     """
     source = open_checkpoint(config.path)
     if isinstance(source, Artifact):
@@ -72,14 +74,14 @@ def load_head(config: HeadCheckpointConfig, width: int, classes: int, catalog: C
         made_for = source.config.shape.width, len(source.head.get("linear.bias", ()))
     if made_for != (width, classes) and "head" in roles_of(source):
         raise ArtifactError(
-            f"the classifier in {config.path} takes vectors of {made_for[0]} numbers and knows {made_for[1]} classes, "
-            f"but {width} numbers and {classes} classes are needed: leave the head to be drawn anew"
+            f"the classifier in {config.path} takes vectors of {made_for[0]} numbers and has {made_for[1]} classes, "
+            f"but {width} numbers and {classes} classes are needed: use a new head instead of the checkpoint's"
         )
     return head_of(source, catalog)
 
 
 def front_end_of(source: Artifact | Released, catalog: Catalog) -> FrontEnd:
-    """The front end of an opened checkpoint; it keeps its statistics on any corpus.
+    """Load the front end of an opened checkpoint. It keeps its statistics on any corpus.
 
     Raises:
         ArtifactError: if there is none
@@ -93,15 +95,15 @@ def front_end_of(source: Artifact | Released, catalog: Catalog) -> FrontEnd:
 
 
 def encoder_of(source: Artifact | Released, catalog: Catalog) -> Encoder:
-    """The encoder of an opened checkpoint, in evaluation mode.
+    """Load the encoder of an opened checkpoint, in evaluation mode.
 
     Raises:
-        ArtifactError: if there is none, or weights are missing, left over or of another shape than `cfg` says
+        ArtifactError: if there is none, or weights are missing, unexpected or of another shape than `cfg` states
     """
     if isinstance(source, Artifact):
         return load_part(source, "encoder", Encoder, catalog)
     if source.kind == "tokenizer":
-        raise ArtifactError("this checkpoint is a tokenizer; its encoder serves its codes alone")
+        raise ArtifactError("this checkpoint is a tokenizer; its encoder only serves its codebook")
     choice = PartChoice(catalog.get("encoder", "beats"), source.config)
     encoder = build(choice, Encoder, patch_dim=source.front_end.patch_dim, bands=source.front_end.bands)
     load_weights(encoder, source.encoder)
@@ -109,7 +111,7 @@ def encoder_of(source: Artifact | Released, catalog: Catalog) -> Encoder:
 
 
 def head_of(source: Artifact | Released, catalog: Catalog) -> Head:
-    """The classifier of an opened checkpoint, in evaluation mode.
+    """Load the classifier of an opened checkpoint, in evaluation mode.
 
     Raises:
         ArtifactError: if there is none, or the weights do not fit
@@ -125,10 +127,10 @@ def head_of(source: Artifact | Released, catalog: Catalog) -> Head:
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give a released part its weights, and put it in evaluation mode.
+    """Load the weights of a released part, and put it in evaluation mode.
 
     Raises:
-        ArtifactError: if weights are missing, left over or of another shape
+        ArtifactError: if weights are missing, unexpected or of another shape
     """
     try:
         module.load_state_dict(dict(state))
@@ -138,7 +140,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def roles_of(source: Artifact | Released) -> set[str]:
-    """What parts an opened checkpoint holds."""
+    """List the roles of the parts in an opened checkpoint."""
     if isinstance(source, Artifact):
         return set(source.card.get("parts", {}))
     parts = {
@@ -150,29 +152,29 @@ def roles_of(source: Artifact | Released) -> set[str]:
 
 
 def check_front_end(source: Artifact | Released, path: Path, front_end: FrontEnd | None, catalog: Catalog) -> None:
-    """Refuse a checkpoint that was trained on another spectrogram.
+    """Check that a checkpoint was trained on the spectrogram of a front end.
 
     Raises:
-        ArtifactError: if it was
+        ArtifactError: if it was trained on another one
     """
     if front_end is not None and front_end_of(source, catalog).fingerprint() != front_end.fingerprint():
         raise ArtifactError(f"{path} {other_front_end(path)}")
 
 
 def other_front_end(path: Path) -> str:
-    """What is wrong with a part that was trained on another spectrogram, and what to do."""
+    """Return the message about a part that was trained on another spectrogram, with the remedy."""
     return (
-        "was trained behind a front end with other settings or statistics than the experiment's: "
+        "was trained with other settings or statistics of the front end than the experiment's: "
         f"set `front_end: {{checkpoint: {path}}}`"
     )
 
 
 def problems_of(config: CheckpointConfig, context: Mapping[str, object]) -> list[str]:
-    """What makes a checkpoint unfit for its place in an experiment.
+    """List the reasons why an experiment cannot use a checkpoint.
 
     Args:
         context: as in `Config.check_compatibility`; `front_end` is the configuration of the experiment's front end.
-            Where it or the `catalog` is missing, spectrograms are not compared.
+            If it or the `catalog` is missing, spectrograms are not compared.
     """
     try:
         source = open_checkpoint(config.path)
@@ -200,7 +202,10 @@ def _front_end_problems(source: Artifact | Released, path: Path, chosen: object,
 
 
 def encoder_facts(path: Path, catalog: Catalog) -> Mapping[str, object]:
-    """What an encoder's checkpoint adds to the context of `check_compatibility`; nothing if it cannot be read."""
+    """Return what an encoder's checkpoint adds to the context of `check_compatibility`.
+
+    Nothing if the checkpoint cannot be read.
+    """
     try:
         source = open_checkpoint(path)
         if isinstance(source, Released):
@@ -211,7 +216,10 @@ def encoder_facts(path: Path, catalog: Catalog) -> Mapping[str, object]:
 
 
 def front_end_facts(path: Path, catalog: Catalog) -> Mapping[str, object]:
-    """What a front end's checkpoint adds to the context of `check_compatibility`; nothing if it cannot be read."""
+    """Return what a front end's checkpoint adds to the context of `check_compatibility`.
+
+    Nothing if the checkpoint cannot be read.
+    """
     try:
         front_end = front_end_of(open_checkpoint(path), catalog)
     except OssicleError:

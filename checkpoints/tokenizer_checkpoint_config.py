@@ -1,4 +1,4 @@
-"""A tokenizer that comes out of a checkpoint; importable without torch."""
+"""The configuration of a tokenizer from a checkpoint. Importable without torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from .checkpoint_config import CheckpointConfig
 
 
 class TokenizerCheckpointConfig(CheckpointConfig, TokenizerConfig):
-    """The tokenizer of a checkpoint, frozen: a released file, an artifact, or that of a run's last iteration."""
+    """The frozen tokenizer of a checkpoint: a released file, an artifact, or the last iteration of a run."""
 
     role: ClassVar[str] = "tokenizer"

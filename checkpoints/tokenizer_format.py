@@ -1,8 +1,12 @@
-"""Released tokenizers as ours, and ours as released ones.
+"""Convert released tokenizers to ours, and ours to released ones.
 
-A released tokenizer is an encoder with `quantize_layer`, our projection, and `quantize`, our codebook. Notable choices:
-`quantize.cluster_size` is our usage; three further buffers of the released codebook serve its k-means start alone. Ours
-has none like them: an imported artifact keeps them beside its parts, and writing fills them in where there are none.
+A released tokenizer is an encoder with `quantize_layer`, our projection, and `quantize`, our codebook.
+
+Notable choices:
+
+- `quantize.cluster_size` is our usage.
+- Three further buffers of the released codebook are used only for its k-means start, and our codebook does not have
+  them. An imported artifact stores them beside its parts. Writing fills them in if there are none.
 """
 
 from __future__ import annotations
@@ -44,10 +48,10 @@ def build_tokenizer(released: Released, catalog: Catalog) -> Tokenizer:
     """Build a released tokenizer with its weights, in evaluation mode.
 
     Raises:
-        ArtifactError: if the checkpoint is none, its weights do not fit, or its codebook has never been trained
+        ArtifactError: if the checkpoint is not a tokenizer, its weights do not fit, or its codebook was never trained
     """
     if released.kind != "tokenizer":
-        raise ArtifactError("this checkpoint is an encoder and no tokenizer")
+        raise ArtifactError("this checkpoint is an encoder, not a tokenizer")
     unknown = sorted(released.quantiser.keys() - _NAMES.keys() - START_BUFFERS)
     if unknown or CODES not in released.quantiser:
         raise ArtifactError(f"the tokenizer's weights are not those of BEATs: {', '.join(unknown) or f'no {CODES}'}")
@@ -72,7 +76,7 @@ def build_tokenizer(released: Released, catalog: Catalog) -> Tokenizer:
 
 
 def release_tokenizer(tokenizer: Tokenizer, front_end: FrontEnd) -> Release:
-    """Bring a tokenizer into the released format.
+    """Convert a tokenizer to the released format.
 
     Raises:
         ArtifactError: with everything that the released code cannot express

@@ -1,4 +1,4 @@
-"""Take tokenizers out of checkpoints: released files, artifacts and runs."""
+"""Load tokenizers from checkpoints: released files, artifacts and runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .tokenizer_format import build_tokenizer
 
 
 def load_tokenizer(config: TokenizerCheckpointConfig, catalog: Catalog, front_end: FrontEnd | None = None) -> Tokenizer:
-    """Take out the tokenizer, with its weights.
+    """Load the tokenizer with its weights.
 
     Args:
-        front_end: the one that it is to work behind; not held against its own when None
+        front_end: the front end of the experiment; must be equal to that of the checkpoint. Not compared when None.
 
     Raises:
-        ArtifactError: if there is none, or it was trained behind another front end
+        ArtifactError: if there is no tokenizer, or it was trained with another front end
     """
     source = open_checkpoint(config.path)
     check_front_end(source, config.path, front_end, catalog)
@@ -27,7 +27,7 @@ def load_tokenizer(config: TokenizerCheckpointConfig, catalog: Catalog, front_en
 
 
 def tokenizer_of(source: Artifact | Released, catalog: Catalog) -> Tokenizer:
-    """The tokenizer of an opened checkpoint, in evaluation mode.
+    """Load the tokenizer of an opened checkpoint, in evaluation mode.
 
     Raises:
         ArtifactError: if there is none, or the weights do not fit

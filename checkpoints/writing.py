@@ -1,8 +1,10 @@
-"""Write an encoder in the format that was released with BEATs, so that code written for it goes on working.
+"""Write an encoder in the format released with BEATs, so that code written for that format can use it.
 
-Notable choices: what the released code cannot compute is refused, with everything that does not fit in one message;
-statistics of another corpus go into `cfg` as `fbank_mean` and `fbank_std`, which the released class ignores and takes
-as arguments instead, and which OpenBEATs' reader takes from there.
+Notable choices:
+
+- What the released code cannot compute is refused. One message lists everything that does not fit.
+- Statistics of another corpus than AudioSet go into `cfg` as `fbank_mean` and `fbank_std`. OpenBEATs reads them there.
+  The released class ignores these entries and takes the statistics as arguments.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ class Release:
     """A checkpoint in the released format.
 
     Attributes:
-        content: what to save: `cfg` and `model`, and `label_dict` where classes have names
-        notes: what whoever uses it has to know
+        content: the content to save: `cfg` and `model`, and `label_dict` if the classes have names
+        notes: what a user of the file must know
     """
 
     content: dict[str, Any]
@@ -44,18 +46,18 @@ def release_encoder(
     labels: Sequence[str] = (),
     multi_label: bool = True,
 ) -> Release:
-    """Bring an encoder, and a classifier behind it, into the released format.
+    """Convert an encoder, and optionally its classifier, to the released format.
 
     Args:
         labels: the names of the classes in the order of the head's outputs
-        multi_label: whether several classes may hold at once
+        multi_label: whether a clip can have several classes
 
     Raises:
         ArtifactError: with everything that the released code cannot express
     """
     problems = [*encoder_problems(encoder), *front_end_problems(front_end)]
     if head is not None and not isinstance(head, LinearHead):
-        problems.append(f"its head is a {type(head).__name__}; the released code has a linear one alone")
+        problems.append(f"its head is a {type(head).__name__}; the released code has only a linear one")
     refuse(problems)
     assert isinstance(encoder, Beats)
     release = release_parts(encoder, front_end)
@@ -69,12 +71,12 @@ def release_encoder(
         if labels:
             release.content["label_dict"] = dict(enumerate(labels))
         if not multi_label:
-            notes.append("the classes exclude each other, but the released code gives each a probability of its own")
+            notes.append("the classes exclude each other, but the released code gives each an independent probability")
     return Release(release.content, notes)
 
 
 def release_parts(encoder: Beats, front_end: FrontEnd) -> Release:
-    """The `cfg` and `model` of an encoder alone, for parts that were found to fit."""
+    """Convert an encoder without a classifier. The parts must have no problems (`encoder_problems`, …)."""
     assert isinstance(front_end, KaldiFbank)
     options = encoder.config.model_dump() | encoder.config.shape._asdict()
     cfg: dict[str, Any] = {PATCH_SIZE: front_end.config.patch_frames, NORM_FIRST: encoder.config.norm == "pre"}
@@ -93,16 +95,16 @@ _AUDIOSET = {"mean": AUDIOSET_MEAN, "std": AUDIOSET_STD, "per_bin": False}
 
 
 def encoder_problems(encoder: Encoder) -> list[str]:
-    """What the released code cannot express of an encoder."""
+    """List what the released code cannot express of an encoder."""
     if isinstance(encoder, Beats):
         return []
-    return [f"its encoder is a {type(encoder).__name__}; the released code has that of BEATs alone"]
+    return [f"its encoder is a {type(encoder).__name__}; the released code has only that of BEATs"]
 
 
 def front_end_problems(front_end: FrontEnd) -> list[str]:
-    """What the released code cannot express of a front end."""
+    """List what the released code cannot express of a front end."""
     if not isinstance(front_end, KaldiFbank):
-        return [f"its front end is a {type(front_end).__name__}; the released code has Kaldi filter banks alone"]
+        return [f"its front end is a {type(front_end).__name__}; the released code has only Kaldi filter banks"]
     config, problems = front_end.config, []
     if config.mel_bins != MEL_BINS:
         problems.append(f"its front end has {config.mel_bins} mel bins (`mel_bins`); the released code has {MEL_BINS}")
@@ -112,15 +114,15 @@ def front_end_problems(front_end: FrontEnd) -> list[str]:
             "those of the released code are square"
         )
     if front_end.mean.numel() > 1:
-        problems.append("its front end normalises every mel bin by itself (`per_bin`); the released code cannot")
+        problems.append("its front end normalises every mel bin separately (`per_bin`); the released code cannot")
     return problems
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Refuse what has problems.
+    """Refuse parts that have problems.
 
     Raises:
-        ArtifactError: with all of them, if there are any
+        ArtifactError: with all problems, if there are any
     """
     if problems:
         listed = "".join(f"\n  - {problem}" for problem in problems)

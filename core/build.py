@@ -2,8 +2,8 @@
 
 Notable choices:
 
-- Constructor arguments are matched by name, so that a part asks only for what it uses.
-- What the parts of some kinds need besides, such as seeded weights, is a step that the kind names.
+- Constructor arguments are matched by name, so a part names only those that it uses.
+- A kind of part can name a function that constructs its parts, for example with seeded weights.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def build(choice: PartChoice, expected: type[T], *, seed: int | None = None, **o
 
     Args:
         expected: the interface that the caller needs
-        seed: drives the part's random initial values; on offer as `seed`
-        offers: further arguments that are on offer; the part's `catalog` always is
+        seed: drives the part's random initial values; also available as the argument `seed`
+        offers: further arguments that are available to the constructor; the part's `catalog` always is
 
     Raises:
-        PluginError: if the part cannot be imported, asks for what is not on offer, needs what would not be there when
-            it is loaded again, or does not implement the interface
+        PluginError: if the part cannot be imported, names an argument that is not available, needs an argument that
+            would be missing when it is loaded again, or does not implement the interface
     """
     part = choice.part
     interface, construct = part.catalog.part_kind(part.kind).load()
@@ -51,11 +51,11 @@ def _check(part: Part, built: type, *interfaces: type) -> None:
 
 
 def _arguments(part: Part, called: Callable[..., Any], offers: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the offers that a constructor names after its configuration."""
+    """Select the available arguments that a constructor names after its configuration."""
     named = list(inspect.signature(called).parameters.values())[1:]
     for one in named:
         needed = one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
         if needed and one.name not in offers:
-            on_offer = ", ".join(sorted(offers))
-            raise part.error(f"its constructor asks for `{one.name}`, but only these are on offer: {on_offer}")
+            available = ", ".join(sorted(offers))
+            raise part.error(f"its constructor needs `{one.name}`, but only these are available: {available}")
     return {one.name: offers[one.name] for one in named if one.name in offers}

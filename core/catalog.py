@@ -48,14 +48,21 @@ class Origin:
 
     @classmethod
     def of_program(cls, part: Callable[..., Any], *functions: Callable[..., Any]) -> Origin:
-        """The origin of what a notebook or script defines; `functions` belong to it."""
+        """Compute the origin of a class that a notebook or script defines.
+
+        Args:
+            functions: further code that the result depends on
+
+        Raises:
+            PluginError: if the source cannot be read
+        """
         try:
             source = "".join(inspect.getsource(one) for one in (part, *functions))
             digest = hashlib.sha256(source.encode()).hexdigest()[:16]
         except (OSError, TypeError) as error:
             raise PluginError(
-                f"the source of `{part.__qualname__}` cannot be read, so its results could not be told from those of "
-                "another version; define it in a file or a notebook cell"
+                f"the source of `{part.__qualname__}` cannot be read, so results of different versions could not be "
+                "distinguished; define it in a file or a notebook cell"
             ) from error
         return cls(source=f"defined in {part.__module__}", version=f"sha256:{digest}")
 
@@ -83,7 +90,7 @@ class Part:
         return load_target(self.target, str(self.error("")))
 
     def error(self, reason: str) -> PluginError:
-        """The error of a part that cannot be built."""
+        """Return the error for a part that cannot be built."""
         return PluginError(f"{self.kind} `{self.name}` of {self.origin.describe()} cannot be built: {reason}")
 
     @property
@@ -110,20 +117,22 @@ def config_of(part: type) -> type[Config]:
     Raises:
         PluginError: if there is none
     """
-    wanted = f"the first argument of `{part.__qualname__}.__init__` must be annotated with a subclass of ossicle.Config"
+    requirement = (
+        f"the first argument of `{part.__qualname__}.__init__` must be annotated with a subclass of ossicle.Config"
+    )
     constructor = vars(part).get("__init__") or part.__init__  # type: ignore[misc]
     parameters = list(inspect.signature(constructor).parameters.values())
     if len(parameters) < 2 or parameters[1].annotation is inspect.Parameter.empty:
-        raise PluginError(wanted)
+        raise PluginError(requirement)
     annotation = parameters[1].annotation
     if isinstance(annotation, str):
         # Only this annotation is evaluated. The others may name types that are imported only for type checkers.
         try:
             annotation = eval(annotation, getattr(constructor, "__globals__", {}))
         except Exception as error:
-            raise PluginError(f"{wanted} ({error})") from error
+            raise PluginError(f"{requirement} ({error})") from error
     if not (isinstance(annotation, type) and issubclass(annotation, Config)):
-        raise PluginError(f"{wanted}, but is annotated with `{annotation}`")
+        raise PluginError(f"{requirement}, but is annotated with `{annotation}`")
     return annotation
 
 
@@ -174,7 +183,7 @@ class Catalog:
         return self.part_kinds[name]
 
     def unknown(self, what: str, name: str, allowed: Iterable[str]) -> str:
-        """Report a name that no plugin offers, and the plugins that failed."""
+        """Describe a name that no plugin offers: the allowed names, and the plugins that failed to load."""
         failed = (f" Plugin {one.source} may offer it, but failed to load: {one.error}" for one in self.failures)
         return f"there is no {what} called `{name}`. {choices(name, allowed)}{''.join(failed)}"
 
@@ -208,7 +217,7 @@ class Catalog:
             taken = self.find(kind, called)
             if taken is not None and (taken.origin, taken.target) != (origin, part):
                 raise _offered_twice(f"{kind} `{called}`", taken.origin, origin)
-        # An error in a third-party configuration shows with its plugin, not when the part is first used.
+        # Report an error in a third-party configuration when its plugin is loaded, not when the part is first used.
         if origin.source != "ossicle":
             config.model_rebuild()
         self._parts[kind, name] = Part(kind, name, part, config, origin, self, tuple(aliases))
@@ -217,7 +226,7 @@ class Catalog:
         """Offer a kind of stage.
 
         Raises:
-            PluginError: if the class is not fit for one, or another one has its id
+            PluginError: if the class cannot be a kind of stage, or another kind has its id
         """
         check_kind(stage)
         what = f"stage `{stage.kind}`"
@@ -227,7 +236,7 @@ class Catalog:
             raise _offered_twice(what, taken[1], origin)
 
     def origin_of(self, stage: Stage) -> Origin:
-        """Where a stage's kind comes from.
+        """Return the origin of a stage's kind.
 
         Raises:
             PluginError: if no plugin offers it
@@ -255,13 +264,13 @@ class Catalog:
         return sorted(name for part_kind, name in self._parts if part_kind == kind)
 
     def parts(self, kind: str | None = None) -> list[Part]:
-        """All parts, or those of one kind, ordered by kind and name."""
+        """List all parts, or those of one kind, ordered by kind and name."""
         chosen = [part for part in self._parts.values() if kind in (None, part.kind)]
         order = list(self.part_kinds)
         return sorted(chosen, key=lambda part: (order.index(part.kind), part.name))
 
     def find(self, kind: str, name: object) -> Part | None:
-        """The part of this kind with this name or alias, if there is one."""
+        """Return the part of this kind with this name or alias, or None."""
         parts = (part for part in self._parts.values() if part.kind == kind)
         return next((part for part in parts if name in (part.name, *part.aliases)), None)
 
@@ -299,15 +308,15 @@ class Declared:
 
     @property
     def place(self) -> tuple[str, ...]:
-        """Equal for what a notebook cell declares each time it runs."""
+        """A key that is equal each time a notebook cell declares the same part."""
         return self.kind, self.name, self.part.__module__, self.part.__qualname__
 
     def note(self) -> None:
-        """Have every catalog from now on offer it."""
+        """Add it to `declared`, so that every later catalog offers it."""
         declared[:] = [*(old for old in declared if old.place != self.place), self]
 
     def add_to(self, catalog: Catalog) -> None:
-        """Offer it in a catalog."""
+        """Add it to a catalog."""
         if issubclass(self.part, Stage):
             catalog.add_stage(self.part)
         else:
@@ -319,7 +328,11 @@ declared: list[Declared] = []
 
 
 def part(kind: str, name: str) -> Callable[[C], C]:
-    """Offer the decorated class as a part of this kind and name."""
+    """Make a decorator that offers a class as a part of this kind and name.
+
+    Raises:
+        PluginError: if the name is missing, or the class has no configuration class
+    """
     if not isinstance(name, str):
         raise PluginError(f'name the part: `@ossicle.{kind}("my_{kind}")`')
 

@@ -37,7 +37,7 @@ class PartChoice:
         """Choose a part with a configuration given as plain data.
 
         Args:
-            catalog: where parts that the configuration names are looked up
+            catalog: the catalog of the parts that the configuration names
 
         Raises:
             pydantic.ValidationError: if the configuration does not fit the part
@@ -76,9 +76,8 @@ class PartChoice:
 class ChoiceOf:
     """An annotation that makes pydantic read a part of one kind: `"name"` or `{type: name, **configuration}`.
 
-    `{checkpoint: PATH}` is short for `{type: checkpoint, path: PATH}`.
-
-    The catalog comes from the validation context, `context={"catalog": catalog}`.
+    `{checkpoint: PATH}` is short for `{type: checkpoint, path: PATH}`. The catalog comes from the validation context,
+    `context={"catalog": catalog}`.
     """
 
     kind: str
@@ -161,7 +160,7 @@ def with_options(choice: PartChoice, options: Mapping[str, Any], catalog: Catalo
     """Return the same part with some of its configuration replaced.
 
     Args:
-        catalog: where parts that the configuration names are looked up
+        catalog: the catalog of the parts that the configuration names
 
     Raises:
         ConfigError: if the part has no such option, or its value does not fit

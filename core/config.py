@@ -53,7 +53,7 @@ class Config(BaseModel):
         return []
 
     def compatibility_facts(self, catalog: Catalog) -> Mapping[str, object]:
-        """What this configuration adds to the context of `check_compatibility`; nothing by default.
+        """Return what this configuration adds to the context of `check_compatibility`; nothing by default.
 
         Args:
             catalog: the experiment's catalog

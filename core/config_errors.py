@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a configuration, in plain words."""
+"""Translate pydantic's errors in a configuration into plain sentences."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ WANTED = {
     "string_too_short": "text of at least {min_length} characters",
     "string_too_long": "text of at most {max_length} characters",
 }
+"""What is allowed, for each of pydantic's error types that a rejected value explains."""
 
 
 def in_short(details: ErrorDetails) -> str:
+    """Describe an error of pydantic in one sentence."""
     path, kind = details["loc"], details["type"]
     if kind in WANTED:
         return unfit(path, WANTED[kind].format(**details.get("ctx", {})), details["input"])
@@ -45,11 +47,12 @@ def in_short(details: ErrorDetails) -> str:
 
 
 def unfit(path: NodePath, wanted: str, value: Any) -> str:
+    """Describe a value that does not meet the requirement `wanted` at its path."""
     return f"`{dotted(path)}` must be {wanted}, but is {given(value)}{_remedy(wanted, value)}"
 
 
 def _remedy(wanted: str, value: Any) -> str:
-    """What to write instead, where it is plain: a number without quotes, a whole number without a fraction."""
+    """Suggest what to write instead if it is obvious: a number without quotes, or a whole number without a fraction."""
     if "number" not in wanted or not isinstance(value, str | float):
         return ""
     try:
@@ -63,7 +66,7 @@ def _remedy(wanted: str, value: Any) -> str:
 
 
 def in_own_words(path: NodePath, kind: str, details: ErrorDetails) -> str:
-    """What a validator of a configuration said, or whatever else pydantic has to say."""
+    """Return the message of a configuration's own validator, or else pydantic's message."""
     cause = details.get("ctx", {}).get("error")
     message = str(cause) if kind in ("value_error", "assertion_error") and cause is not None else details["msg"]
     if kind == UNKNOWN or not path:

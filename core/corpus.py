@@ -1,8 +1,11 @@
-"""What a corpus is: a manifest of clips, their labels and splits; no audio is held in memory.
+"""The `Corpus` interface, and the manifest that lists the clips of a corpus with their labels and splits.
 
-Notable choices: a manifest is columns and holds no Python object per clip, since a corpus may have millions; the text
-of a path takes its own length, not that of the longest. Importable without torch, so that `ossicle check` can read a
-corpus at once.
+Notable choices:
+
+- A manifest consists of columns without a Python object per clip, because a corpus can have millions of clips.
+- A column of text stores each value at its length instead of the length of the longest value.
+- No audio is held in memory.
+- The module does not import torch, so `ossicle check` reads a corpus quickly.
 """
 
 from __future__ import annotations
@@ -24,24 +27,24 @@ SPLITS = (TRAIN, VALID, TEST, UNLABELLED)
 
 
 Text: TypeAlias = np.ndarray[Any, Any]
-"""A column of text, each value with a length of its own (`numpy.dtypes.StringDType`)."""
+"""A column of text of variable length (`numpy.dtypes.StringDType`)."""
 
 _ROWS_AT_ONCE = 2**14
 _LINE = "%s\x1f%d\x1f%d\x1f%s\x1f%s\x1f%d\x1e"
 
 
 def text_column(values: Iterable[str]) -> Text:
-    """A column of text from its values."""
+    """Make a column of text from its values."""
     column: Text = np.array(list(values), dtype=np.dtypes.StringDType())
     return column
 
 
 class Labels(Sequence[tuple[int, ...]]):
-    """The label ids of each of many clips, as two columns.
+    """The label ids of many clips, stored as two columns.
 
     Args:
-        ids: of all clips, one clip after the other
-        ends: (clips,) where each clip's ids end
+        ids: the ids of all clips, concatenated
+        ends: (clips,) index in `ids` after the last id of each clip
     """
 
     def __init__(self, ids: npt.NDArray[np.int32], ends: npt.NDArray[np.int64]) -> None:
@@ -50,7 +53,7 @@ class Labels(Sequence[tuple[int, ...]]):
 
     @classmethod
     def of(cls, labels: Iterable[Sequence[int]]) -> Labels:
-        """The labels of clips that are given one by one."""
+        """Make the columns from the label ids of each clip."""
         if isinstance(labels, Labels):
             return labels
         clips = labels if isinstance(labels, Sequence) else list(labels)
@@ -60,21 +63,21 @@ class Labels(Sequence[tuple[int, ...]]):
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """(clips,) how many labels each clip has."""
+        """(clips,) number of labels of each clip."""
         return np.diff(self._ends, prepend=0)
 
     def truth(self, rows: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.bool_]:
-        """(rows, classes) which of the classes the clips of some rows carry."""
+        """Return which classes the clips numbered `rows` have: (rows, classes) bool."""
         taken = self.take(rows)
         truth = np.zeros((len(rows), classes), dtype=np.bool_)
         truth[np.repeat(np.arange(len(rows)), taken.counts), taken._ids] = True
         return truth
 
     def take(self, rows: npt.NDArray[np.int64]) -> Labels:
-        """The labels of the clips numbered `rows`, in that order."""
+        """Return the labels of the clips numbered `rows`, in that order."""
         counts = self.counts[rows]
         ends = np.cumsum(counts)
-        # Of the clip's place among the taken ids: how far its ids lie away from there.
+        # Distance from the position of a clip's ids in the result to their position in `_ids`.
         shifts = self._ends[rows] - ends
         return Labels(self._ids[np.arange(int(counts.sum())) + np.repeat(shifts, counts)], ends)
 
@@ -110,16 +113,17 @@ class Manifest:
 
     Attributes:
         root: folder that the paths are relative to
-        paths: (clips,) text, with forward slashes; may be given as any array of text
-        frames: (clips,) int64, samples per channel as the file's header states them; 0 where it cannot be read
-        sample_rates: (clips,) int32 in Hz; 0 where the file cannot be read
+        paths: (clips,) text, with forward slashes; any array of text is accepted
+        frames: (clips,) int64, samples per channel according to the file's header; 0 if the file cannot be read
+        sample_rates: (clips,) int32 in Hz; 0 if the file cannot be read
         splits: (clips,) one of `SPLITS`
-        labels: for each clip the ids of its labels (one for single-label corpora, none for unlabelled clips); may be
-            given as any sequence of tuples
+        labels: the label ids of each clip (one for single-label corpora, none for unlabelled clips); any sequence of
+            tuples is accepted
         label_names: the name of each label id
-        multi_label: whether a clip can carry several labels
-        folds: (clips,) int32; -1 where the corpus has no folds
-        contents: (clips,) uint64, which tells recordings apart that agree in all else; 0 where paths do
+        multi_label: whether a clip can have several labels
+        folds: (clips,) int32; -1 if the corpus has no folds
+        contents: (clips,) uint64, which distinguishes recordings that agree in all other columns; 0 if the paths
+            distinguish them
     """
 
     root: Path
@@ -150,26 +154,26 @@ class Manifest:
             len(self.contents),
         }
         if len(lengths) > 1:
-            raise CorpusError(f"the columns of a manifest must have one length, but have {sorted(lengths)}")
+            raise CorpusError(f"the columns of a manifest must have the same length, but have {sorted(lengths)}")
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def seconds(self) -> npt.NDArray[np.float64]:
-        """(clips,) duration in seconds; 0 where the file cannot be read."""
+        """(clips,) duration in seconds; 0 if the file cannot be read."""
         return self.frames / np.maximum(self.sample_rates, 1)
 
     def path(self, clip: int) -> Path:
-        """Where the recording of clip number `clip` lies."""
+        """Return the path of the recording of clip number `clip`."""
         return self.root / str(self.paths[clip])
 
     def rows_in(self, *splits: str) -> npt.NDArray[np.int64]:
-        """The numbers of the clips that belong to any of `splits`."""
+        """Return the numbers of the clips in any of `splits`."""
         return np.flatnonzero(np.isin(self.splits, splits)).astype(np.int64)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Manifest:
-        """The manifest of the clips numbered `rows`, in that order."""
+        """Return the manifest of the clips numbered `rows`, in that order."""
         return replace(
             self,
             paths=self.paths[rows],
@@ -182,7 +186,7 @@ class Manifest:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 over every column and the label names; the root folder does not enter."""
+        """Compute the SHA-256 of every column and the label names. The root folder does not enter."""
         digest = hashlib.sha256()
         digest.update("\x1f".join(self.label_names).encode() + bytes([self.multi_label]))
         for start in range(0, len(self), _ROWS_AT_ONCE):
@@ -203,8 +207,8 @@ class Manifest:
 class Corpus(ABC):
     """A set of recordings. The first constructor argument is its typed configuration.
 
-    A corpus reads names, lengths and labels; it decodes nothing. `prepare` may render or index what the corpus needs
-    on first use and must be idempotent; `manifest` may assume that `prepare` has run.
+    A corpus reads names, lengths and labels, but decodes no audio. `prepare` can render or index what the corpus needs
+    on first use, and must be idempotent. `manifest` can assume that `prepare` has run.
     """
 
     @abstractmethod
@@ -216,14 +220,14 @@ class Corpus(ABC):
         """
 
     def declared_seconds(self) -> npt.NDArray[np.float64] | None:
-        """(clips,) how long each recording should be, for the survey to find truncated ones; NaN where unknown.
+        """Return the expected length of each recording: (clips,) in seconds, NaN if unknown.
 
-        None, the default, leaves that to the recordings' own headers.
+        The survey uses it to find truncated recordings. With None, the default, it uses the recordings' headers.
         """
         return None
 
     def prepare(self) -> None:  # noqa: B027  # nothing is the right default
-        """Make what the corpus needs on first use (rendering, an index); nothing by default."""
+        """Make what the corpus needs on first use, such as rendered recordings or an index. Nothing by default."""
 
     @property
     def is_ready(self) -> bool:
@@ -231,9 +235,9 @@ class Corpus(ABC):
         return True
 
     def problems(self) -> list[str]:
-        """What can be told to be wrong before any work is done, without rendering: missing folders, bad columns."""
+        """Report what is wrong with the corpus, such as missing folders or bad columns, without rendering anything."""
         return []
 
     def card(self) -> dict[str, Any]:
-        """Where the recordings come from and under which licence, for reports."""
+        """Return the source and the licence of the recordings, for reports."""
         return {}

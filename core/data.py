@@ -62,8 +62,8 @@ class SpectrogramBatch(_Movable):
         samples: (B,) int64, real samples of each clip
         clips: (B,) int64, the clips' numbers in their manifest
         labels: (B,) int64 classes, (B, classes) float32 for several labels a clip, or None
-        draws: (B,) int64, a random number for each appearance of a clip in training, the same however the clips are
-            spread over processes; None elsewhere
+        draws: (B,) int64, a random number for each appearance of a clip in training, independent of how the clips are
+            distributed over processes; None outside training
     """
 
     frames: Tensor
@@ -76,7 +76,7 @@ class SpectrogramBatch(_Movable):
 
 @dataclass
 class PatchBatch(_Movable):
-    """Patches of the normalised spectrogram: what tokenizers and encoders see.
+    """Patches of the normalised spectrogram, the input of tokenizers and encoders.
 
     Attributes:
         patches: (B, N, P) float32; row-major within a patch, time before frequency
@@ -151,7 +151,8 @@ class Encoded(_Movable):
         sequence: (B, N, D), or (B, V, D) when only visible patches were encoded
         valid: (B, N) or (B, V) bool
         grid: the layout of the N patches
-        layers: the input of the first layer and the output of each, shaped like `sequence`; empty unless asked for
+        layers: the input of the first layer and the output of each layer, shaped like `sequence`; empty unless the
+            caller requests them
     """
 
     sequence: Tensor

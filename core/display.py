@@ -1,4 +1,4 @@
-"""What a run shows while it works. The core only calls this; the front door decides how it looks."""
+"""The interface through which a run reports its progress. The command line decides how to show it."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Protocol
 
 
 class Display(Protocol):
-    """Told of the progress of a run."""
+    """Receives the progress of a run."""
 
     def note(self, message: str) -> None:
-        """Something worth a line."""
+        """Show a message."""
 
     def warn(self, message: str) -> None:
-        """Something that needs the user's attention."""
+        """Show a message that needs the user's attention."""
 
     def start(self, task: str, total: int | None, completed: int = 0) -> None:
-        """A piece of work of `total` steps begins; it replaces the one before."""
+        """Begin a piece of work of `total` steps. It replaces the previous one."""
 
     def advance(self, completed: int) -> None:
-        """So many steps of the current work are done."""
+        """Set the number of completed steps of the current work."""
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        """The newest metrics of the current work."""
+        """Show the newest metrics of the current work."""
 
     def finish(self) -> None:
-        """The current work is over."""
+        """End the current work."""
 
 
 class Silent:
-    """Shows nothing."""
+    """A display that shows nothing."""
 
     def note(self, message: str) -> None:
         pass

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_words: ProcessGroup | None = None
-_alone = False
+_control_group: ProcessGroup | None = None
+_single = False
 _joins = count()
 _STEP, _STAGE = timedelta(hours=1), timedelta(days=365)
 """Timeouts within a step, where the first process may evaluate an encoder, and within a stage."""
@@ -62,8 +62,8 @@ def joined() -> Iterator[None]:
         yield
         from_first_rank(None)
     except BaseException as error:
-        if not _is_first_to_tell(store):
-            raise StoppedElsewhere("another process of this run has ended it, and says why") from error
+        if not _is_first_to_report(store):
+            raise StoppedElsewhere("another process ended this run and reports the cause") from error
         raise
     distributed.destroy_process_group()
 
@@ -74,7 +74,7 @@ def _join(number: int) -> Store:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    global _words
+    global _control_group
     device = compute_device()
     on_gpu = device.type == "cuda"
     if on_gpu:
@@ -89,35 +89,35 @@ def _join(number: int) -> Store:
         timeout=_STEP,
         device_id=device if on_gpu else None,
     )
-    _words = distributed.new_group(backend="gloo", timeout=_STAGE)
+    _control_group = distributed.new_group(backend="gloo", timeout=_STAGE)
     return store
 
 
-def _is_first_to_tell(store: Store) -> bool:
+def _is_first_to_report(store: Store) -> bool:
     this = str(rank())
     try:
-        told: bytes = store.compare_set("told by", "", this)
+        reporter: bytes = store.compare_set("reported by", "", this)
     except RuntimeError:
         # The store ended with the process that hosts it.
         return False
-    return told.decode() == this
+    return reporter.decode() == this
 
 
 def _several() -> bool:
     """Return whether there are other processes, without importing torch."""
     distributed = sys.modules.get("torch.distributed")
-    return not _alone and distributed is not None and distributed.is_available() and distributed.is_initialized()
+    return not _single and distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def as_single_process() -> Iterator[None]:
     """Let this process act as a single process for the duration of a block, so sums include only its values."""
-    global _alone
-    before, _alone = _alone, True
+    global _single
+    before, _single = _single, True
     try:
         yield
     finally:
-        _alone = before
+        _single = before
 
 
 def rank() -> int:
@@ -145,7 +145,7 @@ def from_first_rank(value: T) -> T:
     from torch import distributed
 
     values = [value]
-    distributed.broadcast_object_list(values, src=0, group=_words)
+    distributed.broadcast_object_list(values, src=0, group=_control_group)
     return values[0]
 
 
@@ -156,7 +156,7 @@ def from_all_ranks(value: T) -> list[T]:
     from torch import distributed
 
     values: list[T | None] = [None] * world_size()
-    distributed.all_gather_object(values, value, group=_words)
+    distributed.all_gather_object(values, value, group=_control_group)
     return cast("list[T]", values)
 
 
@@ -198,10 +198,10 @@ def compute_device() -> torch.device:
 
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    place, count = int(os.environ.get("LOCAL_RANK") or 0), torch.cuda.device_count()
-    if place >= count:
+    local_rank, count = int(os.environ.get("LOCAL_RANK") or 0), torch.cuda.device_count()
+    if local_rank >= count:
         raise OssicleError(
-            f"process {place} of this machine has no GPU of its own, for there are {count}; "
+            f"process {local_rank} of this machine needs a separate GPU, but there are only {count}; "
             f"start `torchrun --nproc-per-node {count} …` at most, or set CUDA_VISIBLE_DEVICES= to compute on the CPU"
         )
-    return torch.device("cuda", place)
+    return torch.device("cuda", local_rank)

@@ -57,7 +57,7 @@ class DiskFullError(OssicleError):
     """A disk without enough free space, or a disk quota that is used up."""
 
 
-class Interrupted(OssicleError):  # noqa: N818  (a stop on request is no error)
+class Interrupted(OssicleError):  # noqa: N818  (a stop on request is not an error)
     """A stage that stopped on request, after writing what is needed to continue."""
 
 

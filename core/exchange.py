@@ -1,4 +1,4 @@
-"""Put a new folder in the place of an old one that other processes may be reading."""
+"""Replace a folder that other processes may be reading by a new one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Swap two folders of one file system; files that are open stay readable.
+    """Swap two folders of one file system. Open files stay readable.
 
     The swap is atomic on Linux's local file systems. Elsewhere, such as on NFS, `other` is missing for a moment.
     """

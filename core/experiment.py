@@ -31,7 +31,7 @@ def naming_a_folder(name: str) -> str:
         ValueError: if it cannot be the name of a folder
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError(f"must be letters, digits, `.`, `_` and `-`, for it names a folder, but is `{name}`")
+        raise ValueError(f"must be letters, digits, `.`, `_` and `-`, because it names a folder, but is `{name}`")
     return name
 
 
@@ -81,7 +81,7 @@ class TrainingConfig(Config):
     for another forward pass."""
 
     def shortened(self, *, steps: int, clips: int) -> Self:
-        """Return a copy with few steps of few clips of the greatest length, to try the training."""
+        """Return a copy for trying the training: few steps of few clips of the greatest length."""
         changes = {
             "steps": steps,
             "warmup_steps": min(1, self.warmup_steps),

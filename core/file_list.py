@@ -1,4 +1,4 @@
-"""The files of an artifact as its card lists them, and how they differ from those on the disk."""
+"""The list of files in an artifact's card, and its comparison with the files on the disk."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Give the size in `bytes` and the `sha256` of every file below a folder, by its path there."""
+    """Map the relative path of every file below a folder to its size in `bytes` and its `sha256`."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return {name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for name, path in files.items()}
 
 
 def damage_of(path: Path, listed: Mapping[str, Any], *, contents: bool) -> str | None:
-    """Say how a file differs from its entry in a list; None if it does not.
+    """Describe how a file differs from its entry in a list. Return None if it does not differ.
 
     Args:
-        contents: whether to compare the content, too, and not only the size
+        contents: whether to compare the content in addition to the size
     """
     try:
         size = path.stat().st_size
@@ -36,7 +36,7 @@ def damage_of(path: Path, listed: Mapping[str, Any], *, contents: bool) -> str |
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits; computed once in a process unless the file changes."""
+    """Compute the SHA-256 of a file in hexadecimal digits, once per process unless the file changes."""
     state = path.stat()
     version = state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
     if version not in _digests:
@@ -46,4 +46,4 @@ def file_sha256(path: Path) -> str:
 
 
 _digests: dict[tuple[int, ...], str] = {}
-"""Digests by the version of a file, which stays the same when its folder is renamed, as that of a new artifact is."""
+"""Digests by the version of a file. The version stays the same when the folder of a new artifact is renamed."""

@@ -1,6 +1,7 @@
-"""Where a plugin can join in: every hook, on one screen.
+"""The specifications of all hooks.
 
-A plugin is a module or object with functions marked `@ossicle.hookimpl`; see `core.plugin_loading` for the ways in.
+A plugin is a module or object with functions marked `@ossicle.hookimpl`. `core.plugin_loading` describes how plugins
+are found.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ hookimpl = pluggy.HookimplMarker("ossicle")
 
 
 class ReportSection(NamedTuple):
-    """A section that a plugin adds to the report; `html` goes in as it is."""
+    """A section that a plugin adds to the report. `html` is inserted unchanged."""
 
     title: str
     html: str
@@ -33,7 +34,7 @@ class Hooks:
 
     @hookspec
     def ossicle_register_part_kinds(self, catalog: Catalog) -> None:
-        """Hand kinds of parts to the catalog, before all parts: `catalog.add_part_kind("decoder", Decoder)`."""
+        """Add kinds of parts, `catalog.add_part_kind("decoder", Decoder)`. Called before parts are registered."""
 
     @hookspec
     def ossicle_register(self, catalog: Catalog) -> None:
@@ -41,15 +42,15 @@ class Hooks:
 
     @hookspec
     def ossicle_stage_start(self, stage: Stage) -> None:
-        """A stage is about to run; stages whose artifact already exists do not get here."""
+        """Called before a stage runs. Not called for a stage whose artifact already exists."""
 
     @hookspec
     def ossicle_stage_end(self, stage: Stage, artifact: Artifact) -> None:
-        """A stage has run and its artifact lies in the store."""
+        """Called after a stage has run and its artifact is in the store."""
 
     @hookspec
     def ossicle_step_end(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
-        """Metrics of a training stage were published at this step."""
+        """Called when a training stage publishes its metrics at a step."""
 
     @hookspec
     def ossicle_report_sections(self, run_folder: Path) -> Sequence[ReportSection] | None:

@@ -63,7 +63,7 @@ class FrontEnd(nn.Module, ABC):
         patch_dim: numbers per patch
         hop_seconds: time from one frame to the next
         min_samples: length of the shortest waveform that gives a frame; shorter ones are zero-padded to it
-        revision: raised by the author when the same configuration gives other numbers
+        revision: increased by the author when the same configuration gives different numbers
         brings_statistics: whether it has statistics already, so that those of the corpus are not adopted
     """
 
@@ -199,7 +199,7 @@ class Tokenizer(nn.Module, ABC):
             raise PluginError(f"tokenizer `{name}` must give {shape} int64 tokens, but gave {given}")
         if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.codebook_size):
             raise PluginError(
-                f"tokenizer `{name}` says `codebook_size` {self.codebook_size}, "
+                f"tokenizer `{name}` has `codebook_size` {self.codebook_size}, "
                 f"but gave tokens from {int(ids.min())} to {int(ids.max())}"
             )
         return TokenBatch(ids, batch.valid)
@@ -224,10 +224,9 @@ class Encoder(nn.Module, ABC):
         """
 
     def depths(self) -> Sequence[Sequence[nn.Module]]:
-        """Group the modules by depth from the stem to the last layer, for layer-wise learning rates. One depth by
-        default.
+        """Group the modules by depth from the stem to the last layer, for layer-wise learning rates.
 
-        Each parameter is in exactly one depth.
+        Each parameter is in exactly one depth. By default there is a single depth.
         """
         return [[self]]
 
@@ -243,7 +242,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, encoded: Encoded) -> Tensor:
-        """Score whole clips: (B, classes). Padding changes nothing."""
+        """Compute the logits of whole clips: (B, classes). Padding never changes them."""
 
 
 @dataclass
@@ -265,7 +264,7 @@ class ObjectiveOutput:
 
 
 class Objective(nn.Module, ABC):
-    """What is learnt. An objective owns the modules that it trains, and hands them on after training.
+    """The loss that is minimised. An objective owns the modules that it trains, and returns them after training.
 
     `training/objective_extras.py` lists further methods that an objective may have: to augment clips, start from data,
     group parameters, choose what FSDP2 splits, count codes, warn, and show pictures in the report.
@@ -286,4 +285,4 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def parts(self) -> Mapping[str, nn.Module]:
-        """The modules that outlive training, by role: `encoder`, `tokenizer`, `head`."""
+        """Return the modules to store after training, by role: `encoder`, `tokenizer`, `head`."""

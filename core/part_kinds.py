@@ -1,4 +1,4 @@
-"""Kinds of parts: what the parts of a kind implement, and how they are constructed; and the kinds of the core."""
+"""Kinds of parts: the interface that the parts of a kind implement, how they are constructed, and the core's kinds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PartKind:
         """Import the interface and `construct`.
 
         Raises:
-            PluginError: if what the plugin named cannot be imported
+            PluginError: if one of them cannot be imported
         """
         owner = f"kind of part `{self.name}` of {self.origin.describe()}: "
         interface: Any = load_target(self.interface, owner)
@@ -48,10 +48,10 @@ class PartKind:
 
 
 def load_target(target: Callable[..., Any] | str, owner: str) -> Callable[..., Any]:
-    """Import the class or function that `"module:name"` names; what is not text is returned as it is.
+    """Import the class or function that `"module:name"` names. A class or function is returned unchanged.
 
     Args:
-        owner: what the error begins with
+        owner: beginning of the error message
 
     Raises:
         PluginError: if it cannot be imported or called
@@ -70,13 +70,13 @@ def load_target(target: Callable[..., Any] | str, owner: str) -> Callable[..., A
 
 @hookimpl
 def ossicle_register_part_kinds(catalog: Catalog) -> None:
-    """Add the kinds that the core itself connects."""
+    """Add the kinds of parts that the core uses."""
     here, module, stored = __package__, f"{__package__}.parts:construct_module", f"{__package__}.parts:construct_stored"
     add = catalog.add_part_kind
     add("corpus", f"{here}.corpus:Corpus", "Recordings, their splits and their labels.")
     add("front_end", f"{here}.interfaces:FrontEnd", "From waveforms to patches.", construct=stored)
     add("encoder", f"{here}.interfaces:Encoder", "From patches to vectors.", construct=stored)
-    add("tokenizer", f"{here}.interfaces:Tokenizer", "From patches to labels.", construct=stored)
+    add("tokenizer", f"{here}.interfaces:Tokenizer", "From patches to tokens.", construct=stored)
     add("head", f"{here}.interfaces:Head", "From an encoder's vectors to the classes of clips.", construct=stored)
     add("objective", f"{here}.interfaces:Objective", "What is learnt: gives the loss of a batch.", construct=module)
     add("schedule", f"{here}.stages:Schedule", "From an experiment to its stages.")

@@ -1,4 +1,4 @@
-"""Parts that are modules: built from a seed, stored as tensors and configuration. Nothing is unpickled."""
+"""Parts that are modules: built from a seed, and stored as tensors and configuration. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -34,24 +34,26 @@ def construct_module(choice: PartChoice, arguments: Mapping[str, Any], seed: int
         built = choice.part.load()(choice.config, **arguments)
     if isinstance(built, nn.Module) and not hasattr(built, _RECIPE):
         settled = getattr(built, "config", None)
-        kept = PartChoice(choice.part, settled) if type(settled) is type(choice.config) else choice
-        setattr(built, _RECIPE, Recipe(kept, arguments))
+        completed = PartChoice(choice.part, settled) if type(settled) is type(choice.config) else choice
+        setattr(built, _RECIPE, Recipe(completed, arguments))
     return built
 
 
 def construct_stored(choice: PartChoice, arguments: Mapping[str, Any], seed: int | None) -> object:
-    """As `construct_module`, for parts that artifacts hold: what could not be built again is refused before training.
+    """Construct a module that an artifact will hold, like `construct_module`.
+
+    A part that could not be loaded again is refused here, before it is trained.
 
     Raises:
         PluginError: if the constructor needs an argument that a card cannot hold
     """
     called = choice.part.load()
     parameters = inspect.signature(called).parameters
-    for name in arguments.keys() - _kept(arguments).keys() - {"catalog"} if isinstance(called, type) else ():
+    for name in arguments.keys() - _storable(arguments).keys() - {"catalog"} if isinstance(called, type) else ():
         if parameters[name].default is inspect.Parameter.empty:
             raise choice.part.error(
                 f"its constructor needs `{name}`, which is missing when the part is loaded again: give `{name}` a "
-                "default. Of a teacher, `teacher_choice` is kept"
+                "default. Artifacts store `teacher_choice`, but not the teacher"
             )
     return construct_module(choice, arguments, seed)
 
@@ -94,8 +96,8 @@ def recipe_of(module: nn.Module) -> Recipe:
     recipe = getattr(module, _RECIPE, None)
     if not isinstance(recipe, Recipe):
         raise PluginError(
-            f"`{type(module).__name__}` cannot be kept, because it is no part of the catalog: "
-            "an objective hands on the parts it was given, or parts made by `ossicle.build`"
+            f"`{type(module).__name__}` cannot be stored, because it is not a part of the catalog: "
+            "an objective must return the parts that it was given, or parts made by `ossicle.build`"
         )
     return recipe
 
@@ -116,13 +118,13 @@ def save_part(folder: Path, role: str, module: nn.Module) -> dict[str, Any]:
         "kind": recipe.choice.kind,
         "type": recipe.choice.name,
         "config": recipe.choice.config.model_dump(mode="json"),
-        "arguments": _kept(recipe.arguments),
+        "arguments": _storable(recipe.arguments),
         "origin": recipe.choice.part.origin.describe(),
         "plugin": recipe.choice.part.origin.path,
     }
 
 
-def _kept(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _storable(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that a card can store: plain values, and choices of parts with their kind."""
     plain = {name: value for name, value in arguments.items() if isinstance(value, _PLAIN)}
     chosen = {name: value for name, value in arguments.items() if isinstance(value, PartChoice)}
@@ -192,5 +194,5 @@ def _stated(artifact: Artifact, role: str, catalog: Catalog) -> tuple[PartChoice
         ) from error
     except ValidationError as error:
         raise ArtifactError(
-            f"{artifact.path}: the configuration of its {role} no longer fits `{entry['type']}`; make it anew: {error}"
+            f"{artifact.path}: the configuration of its {role} no longer fits `{entry['type']}`; make it again: {error}"
         ) from error

@@ -1,7 +1,10 @@
-"""From plugins to a catalog: installed packages, files named in a YAML, and decorators in the running program.
+"""Load plugins into a catalog: installed packages, files named in a YAML, and decorators in the running program.
 
-Notable choices: entry points are loaded one by one, because pluggy's own loader dies with the first broken one; a
-broken installed plugin is kept as a failure (one warning line), while a broken file that an experiment names stops it.
+Notable choices:
+
+- Entry points are loaded one by one, because pluggy's own loader stops at the first broken one.
+- A broken installed plugin is recorded as a failure, which gives one line of warning. A broken file that an experiment
+  names is an error.
 """
 
 from __future__ import annotations
@@ -41,10 +44,10 @@ class _Source:
     """A plugin on its way into the catalog.
 
     Attributes:
-        name: identifies it in the plugin manager and in warnings
-        package: what decorators name anywhere inside this top-level package belongs to the plugin
-        load: gives the module or object that has its hooks
-        file: the file that it is; None if it is installed
+        name: identifies the plugin in the plugin manager and in warnings
+        package: top-level package of the plugin; classes that decorators mark anywhere inside it belong to the plugin
+        load: returns the module or object with the hooks
+        file: path of a plugin file; None for an installed plugin
     """
 
     origin: Origin
@@ -55,14 +58,14 @@ class _Source:
 
 
 def load_plugins(files: Sequence[Path] = ()) -> Plugins:
-    """Gather every part on offer.
+    """Load all plugins and collect their parts in a catalog.
 
     Args:
-        files: Python files to take as plugins besides the installed ones
+        files: Python files to load as plugins, in addition to the installed ones
 
     Raises:
         PluginFileError: if one of `files` cannot be loaded
-        PluginError: if a part declared in the running program is unfit
+        PluginError: if a part declared in the running program violates the interface
     """
     plugins = Plugins(pluggy.PluginManager("ossicle"), Catalog())
     plugins.manager.add_hookspecs(Hooks)
@@ -71,7 +74,7 @@ def load_plugins(files: Sequence[Path] = ()) -> Plugins:
     sources = [_Source(core, part_kinds.__name__, "", lambda: part_kinds), *map(_installed, installed)]
     elsewhere = {source.package for source in sources}
     sources += map(_of_file, {path.resolve(): path.absolute() for path in files}.values())
-    # Every kind comes before every part, so that plugins may be loaded in any order.
+    # All kinds are registered before all parts, so the order of the plugins does not matter.
     for step in (_register_kinds, _register_parts):
         sources = [source for source in sources if _succeeds(step, plugins, source)]
     for part in declared:
@@ -93,7 +96,7 @@ def _of_file(path: Path) -> _Source:
 
 
 def _succeeds(step: Callable[[Plugins, _Source], None], plugins: Plugins, source: _Source) -> bool:
-    """Take a step of loading a plugin; if it fails, nothing that the step adds stays."""
+    """Run one step of loading a plugin, and return whether it succeeds. If it fails, nothing that it added is kept."""
     try:
         with plugins.catalog.added_by(source.origin):
             step(plugins, source)
@@ -102,7 +105,7 @@ def _succeeds(step: Callable[[Plugins, _Source], None], plugins: Plugins, source
             plugins.manager.unregister(name=source.name)
         if source.file is not None:
             raise _failed(source.file, error) from error
-        plugins.catalog.failures.append(PluginFailure(source.name, _told(error)))
+        plugins.catalog.failures.append(PluginFailure(source.name, _in_one_line(error)))
         return False
     return True
 
@@ -115,7 +118,7 @@ def _register_kinds(plugins: Plugins, source: _Source) -> None:
     manager.register(plugin, name=source.name)
     if not _decorated(source) and not manager.get_hookcallers(plugin):
         raise PluginError(
-            'it offers nothing: mark a part with `@ossicle.tokenizer("name")` or its like, or a hook with '
+            'it offers nothing: mark a part with a decorator such as `@ossicle.tokenizer("name")`, or a hook with '
             "`@ossicle.hookimpl`"
         )
     _call("ossicle_register_part_kinds", plugins, source)
@@ -140,7 +143,7 @@ def _call(hook: str, plugins: Plugins, source: _Source) -> None:
 
 
 class PluginFileError(PluginError):
-    """A plugin file that cannot be loaded; takes the message and the path."""
+    """A plugin file that cannot be loaded. The arguments are the message and the path."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -151,7 +154,7 @@ class PluginFileError(PluginError):
 
 
 def import_file(path: Path) -> ModuleType:
-    """Import a Python file as a module of its own; a file that has not changed is imported once.
+    """Import a Python file as a separate module. A file that has not changed is imported once.
 
     Raises:
         PluginFileError: if the file is missing or its code fails
@@ -167,7 +170,7 @@ def import_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginFileError(f"plugin file {path} must be a Python file (.py)", path)
     module = importlib.util.module_from_spec(spec)
-    # Type hints of the module's classes are looked up through sys.modules.
+    # Python looks up the type hints of the module's classes through sys.modules.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -181,12 +184,16 @@ _FILE_MODULE = "ossicle_plugin_file_"
 
 
 def _package(module: str) -> str:
-    """The top-level package of a module."""
+    """Return the top-level package of a module."""
     return module.partition(".")[0]
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
-    """Refuse misspelt hooks and unmarked ones, which would never be called."""
+    """Refuse misspelt and unmarked hooks, which would never be called.
+
+    Raises:
+        PluginError: if the plugin has one
+    """
     for name in dir(plugin):
         marked = manager.parse_hookimpl_opts(plugin, name)
         if marked is None and name in HOOKS:
@@ -208,20 +215,23 @@ def _origin_of(entry_point: importlib.metadata.EntryPoint) -> Origin:
 
 @functools.cache
 def _name_and_version(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
-    """Kept, because each of the two reads all that an installed package says of itself, its README too."""
+    # Cached, because each of the two properties parses all metadata of the package, including its README.
     return distribution.name, distribution.version
 
 
 def _is_editable(distribution: importlib.metadata.Distribution) -> bool:
-    """Whether its code may change under one version. Ossicle's own parts say so by a revision."""
+    """Return whether the code can change while the version stays the same.
+
+    This is not used for Ossicle itself, whose parts have revisions.
+    """
     stated = json.loads(distribution.read_text("direct_url.json") or "{}")
-    # `PKG-INFO` is metadata that setuptools leaves beside the code, and that Python finds first when it starts there.
+    # setuptools leaves the metadata file `PKG-INFO` next to the code, where Python finds it first if it starts there.
     beside_code = distribution.read_text("PKG-INFO") is not None
     return beside_code or bool(stated.get("dir_info", {}).get("editable", False))
 
 
 def _digest_of(package: str) -> str:
-    """The hash of a package's code, or of a module's."""
+    """Compute the hash of the code of a package or module."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
@@ -234,17 +244,17 @@ def _digest_of(package: str) -> str:
 
 
 def _failed(path: Path, error: BaseException) -> PluginFileError:
-    return PluginFileError(f"plugin file {path}{_line_in(path, error)}: {_told(error)}", path)
+    return PluginFileError(f"plugin file {path}{_line_in(path, error)}: {_in_one_line(error)}", path)
 
 
-def _told(error: BaseException) -> str:
-    """An error in one line; our own need no class name before them."""
+def _in_one_line(error: BaseException) -> str:
+    """Format an error as one line. Errors of Ossicle are shown without the name of their class."""
     text = str(error) if isinstance(error, OssicleError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())
 
 
 def _line_in(path: Path, error: BaseException) -> str:
-    """The line of `path` at which an error arose, as `:line`."""
+    """Return the line of `path` that raised an error as `:line`, or an empty text if there is none."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f":{error.lineno}"
     lines = []

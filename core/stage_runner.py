@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 from .corpora import Corpora
 from .corpus import Manifest
 from .display import Display, Silent
-from .distributed import alone, from_all_ranks, from_first_rank, rank, world_size
+from .distributed import as_single_process, from_all_ranks, from_first_rank, rank, world_size
 from .errors import ArtifactError, OssicleError
 from .part_kinds import load_target
 from .plugin_loading import Plugins
@@ -45,7 +45,7 @@ class StageRun(Generic[S]):
         stage: the stage, with its settings and seed
         inputs: role to artifact
         folder: where the action writes its results; becomes the artifact
-        work: where it may keep unfinished work between interruptions; the same for all processes
+        work: the folder for unfinished work, which survives interruptions; the same for all processes
         elastic: whether a training can continue from a checkpoint of a different number of processes
         metrics: figures for the artifact's card
         parts: entries for the parts it wrote, as `core.parts.save_part` gives them
@@ -65,7 +65,7 @@ class StageRun(Generic[S]):
     warnings: list[str] = field(default_factory=list)
 
     def manifest(self: StageRun[CorpusStage]) -> Manifest:
-        """The manifest of the stage's corpus."""
+        """Return the manifest of the stage's corpus."""
         return self.corpora.manifest(self.stage.corpus)
 
     def part(self, source: str, role: str, expected: type[T], *, options: Mapping[str, Any] | None = None) -> T:
@@ -148,7 +148,8 @@ def run_stages(
         artifact = store.find(stage.kind, key)
         if artifact is None:
             raise ArtifactError(
-                f"what process 0 has put into {store.root} does not reach process {rank()}: all must share that folder"
+                f"process {rank()} cannot see the files that process 0 wrote to {store.root}: all processes must share "
+                "that folder"
             )
         records[stage.name] = StageRecord(stage, key, artifact, reused, time.perf_counter() - started)
     return list(records.values())
@@ -159,7 +160,7 @@ def _making(stage: Stage, key: str, store: Store, display: Display) -> AbstractC
     if rank() > 0 or store.find(stage.kind, key, contents=True) is not None:
         return nullcontext()
     return store.making(
-        stage.kind, key, on_wait=lambda: display.note(f"waiting for another run, which makes {stage.name}")
+        stage.kind, key, on_wait=lambda: display.note(f"waiting for another run that is making {stage.name}")
     )
 
 
@@ -175,7 +176,7 @@ def _agreed(stage: Stage, key: str, found: bool) -> bool:
     first_key, first_found = from_first_rank((key, found))
     if first_key != key:
         raise OssicleError(
-            f"process {rank()} would make something else of `{stage.name}` than process 0: they read different "
+            f"process {rank()} would compute a different result of `{stage.name}` than process 0: they read different "
             "recordings, or run different versions of Ossicle or of a plugin"
         )
     return first_found
@@ -223,11 +224,11 @@ def _take_part(begin: Callable[[Path], StageRun[Stage]]) -> None:
 def _act(run: StageRun[Stage]) -> None:
     action = load_target(run.stage.action, f"stage `{run.stage.kind}`: ")
     if run.stage.training_config is None:
-        with alone():
+        with as_single_process():
             action(run)
     else:
         action(run)
-        # The first process removes the unfinished work next, which the others may still be reading.
+        # Wait for all processes, because the first one removes the unfinished work next.
         from_all_ranks(None)
 
 

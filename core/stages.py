@@ -3,8 +3,9 @@
 Notable choices:
 
 - A kind of stage names its action as `"module:function"`, so that planning imports nothing heavy.
-- A key hashes all that decides the result: corpora by the fingerprints of their manifests, parts by configuration and
-  origin, kinds of stages by id, revision and origin. Module paths and class names do not enter: code can be moved.
+- A key hashes everything that determines the result: corpora by the fingerprints of their manifests, parts by
+  configuration and origin, and kinds of stages by id, revision and origin.
+- Module paths and class names do not enter the key, so code can be moved.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ class Stage(ABC):
 
     Attributes:
         kind: stable id of the kind of stage; enters the key, and names the folders of artifacts
-        revision: raised by the author when the action gives other results from the same settings
+        revision: increased by the author when the action gives different results for the same settings
         action: `"module:function"`; takes a `core.stage_runner.StageRun` and writes the artifact
-        objective_builder: `"module:function"`; takes the same and builds the objective that the action trains, so that
-            a plan can weigh the stage before its inputs exist
-        is_survey: whether it leaves the `survey.json` and `bad_files.jsonl` of its corpus
+        objective_builder: `"module:function"`; takes a `StageRun`, too, and builds the objective that the action
+            trains, so that a plan can estimate the cost of the stage before its inputs exist
+        is_survey: whether it writes the `survey.json` and `bad_files.jsonl` of its corpus
         makes_encoder: whether its encoder is a result of the run, unlike starting points and teachers
         learns_labels: whether encoders that depend on it know the labels of all folds of its `corpus`
-        measures_tokens: whether it leaves the `tokens.json` of a tokenizer
-        is_evaluation: whether it leaves scores as `tasks.evaluation.results.save_result` writes them
+        measures_tokens: whether it writes the `tokens.json` of a tokenizer
+        is_evaluation: whether it writes scores with `tasks.evaluation.results.save_result`
         name: unique within the experiment, for people: `iteration 1/pretrain`
         inputs: role to the name of the stage whose artifact is needed
-        seed: drives everything random in it
+        seed: seed of all random numbers in the stage
         tags: plain values for people, which do not enter the key. Reports use `subject` (what people call the encoder),
             `task`, `corpus` (their names) and `control` (whether the encoder only shows what a gain must exceed)
     """
@@ -69,22 +70,26 @@ class Stage(ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The fields that its kind adds, by name."""
+        """The fields that the kind of stage adds, by name."""
         common = {one.name for one in fields(Stage)}
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in common}
 
     @property
     def training_config(self) -> TrainingConfig | None:
-        """How it trains. None if it trains nothing; then only the first of several processes runs its action."""
+        """The settings of its training, or None if it does not train.
+
+        If several processes run a stage that does not train, only the first one runs its action.
+        """
         return None
 
     @classmethod
     def flags(cls) -> list[str]:
-        """What the kind says about itself, by name; cards and `run.json` hold it."""
+        """List the names of the flags that this kind sets. Cards and `run.json` contain them."""
         return [flag for flag in FLAGS if getattr(cls, flag)]
 
 
 FLAGS: Final = ("is_survey", "makes_encoder", "learns_labels", "measures_tokens", "is_evaluation")
+"""The boolean attributes of a kind of stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +100,20 @@ class CorpusStage(Stage):
 
 
 def check_kind(stage: type[Stage]) -> None:
-    """Raise a `PluginError` if a class is not fit for a kind of stage."""
+    """Check that a class can be a kind of stage.
+
+    Raises:
+        PluginError: if it cannot
+    """
     if not (isinstance(stage, type) and issubclass(stage, Stage) and "__dataclass_fields__" in vars(stage)):
-        wanted = "must be a subclass of ossicle.Stage with `@dataclass(frozen=True, kw_only=True)`"
+        requirement = "must be a subclass of ossicle.Stage with `@dataclass(frozen=True, kw_only=True)`"
     elif not re.fullmatch(r"[a-z][a-z0-9_]*", str(getattr(stage, "kind", ""))):
-        wanted = 'needs a stable id in small letters, digits and `_`, such as `kind = "my_stage"`'
+        requirement = 'needs a stable id in lower-case letters, digits and `_`, such as `kind = "my_stage"`'
     elif ":" not in str(getattr(stage, "action", "")):
-        wanted = 'must name the function that runs it, such as `action = f"{__name__}:run_it"`'
+        requirement = 'must name the function that runs it, such as `action = f"{__name__}:run_it"`'
     else:
         return
-    raise PluginError(f"the kind of stage `{getattr(stage, '__qualname__', stage)}` {wanted}")
+    raise PluginError(f"the kind of stage `{getattr(stage, '__qualname__', stage)}` {requirement}")
 
 
 class Schedule(ABC):
@@ -122,7 +131,7 @@ def stage_key(
 
     Args:
         input_keys: role to the key of the stage that fills it
-        origin: where the stage's kind comes from, as the catalog has it
+        origin: the origin of the stage's kind, from `Catalog.origin_of`
     """
     described = {
         "kind": stage.kind,
@@ -139,7 +148,7 @@ def describe(value: Any, corpus_fingerprint: Callable[[PartChoice], str]) -> Any
     """Return settings as plain data, with fingerprints for corpora and with the origin of every part.
 
     Raises:
-        PluginError: if a setting is of a type whose content is not known
+        PluginError: if a setting is not a plain value, a configuration or a part
     """
     if isinstance(value, PartChoice):
         if value.kind == "corpus":
@@ -159,4 +168,4 @@ def describe(value: Any, corpus_fingerprint: Callable[[PartChoice], str]) -> Any
         return value
     if isinstance(value, PurePath):
         return str(value)
-    raise PluginError(f"a stage's settings are plain values, configurations and parts, but one is {value!r}")
+    raise PluginError(f"a stage's settings must be plain values, configurations or parts, but one is {value!r}")

@@ -9,9 +9,9 @@ Notable choices:
   missing, so its stage runs again. The new folder then replaces the damaged one.
 - Looking an artifact up compares the sizes of its files, which is cheap however large the store is. Modification times
   are not compared: a failing disk leaves them as they were, and copying a store changes them.
-- Contents are compared before they are used: a run reads every artifact that it reuses once, and `Artifact.file`,
-  through which all readers go, compares the file that it gives. A process computes each digest once.
-- Artifacts from before cards had lists cannot be compared and stay usable.
+- Contents are compared before they are used: a run reads every artifact that it reuses once, and `Artifact.file`, which
+  all readers use, compares the file whose path it returns. A process computes each digest once.
+- Older artifacts, whose cards list no files, cannot be compared and stay usable.
 """
 
 from __future__ import annotations
@@ -116,16 +116,16 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
 
 
 def _digest(card: Mapping[str, Any]) -> str:
-    """SHA-256 of a card, apart from the entry that holds it."""
+    """Compute the SHA-256 of a card without its own entry `sha256`."""
     content = {name: value for name, value in card.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def find_artifact(folder: Path) -> Artifact:
-    """The artifact in a folder: the folder itself, or the encoder that is the result of the run that it is.
+    """Find the artifact in a folder: the folder itself, or the pre-trained encoder if the folder is that of a run.
 
     Raises:
-        ArtifactError: if it is neither, or damaged
+        ArtifactError: if the folder is neither an artifact nor a run with an encoder, or if the artifact is damaged
     """
     artifact = Artifact(_result_of(folder) if (folder / RUN).is_file() else folder)
     if (damage := artifact.damage()) is not None:
@@ -149,11 +149,11 @@ class Store:
     def find(
         self, kind: str, key: str, *, contents: bool = False, on_damage: Callable[[str], None] = lambda damage: None
     ) -> Artifact | None:
-        """The artifact under this key, if it has been made and matches its card.
+        """Return the artifact under this key, or None if it does not exist or does not match its card.
 
         Args:
             contents: whether to compare the contents of its files, too, and not only their sizes
-            on_damage: called with what is wrong with an artifact that does not match
+            on_damage: called with a description of the damage if the artifact does not match
         """
         artifact = Artifact(self._path(kind, key))
         if not artifact.path.is_dir():

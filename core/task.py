@@ -1,4 +1,4 @@
-"""What an encoder is judged on: the `Task` interface, and what goes in and comes out of it.
+"""The `Task` interface, which evaluates an encoder, with its inputs and results.
 
 Importable without torch and numpy.
 """
@@ -32,7 +32,7 @@ class Features:
 
     Attributes:
         clips: the manifest rows that were embedded, in the order of the rows of each view
-        views: pooling name to (clips, D) float32; every view is scored on its own
+        views: pooling name to (clips, D) float32; every view is scored separately
     """
 
     clips: Manifest
@@ -41,17 +41,17 @@ class Features:
 
 @dataclass(frozen=True)
 class Score:
-    """One figure on the test clips; under cross-validation those of every fold, pooled.
+    """The score of one view on the test clips. With cross-validation, these are the clips of all folds.
 
     Attributes:
-        view: which pooling it was made from
-        metric: what views and encoders are compared by: `accuracy` or `mAP`
-        value: the figure, in [0, 1]
+        view: name of the pooling
+        metric: the metric by which views and encoders are compared: `accuracy` or `mAP`
+        value: value of the metric, in [0, 1]
         low, high: 95 % bootstrap interval over clips
         clips: number of test clips
-        chosen: what was chosen on the validation split, and the validation score
+        chosen: the settings that were chosen on the validation split, and the validation score
         others: further metrics of the same clips, without intervals: `UAR`, or `mAUC` and `d_prime`
-        folds: the figure of each test fold alone; empty without cross-validation
+        folds: value of the metric in each test fold; empty without cross-validation
     """
 
     view: str
@@ -71,10 +71,11 @@ class TaskResult:
 
     Attributes:
         scores: one per view
-        clips: (test clips,) row numbers in `Features.clips`; none twice
+        clips: (test clips,) row numbers in `Features.clips`, without duplicates
         truth: (test clips, classes) bool
-        predictions: view to (test clips, classes) float32 scores, higher is likelier
-        scale: what the predictions are, so that they can be averaged over runs; None if they are neither
+        predictions: view to (test clips, classes) float32 scores; higher is more likely
+        scale: the scale of the predictions, so that they can be averaged over runs; None if they are neither logits nor
+            probabilities
         folds: (test clips,) int64, the fold that each clip was tested in; None without cross-validation
     """
 
@@ -88,14 +89,14 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What one task of an experiment is to judge.
+    """The encoders and the corpus that one task of an experiment evaluates.
 
     Attributes:
         task: the task and its configuration
-        title: what people call it, unique for its corpus
+        title: display name of the task, unique for its corpus
         corpus: the labelled corpus
-        survey: the stage that looked that corpus over
-        encoders: what people call each encoder to the name of the stage that makes it
+        survey: name of the stage that surveys the corpus
+        encoders: display name of each encoder to the name of the stage that makes it
     """
 
     experiment: Experiment
@@ -107,7 +108,7 @@ class Assignment:
 
     @cached_property
     def corpus_display_name(self) -> str:
-        """What people call the corpus, unique in the experiment."""
+        """The display name of the corpus, unique in the experiment."""
         return self.experiment.corpus_display_name(self.corpus)
 
 
@@ -121,31 +122,31 @@ class TaskConfig(Config):
     needs_labelled_splits: ClassVar[bool] = True
 
     corpus: CorpusChoice | None = None
-    """The labelled corpus to judge on; the experiment's own when left out."""
+    """The labelled corpus to evaluate on. By default the corpus of the experiment."""
 
     def title(self, name: str) -> str:
-        """What people call the task, from its name in the catalog: that name by default."""
+        """Return the display name of the task. By default this is its name in the catalog, `name`."""
         return name
 
     def stages(self, asked: Assignment) -> list[Stage] | None:
-        """The stages that judge, where the task is more than a `Task` on frozen features; None by default.
+        """List the stages of a task that does more than evaluate frozen features. None by default.
 
-        Stages of kind `evaluate` that end in `tasks.evaluation.results.save_result` are reported like those of any
-        task.
+        Stages of kind `evaluate` whose action ends with `tasks.evaluation.results.save_result` are reported like those
+        of any other task.
         """
         return None
 
 
 def lists_own_stages(config: type[Config]) -> bool:
-    """Whether a task with this configuration replaces the evaluation of frozen features with its own stages."""
+    """Return whether a task with this configuration replaces the evaluation of frozen features by its own stages."""
     return issubclass(config, TaskConfig) and config.stages is not TaskConfig.stages
 
 
 class Task(ABC):
-    """Judges frozen features of a labelled corpus. The first constructor argument is its typed configuration.
+    """Evaluates frozen features of a labelled corpus. The first constructor argument is its typed configuration.
 
-    Whatever a task chooses (a penalty, a number of neighbours) it chooses on the validation split; the test split is
-    used once, for the score. A corpus with folds and no test split is cross-validated, one model a fold.
+    A task chooses its settings (a penalty, a number of neighbours) on the validation split, and uses the test split
+    once, for the score. A corpus with folds and without a test split is cross-validated, with one model for each fold.
     """
 
     @abstractmethod
@@ -153,5 +154,5 @@ class Task(ABC):
         """Score every view of the features on the test split, or on each fold in turn.
 
         Raises:
-            CorpusError: if a split that is needed is empty or the clips carry no labels
+            CorpusError: if a required split is empty or the clips have no labels
         """

@@ -1,4 +1,4 @@
-"""Small phrases that messages share: what was given, what was perhaps meant, what is allowed."""
+"""Phrases that messages share: what was given, what was probably meant, what is allowed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST = 60
 
 
 def given(value: Any) -> str:
-    """Name a value from a YAML: text by its letters, numbers by their digits, the rest by its kind.
+    """Describe a value from a YAML: text and numbers by their content, everything else by its type.
 
     >>> given("many"), given(3.5), given(None), given([1])
     ('the text `many`', '`3.5`', 'empty', 'a list')
@@ -30,13 +30,13 @@ def given(value: Any) -> str:
 
 
 def short(text: str) -> str:
-    """One line of at most 60 characters."""
+    """Shorten a text to one line of at most 60 characters."""
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 def choices(word: str, allowed: Iterable[str]) -> str:
-    """Say what may stand in place of `word`.
+    """List the allowed words, and suggest the one that is closest to `word`.
 
     >>> choices("mel_bin", ["mel_bins", "hop_ms"])
     'Did you mean `mel_bins`? Allowed: mel_bins, hop_ms.'
@@ -48,5 +48,5 @@ def choices(word: str, allowed: Iterable[str]) -> str:
 
 
 def dotted(path: Iterable[str | int]) -> str:
-    """A path as the command line writes it: `schedule.iterations.0.tokenizer`."""
+    """Format a path as on the command line: `schedule.iterations.0.tokenizer`."""
     return ".".join(str(key) for key in path)

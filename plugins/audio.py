@@ -19,7 +19,7 @@ from ossicle.core.hooks import hookimpl
 
 @hookimpl
 def ossicle_register(catalog: Catalog) -> None:
-    """Offer the parts of the room `audio`."""
+    """Offer the parts in the folder `audio`."""
     corpora = "ossicle.audio.corpora"
     catalog.add("corpus", "folder", f"{corpora}.folder:FolderCorpus", config=FolderConfig)
     catalog.add("corpus", "csv", f"{corpora}.table:CsvCorpus", config=CsvConfig)

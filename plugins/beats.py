@@ -43,8 +43,8 @@ def ossicle_register(catalog: Catalog) -> None:
     catalog.add(
         "objective", "distillation", "ossicle.tasks.objectives.distillation:Distillation", config=DistillationConfig
     )
-    turns, plain = "ossicle.plugins.schedules.beats", "ossicle.plugins.schedules.plain"
-    catalog.add("schedule", "beats", f"{turns}:BeatsSchedule", config=BeatsScheduleConfig)
-    catalog.add("schedule", "continue", f"{turns}:ContinueSchedule", config=ContinueScheduleConfig)
+    beats, plain = "ossicle.plugins.schedules.beats", "ossicle.plugins.schedules.plain"
+    catalog.add("schedule", "beats", f"{beats}:BeatsSchedule", config=BeatsScheduleConfig)
+    catalog.add("schedule", "continue", f"{beats}:ContinueSchedule", config=ContinueScheduleConfig)
     catalog.add("schedule", "single", f"{plain}:Single", config=SingleConfig)
     catalog.add("schedule", "scratch", f"{plain}:Scratch", config=ScratchConfig)

@@ -1,4 +1,4 @@
-"""Parts that come out of checkpoints: `encoder: {checkpoint: ./BEATs_iter3.pt}`."""
+"""Parts from checkpoints: `encoder: {checkpoint: ./BEATs_iter3.pt}`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ossicle.tasks.stages.specs import ImportStage
 
 @hookimpl
 def ossicle_register(catalog: Catalog) -> None:
-    """Offer a part `checkpoint` of every kind that a checkpoint may hold, and the stage that imports one."""
+    """Offer a part `checkpoint` of every kind that a checkpoint can contain, and the stage that imports one."""
     encoders, tokenizers = "ossicle.checkpoints.parts", "ossicle.checkpoints.tokenizer_parts"
     catalog.add("front_end", CHECKPOINT, f"{encoders}:load_front_end", config=FrontEndCheckpointConfig)
     catalog.add("encoder", CHECKPOINT, f"{encoders}:load_encoder", config=EncoderCheckpointConfig)

@@ -1,4 +1,4 @@
-"""Where the cells of an ablation run: a launcher takes functions to processes, on this machine or elsewhere."""
+"""The interface of launchers, which run the cells of an ablation in processes on this machine or elsewhere."""
 
 from __future__ import annotations
 
@@ -11,46 +11,47 @@ from typing import Any, Protocol
 
 
 class Job(Protocol):
-    """A function that a launcher has taken on."""
+    """A function that was submitted to a launcher."""
 
     def done(self) -> bool:
-        """Whether it is over, well or not."""
+        """Return whether the function has ended, with or without an error."""
 
     def result(self) -> Any:
-        """What the function gave, once it is over.
+        """Wait until the function has ended, and return its result.
 
         Raises:
-            OssicleError: if it gave nothing, because its process was killed
+            OssicleError: if there is no result, for example because the process was killed
         """
 
     def cancel(self) -> None:
-        """Ask it to stop, by SIGTERM; it is over when it has kept what is needed to go on."""
+        """Ask the function to stop, by SIGTERM. It ends after it has stored what is needed to continue."""
 
 
 class Launcher(ABC):
-    """Runs functions in processes of their own.
+    """Runs functions in separate processes.
 
-    The first constructor argument is its typed configuration; it may also ask for `jobs`, how many functions run at
-    once, and for `folder`, where it may keep what it writes. All processes must see the same files.
+    The first constructor argument is its typed configuration. A constructor can also take `jobs`, the number of
+    functions that run at once, and `folder`, the folder for the launcher's files. All processes must see the same
+    files.
     """
 
     @abstractmethod
     def submit(self, name: str, function: Callable[..., Any], *arguments: Any) -> Job:
-        """Have a function called in another process; it is never asked for more than `jobs` at a time.
+        """Call a function in another process. Callers submit at most `jobs` functions at a time.
 
         Args:
-            name: what people call the job
-            function: can be imported where it runs
+            name: display name of the job
+            function: a function that the other process can import
             arguments: plain data
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what is held, and end jobs that are still running."""
+        """Release all resources, and end jobs that are still running."""
 
 
 def end_with_parent() -> None:
-    """Let this process be terminated as soon as the process that started it is gone, even by SIGKILL."""
+    """Terminate this process as soon as the process that started it ends, even by SIGKILL."""
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

@@ -1,13 +1,13 @@
-"""Launchers: where the cells of an ablation run, on this machine or on a SLURM cluster. Need no torch.
+"""Launchers, which run the cells of an ablation on this machine or on a SLURM cluster. Need no torch.
 
 Notable choices:
 
 - On this machine a process runs one cell after another, because starting one takes seconds. It is replaced when it
   dies or is cancelled, and it ends when its parent is killed.
 - On a cluster every cell is a separate job, which submitit queues again when its time limit is reached.
-- A signal alone cannot cancel a submitit job: submitit drops a SIGTERM that comes before the function starts.
-  Cancelling therefore writes a flag file first, and the job looks for it after it has installed its handler. submitit
-  itself sends SIGINT to jobs on this machine, which they ignore when the ablation was started in the background.
+- A signal is not enough to cancel a submitit job, because submitit drops a SIGTERM that comes before the function
+  starts. Cancelling therefore writes a flag file first, and the job looks for it after it has installed its handler.
+- submitit itself sends SIGINT to jobs on this machine. They ignore it if the ablation was started in the background.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 THREADS = "OMP_NUM_THREADS"
 PATIENCE = 10.0
-"""Seconds that a process has to end before it is killed."""
+"""Seconds after which a process that does not end is killed."""
 
 
 class LocalConfig(Config):
-    """Processes on this machine; several share out its cores."""
+    """Processes on this machine, which share its cores."""
 
 
 class Local(Launcher):
-    """Keep a process for each of the functions that run at once."""
+    """Runs functions in processes on this machine, one for each function that runs at once."""
 
     def __init__(self, config: LocalConfig, jobs: int = 1) -> None:
         self._threads = str(max(1, len(os.sched_getaffinity(0)) // jobs)) if jobs > 1 else None
@@ -52,7 +52,7 @@ class Local(Launcher):
         self._busy: list[_LocalJob] = []
 
     def submit(self, name: str, function: Callable[..., Any], *arguments: Any) -> Job:
-        """Hand a function to an idle process, or to a new one."""
+        """Send a function to an idle process, or to a new one."""
         self._settle()
         if not self._idle:
             self._idle.append(_Worker(self._threads))
@@ -62,7 +62,7 @@ class Local(Launcher):
         return job
 
     def close(self) -> None:
-        """End all processes; those that are idle go by themselves."""
+        """End all processes. Idle ones end when their connection is closed, and busy ones are killed."""
         self._settle()
         for job in self._busy:
             job.worker.end(at_once=True)
@@ -100,7 +100,7 @@ class _Worker:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it can take another function. After a cancellation the signal may still be on its way."""
+        """Whether the process can run another function. After a cancellation it cannot: the signal may still arrive."""
         return self.is_alive and not self._cancelled
 
     def cancel(self) -> None:
@@ -119,7 +119,7 @@ class _Worker:
 
 
 class _LocalJob:
-    """A function that a process is busy with."""
+    """A function that a process is running."""
 
     def __init__(self, worker: _Worker, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self.worker = worker
@@ -155,8 +155,8 @@ class _LocalJob:
 def _how_it_died(exitcode: int | None) -> str:
     if exitcode == -signal.SIGKILL:
         return (
-            "its process was killed (SIGKILL); if it was for want of memory, take a smaller encoder, shorter "
-            "`crop_seconds` or fewer jobs at once"
+            "its process was killed (SIGKILL); if it ran out of memory, use a smaller encoder, shorter `crop_seconds` "
+            "or fewer jobs at once"
         )
     if exitcode is not None and exitcode < 0:
         return f"its process was killed ({signal.Signals(-exitcode).name})"
@@ -165,7 +165,7 @@ def _how_it_died(exitcode: int | None) -> str:
 
 @contextmanager
 def _threads_of_children(threads: str | None) -> Iterator[None]:
-    """Let processes that start inside compute on so many threads, unless the user has said on how many."""
+    """Set the number of threads of processes that start inside the block, unless the user has set it."""
     if threads is None or THREADS in os.environ:
         yield
         return
@@ -177,7 +177,7 @@ def _threads_of_children(threads: str | None) -> Iterator[None]:
 
 
 def _serve(connection: Connection) -> None:
-    # Ctrl-C reaches all processes of a terminal: whoever started this one decides.
+    # Ctrl-C reaches all processes of a terminal, but only the parent decides whether this one stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
     end_with_parent()
@@ -202,10 +202,10 @@ class SlurmConfig(Config):
     """Jobs of a SLURM cluster, by submitit: `pip install 'ossicle[slurm]'`. All nodes must see the runs' folder."""
 
     executor: Literal["slurm", "local"] = "slurm"
-    """Whom submitit hands jobs to: the cluster, or to try it out processes of this machine."""
+    """Where submitit runs jobs: on the cluster (`slurm`), or in processes on this machine (`local`) for a trial."""
 
     hours: float = Field(default=12.0, gt=0)
-    """Time limit of a job; when it is up, the job is queued again and goes on."""
+    """Time limit of a job. A job that reaches it is queued again and continues."""
 
     cpus: int = Field(default=4, ge=1)
     """Processor cores of a job."""
@@ -214,21 +214,21 @@ class SlurmConfig(Config):
     """Accelerators of a job."""
 
     memory_gib: int | None = Field(default=None, ge=1)
-    """Memory of a job in GiB; the cluster's default when absent."""
+    """Memory of a job in GiB. By default that of the cluster."""
 
     options: dict[str, str | int] = Field(default_factory=dict)
     """Further options of `sbatch` by their long names, such as `{partition: gpu, account: lab}`."""
 
 
 MOST_JOBS = 10**6
-"""How often a function is queued again; submitit would give up after three times."""
+"""How often a function is queued again. submitit's default is three times."""
 
 ASK_EVERY = 5.0
-"""Seconds between two questions to the cluster about a cancelled job."""
+"""Seconds between two queries of the cluster about a cancelled job."""
 
 
 class Slurm(Launcher):
-    """Submit every function as a job of its own."""
+    """Submits every function as a separate job."""
 
     def __init__(self, config: SlurmConfig, folder: Path) -> None:
         try:
@@ -266,7 +266,7 @@ class Slurm(Launcher):
         return job
 
     def close(self) -> None:
-        """Cancel what is still queued or running. Processes of this machine are gone afterwards."""
+        """Cancel jobs that are queued or running. Processes on this machine have ended afterwards."""
         running = [job for job in self._jobs if not job.done()]
         for job in running:
             job.cancel()
@@ -275,14 +275,14 @@ class Slurm(Launcher):
 
 
 class _Submitted:
-    """A function in a job: it stops when the job is cancelled, and starts again when the job's time is up."""
+    """A function in a job. It stops when the job is cancelled, and is queued again at the job's time limit."""
 
     def __init__(self, function: Callable[..., Any], flag: Path) -> None:
         self.function = function
         self.flag = flag
 
     def __call__(self, *arguments: Any) -> Any:
-        # In this order: a signal that came too early for the handler came after the flag was written.
+        # The order matters: a signal before the handler is installed comes after the flag was written.
         signal.signal(signal.SIGTERM, self._stop_if_cancelled)
         self._stop_if_cancelled()
         return self.function(*arguments)
@@ -299,7 +299,7 @@ class _Submitted:
 
 
 class _SlurmJob:
-    """A job of submitit's, with our errors."""
+    """A job of submitit, with errors of Ossicle."""
 
     def __init__(self, job: Any, flag: Path) -> None:
         self._job = job
@@ -313,7 +313,8 @@ class _SlurmJob:
         return bool(self._job.done(force_check=self._must_ask()))
 
     def _must_ask(self) -> bool:
-        """Whether to ask the cluster now: submitit asks every ten minutes, too seldom for a job that was cancelled."""
+        """Return whether to query the cluster now. submitit does so every ten minutes, too rarely for a cancelled
+        job."""
         now = time.monotonic()
         due = self._cancelled and now - self._asked > ASK_EVERY
         if due:
@@ -323,7 +324,7 @@ class _SlurmJob:
     def result(self) -> Any:
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
-        # submitit would wait 15 s for a result that does not come.
+        # submitit would wait 15 s for a result that a cancelled job does not write.
         if self._cancelled and self.done() and not self._job.paths.result_pickle.exists():
             raise OssicleError(f"job {self._job.job_id} was cancelled before it had a result")
         try:
@@ -339,11 +340,11 @@ class _SlurmJob:
         if self._process is None:
             self._job.cancel(check=False)
         else:
-            # submitit sends SIGINT, and kills the function a second later: too early for a checkpoint.
+            # submitit would send SIGINT and kill the function a second later, before it has written a checkpoint.
             self._process.terminate()
 
     def end(self) -> None:
-        """Wait for a process of this machine, and kill it if it goes on. SLURM itself kills cancelled jobs."""
+        """Wait for a process on this machine, and kill it if it does not end. SLURM kills cancelled jobs itself."""
         if self._process is None:
             return
         try:
@@ -356,7 +357,7 @@ def _kill_tree(process: subprocess.Popen[bytes]) -> None:
     import psutil
 
     parent = psutil.Process(process.pid)
-    parent.suspend()  # it must not start another child meanwhile
+    parent.suspend()  # so that it does not start another child meanwhile
     for child in parent.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             child.kill()

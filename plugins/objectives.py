@@ -1,4 +1,4 @@
-"""What stands beside BEATs' own way to learn: rival objectives, and maskings for all of them. Needs no torch."""
+"""Objectives besides those of BEATs, and the maskings that all objectives can use. Needs no torch."""
 
 from __future__ import annotations
 

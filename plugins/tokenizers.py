@@ -1,4 +1,4 @@
-"""Tokenizers besides those of BEATs, and the controls that a study of tokenizers should carry. Needs no torch."""
+"""Tokenizers besides those of BEATs, and controls that a study of tokenizers should include. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests may use."""
+"""Fixtures for all tests, and the limit on the processor time of tests that are not marked `slow`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from PIL import Image
 from ossicle.core.catalog import declared
 
 MOST_CPU_SECONDS = 5.0
-"""Of a test that is not marked `slow`. It is several times what such a test takes, because machines differ."""
+"""Limit for a test that is not marked `slow`. It is several times what such a test takes, because machines differ."""
 MANY_MODULES = 100
-"""A test that imports as many is the first one to need a library, and pays for all."""
+"""The limit does not apply to a test that imports this many modules: it is the first one to need a library."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,9 +51,9 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @contextmanager
 def quick_unless_slow(item: pytest.Item) -> Iterator[None]:
-    """Fail a slow test without the mark `slow`.
+    """Fail a test that exceeds the limit and is not marked `slow`.
 
-    Only `make test-fast` does so, because processor time depends on the machine.
+    The limit applies only to `make test-fast`, because processor time depends on the machine.
     """
     before, modules = cpu_seconds(), len(sys.modules)
     yield
@@ -68,14 +68,14 @@ def quick_unless_slow(item: pytest.Item) -> Iterator[None]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of those that it has waited for."""
+    """Measure the processor time of this process and of the child processes that it has waited for."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
 
 
 @pytest.fixture(scope="session")
 def slow() -> None:
-    """Used by fixtures that take seconds. The tests that use those are marked `slow`."""
+    """Mark a fixture that takes seconds: tests whose fixtures use this one are marked `slow`."""
 
 
 @pytest.fixture(scope="session")
@@ -98,10 +98,10 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def small_disk() -> list[str]:
-    """The start of a command that gives a shell script a mount namespace, where it may mount a tmpfs."""
+    """The start of a command that runs a shell script in a mount namespace, in which it can mount a tmpfs."""
     command = ["unshare", "--user", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None:
-        pytest.skip("a small disk is mounted by `unshare` of util-linux, which is not installed")
+        pytest.skip("`unshare` of util-linux, which mounts the small disk, is not installed")
     if subprocess.run([*command, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False).returncode:
         pytest.skip("this system does not let a user mount a tmpfs in a namespace")
     return [*command, "sh", "-c"]
@@ -109,7 +109,7 @@ def small_disk() -> list[str]:
 
 @pytest.fixture
 def own_plugins() -> Iterator[None]:
-    """Forget, after the test, the plugins that it brought into this process."""
+    """Remove the plugins that the test loads into this process."""
     before, modules = list(declared), set(sys.modules)
     yield
     declared[:] = before
@@ -120,7 +120,7 @@ def own_plugins() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory, slow: None) -> Program:
-    """Runs `ossicle`, or a script, in a folder as a new process would, without the seconds that its imports take."""
+    """A function that runs `ossicle` or a script like a new process, without the seconds that its imports take."""
 
     def run(
         *arguments: str | Path, cwd: Path, script: Path | None = None, **environment: str
@@ -134,7 +134,7 @@ def program(tmp_path_factory: pytest.TempPathFactory, slow: None) -> Program:
 
 @pytest.fixture
 def forked(slow: None) -> Iterator[None]:
-    """Forks what the code under test would spawn."""
+    """Make the code under test fork the processes that it would spawn."""
     with forks():
         yield
 
@@ -186,7 +186,7 @@ def tiny_yaml(tones: Path) -> str:
 
 @pytest.fixture
 def tiny(tiny_yaml: str, tmp_path: Path) -> Path:
-    """The same as a file."""
+    """The experiment of `tiny_yaml` as a file."""
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_yaml)
     return path
@@ -194,7 +194,7 @@ def tiny(tiny_yaml: str, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let runs write no report, which takes as long as a tiny training. Other tests check reports."""
+    """Keep runs from writing a report, which takes as long as a tiny training. Other tests check reports."""
     monkeypatch.setattr("ossicle.experiment.run.write_report", lambda *_: None)
 
 
@@ -206,7 +206,7 @@ BROWSER_FLAGS = (
 
 @pytest.fixture
 def browse(tmp_path: Path, slow: None) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Opens a page in a real browser, with further flags."""
+    """A function that opens a page in a real browser, with further flags."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no Chromium or Chrome on this machine")
@@ -232,7 +232,10 @@ window.onload = () => {{
 
 @pytest.fixture
 def measure(browse: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """Evaluates a JavaScript expression on the document `page` of a given width in pixels, with all details open."""
+    """A function that evaluates a JavaScript expression on a page.
+
+    In the expression, `page` is the document. It has the given width in pixels, and all details are open.
+    """
 
     def evaluate(source: Path, expression: str, *, width: int) -> Any:
         text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", source.read_text("utf-8"))
@@ -249,7 +252,7 @@ def measure(browse: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
 CAPTIONED = """[...page.querySelectorAll(".grid > figure:has(> figcaption)")].map(figure => {
   const [plot, caption] = ["svg", "figcaption"].map(name => figure.querySelector(name).getBoundingClientRect());
   return {
-    alone: figure.matches(":last-child:nth-child(odd)"),
+    single: figure.matches(":last-child:nth-child(odd)"),
     below: caption.top - plot.bottom,
     left: caption.left - plot.left,
     right: caption.right - plot.right,
@@ -259,12 +262,12 @@ CAPTIONED = """[...page.querySelectorAll(".grid > figure:has(> figcaption)")].ma
 
 @pytest.fixture
 def check_captions(measure: Callable[..., Any]) -> Callable[[Path], None]:
-    """Checks that every plot has its caption below it, also the last one where it is alone in a row of two."""
+    """A function that checks that every plot has its caption below it, also the single last one in a row of two."""
 
     def check(page: Path) -> None:
         for width in (500, 1280):
             captions = measure(page, CAPTIONED, width=width)
-            assert any(caption["alone"] for caption in captions)
+            assert any(caption["single"] for caption in captions)
             assert [caption for caption in captions if not 0 <= caption["below"] < 20] == []
             assert [caption for caption in captions if abs(caption["left"]) >= 1 or caption["right"] > 30] == []
 
@@ -273,7 +276,7 @@ def check_captions(measure: Callable[..., Any]) -> Callable[[Path], None]:
 
 @pytest.fixture
 def drawn(browse: Callable[..., Any], tmp_path: Path) -> Callable[[Path, bool], npt.NDArray[np.float32]]:
-    """Draws a page as somebody sees it who wants it light or dark: its grey values."""
+    """A function that renders a page in the light or dark colour scheme and returns its grey values."""
 
     def draw(page: Path, dark: bool) -> npt.NDArray[np.float32]:
         shot = tmp_path / "shot.png"

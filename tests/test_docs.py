@@ -1,4 +1,4 @@
-"""Documentation says what is there: hooks, presets, parts and their fields."""
+"""The documentation agrees with the code: hooks, presets, parts and their fields."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_every_tokenizer_is_in_the_table(part: Part) -> None:
 @pytest.mark.parametrize(
     "kind", [kind for kind, (_, origin) in CATALOG.stage_kinds.items() if origin.source == "ossicle"]
 )
-def test_every_kind_of_stage_is_in_the_table_and_describes_itself(kind: str) -> None:
+def test_every_kind_of_stage_is_in_the_table_and_has_docstrings(kind: str) -> None:
     assert f"\n| `{kind}` |" in (ROOT / "docs" / "plugins.md").read_text()
     stage, _ = CATALOG.stage_kinds[kind]
     assert stage.__doc__
@@ -91,7 +91,7 @@ class Listing(ossicle.Schedule):
 """
 
 
-# Those of tasks are laid under another, and recipes need corpora: tests/audio/test_task_presets.py, test_presets.py.
+# Presets of tasks and recipes need corpora. They are tested in tests/audio/test_task_presets.py and test_presets.py.
 @pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("beats/")])
 def test_every_preset_makes_an_experiment(name: str, tmp_path: Path) -> None:
     experiment = tmp_path / "experiment.yaml"
@@ -105,7 +105,7 @@ NAMED = re.compile(
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{one.name}" for one in DOCS)])
-def test_what_documentation_names_can_be_imported(page: str) -> None:
+def test_names_in_the_documentation_can_be_imported(page: str) -> None:
     for name in NAMED.findall((ROOT / page).read_text()):
         pkgutil.resolve_name(name)
 
@@ -120,14 +120,14 @@ def test_every_decorator_is_documented() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_kind_of_part_is_documented_with_its_interface_and_what_it_offers(kind: PartKind) -> None:
+def test_every_kind_of_part_is_documented_with_its_interface_and_arguments(kind: PartKind) -> None:
     page = (ROOT / "docs" / "plugins.md").read_text()
     (row,) = re.findall(rf"^\| `{kind.name}` \| .* \| `ossicle\.(\w+)` \| (.*) \|$", page, re.MULTILINE)
     interface, offers = row
     assert getattr(ossicle, interface) is kind.load()[0]
     offered = {"catalog", *re.findall(r"`(\w+)`", offers)}
     if kind.name == "objective":
-        offered |= {"teacher", "teacher_head"}  # a tokenizer's
+        offered |= {"teacher", "teacher_head"}  # in the training of a tokenizer
     for part in CATALOG.parts(kind.name):
         assert set(list(inspect.signature(part.load()).parameters)[1:]) <= offered, part.name
 
@@ -144,32 +144,32 @@ def test_every_optional_method_of_an_objective_is_documented() -> None:
             assert f"`{name}`" in documented
 
 
-PLACE = re.compile(r"evaluate\.\{[\d,]+\}\.corpus\.\w+=[^\s`]+")
+CORPUS_OVERRIDE = re.compile(r"evaluate\.\{[\d,]+\}\.corpus\.\w+=[^\s`]+")
 
 
 @pytest.mark.parametrize(
     "page", ["docs/corpora.md", *(f"presets/{name}.yaml" for name in preset_names() if name.startswith("tasks/"))]
 )
-def test_a_corpus_elsewhere_is_given_to_every_task(page: str, tmp_path: Path) -> None:
+def test_the_documented_override_changes_the_corpus_of_every_task(page: str, tmp_path: Path) -> None:
     task = Path(page).stem if page.startswith("presets") else "esc50"
     experiment = tmp_path / "mine.yaml"
     experiment.write_text(f"base: [beats/tiny, tasks/{task}]\nname: mine\ncorpus: gm_notes\n")
-    documented = " ".join(PLACE.findall((ROOT / page).read_text())).replace("…", "/corpora/there")
+    documented = " ".join(CORPUS_OVERRIDE.findall((ROOT / page).read_text())).replace("…", "/corpora/there")
     written_out = subprocess.run(["bash", "-c", f"echo {documented}"], capture_output=True, text=True, check=True)
     corpora = [choice.config.corpus for choice in compose(experiment, written_out.stdout.split()).experiment.evaluate]
-    places = {place for choice in corpora for key, place in choice.config if key.endswith("path")}
-    assert places
-    assert all(str(place).startswith("/corpora/") for place in places)
+    paths = {path for choice in corpora for key, path in choice.config if key.endswith("path")}
+    assert paths
+    assert all(str(path).startswith("/corpora/") for path in paths)
 
 
-def test_the_record_of_speed_is_named_by_its_command_and_kept_from_others() -> None:
+def test_the_speed_record_states_its_command_and_make_bench_does_not_overwrite_it() -> None:
     command = re.findall(r"`(ossicle bench .*?)`", (ROOT / "benchmarks" / "RESULTS.md").read_text())[0]
     assert f"`{command}`" in " ".join((ROOT / "README.md").read_text().split())
     (out,) = re.findall(r"ossicle bench .*--out (\S+)", (ROOT / "Makefile").read_text())
     assert f"{Path(out).parent}/" in (ROOT / ".gitignore").read_text().split()
 
 
-def test_the_readme_shows_the_example_as_it_is() -> None:
+def test_the_readme_shows_the_code_of_the_example() -> None:
     example = (ROOT / "examples" / "sign_hash.py").read_text()
     readme = (ROOT / "README.md").read_text()
     body = example[example.index("class SignHashConfig") :].strip()
@@ -182,7 +182,7 @@ WALKS = re.findall(
 )
 
 
-def test_the_walks_of_the_architecture_name_what_exists() -> None:
+def test_the_walks_of_the_architecture_name_existing_code() -> None:
     assert len(WALKS) > 20
     for file, names in WALKS:
         module = ".".join(Path(file).with_suffix("").parts)
@@ -198,6 +198,6 @@ def test_each_walk_visits_each_folder_once_in_the_order_of_the_folders() -> None
     assert len(walks) == 2
     for walk in walks:
         visited = [folder if folder in order else folder.partition("/")[0] for folder in walk]
-        visited = [folder for place, folder in enumerate(visited) if place == 0 or visited[place - 1] != folder]
+        visited = [folder for index, folder in enumerate(visited) if index == 0 or visited[index - 1] != folder]
         assert visited == sorted(visited, key=order.index)
         assert len(visited) == len(set(visited))

@@ -1,4 +1,4 @@
-"""The check for plain English finds what it lists, and leaves the right uses."""
+"""The check for plain English finds the listed phrases and ignores correct uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's presets: each makes an experiment, with the paper's figures for every stage."""
+"""The presets of the paper: each makes an experiment, and every stage has the settings of the paper."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def stages(tmp_path: Path, preset: str) -> dict[str, Stage]:
     return {stage.name: stage for stage in compose(experiment(tmp_path, preset), []).stages}
 
 
-def trained(stage: Stage) -> TrainingConfig:
+def training_of(stage: Stage) -> TrainingConfig:
     found = stage.training_config
     assert found is not None
     return found
 
 
 def same_training(teacher: Stage, judged: Stage) -> bool:
-    """Whether a teacher is fine-tuned as its task is."""
-    wanted = trained(teacher).model_dump()
-    return {name: value for name, value in trained(judged).model_dump().items() if name in wanted} == wanted
+    """Whether a teacher is fine-tuned with the same settings as an evaluated encoder."""
+    expected = training_of(teacher).model_dump()
+    return {name: value for name, value in training_of(judged).model_dump().items() if name in expected} == expected
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -62,14 +62,14 @@ def test_every_preset_makes_an_experiment_without_its_corpora(name: str, tmp_pat
     ],
 )
 @pytest.mark.parametrize("preset", ["beats/base", "recipes/audioset2m"])
-def test_every_training_has_the_figures_of_the_paper(
+def test_every_training_has_the_settings_of_the_paper(
     preset: str, stage: str, batch_seconds: float, lr: float, tmp_path: Path
 ) -> None:
     found = stages(tmp_path, preset)
     if preset == "beats/base" and "3+" in stage:
         assert stage not in found
         return
-    settings = trained(found[stage])
+    settings = training_of(found[stage])
     assert (settings.steps, settings.warmup_steps) == (400_000, 32_000)
     assert (settings.batch_seconds, settings.lr) == (batch_seconds, lr)
     assert (settings.betas, settings.weight_decay) == ((0.9, 0.98), 0.01)
@@ -93,7 +93,7 @@ def test_the_recipe_has_every_row_of_table_2(tmp_path: Path) -> None:
         assert found[f"{row}/tokenizer"].inputs["teacher"] == f"{row}/teacher"
 
 
-def test_the_recipe_names_every_corpus_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_reports_every_missing_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     mine = tmp_path / "mine.yaml"
     mine.write_text("base: recipes/audioset2m\n")
@@ -107,7 +107,7 @@ def test_the_recipe_names_every_corpus_that_is_missing(tmp_path: Path, monkeypat
 
 
 DISTIL = "schedule: {distill: {objective: {type: distillation, %s}}}"
-TAUGHT = "schedule: {iterations: [{tokenizer: random_projection}, {tokenizer: %s}]}"
+TWO_ITERATIONS = "schedule: {iterations: [{tokenizer: random_projection}, {tokenizer: %s}]}"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ TAUGHT = "schedule: {iterations: [{tokenizer: random_projection}, {tokenizer: %s
         (DISTIL % "teacher_layer: 40", "`teacher_layer` must be one of 0 to 12"),
         (DISTIL % "principal_components: 4000", "`principal_components` is 4000, but the teacher's vectors have 768"),
         (DISTIL % "target: logits", "`target: logits` needs a teacher with a classifier"),
-        (TAUGHT % "{type: kmeans, layer: 40}", "`layer` must be `last` or one of 0 to 12, but is 40"),
+        (TWO_ITERATIONS % "{type: kmeans, layer: 40}", "`layer` must be `last` or one of 0 to 12, but is 40"),
         ("pretrain: {objective: {predictor: {width: 200}}}", "`heads` must divide `width`, but 3 does not divide 200"),
         (
             "pretrain: {objective: {predictor: {width: 10, heads: 2}}}",
@@ -127,7 +127,7 @@ TAUGHT = "schedule: {iterations: [{tokenizer: random_projection}, {tokenizer: %s
         ("front_end: {padding: released}", "`padding: released` needs whole padded waveforms"),
     ],
 )
-def test_what_would_fail_after_the_first_encoder_is_told_before_it(line: str, message: str, tmp_path: Path) -> None:
+def test_mistakes_in_later_stages_are_reported_before_anything_runs(line: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         compose(experiment(tmp_path, "beats/base", line), [])
     (problem,) = caught.value.problems
@@ -135,13 +135,13 @@ def test_what_would_fail_after_the_first_encoder_is_told_before_it(line: str, me
     assert message in problem.message
 
 
-def test_the_place_of_what_does_not_fit_is_named(tmp_path: Path) -> None:
-    path = experiment(tmp_path, "beats/base", TAUGHT % "{type: kmeans, layer: 40}")
+def test_an_incompatible_setting_is_reported_with_its_line(tmp_path: Path) -> None:
+    path = experiment(tmp_path, "beats/base", TWO_ITERATIONS % "{type: kmeans, layer: 40}")
     with pytest.raises(ConfigError, match=r"experiment\.yaml:4:\d+: `layer` must be"):
         compose(path, [])
 
 
-def test_an_objective_that_is_not_stated_is_held_against_the_teacher_too(tmp_path: Path) -> None:
+def test_a_default_objective_is_checked_against_the_teacher_too(tmp_path: Path) -> None:
     narrow = "encoder: {width: 200, heads: 4, conv_position_groups: 8}"
     predictor = "pretrain: {objective: {predictor: {heads: 4}}}"
     training = "distill: {steps: 5, warmup_steps: 0, objective: null}"
@@ -152,6 +152,7 @@ def test_an_objective_that_is_not_stated_is_held_against_the_teacher_too(tmp_pat
         compose(path, [])
 
 
-def test_a_tokenizers_own_encoder_says_nothing_of_the_experiments(tmp_path: Path) -> None:
+def test_the_encoder_of_a_tokenizer_may_differ_from_that_of_the_experiment(tmp_path: Path) -> None:
     own = "{type: beats, size: tiny, width: 50, heads: 2, conv_position_groups: 2}"
-    assert compose(experiment(tmp_path, "beats/base", TAUGHT % f"{{type: self_distilled, encoder: {own}}}"), []).stages
+    tokenizer = f"{{type: self_distilled, encoder: {own}}}"
+    assert compose(experiment(tmp_path, "beats/base", TWO_ITERATIONS % tokenizer), []).stages

@@ -1,4 +1,4 @@
-"""What the layout of the repository promises: which folder imports which, what is packaged, what start-up costs."""
+"""The layout of the repository: imports between folders, packaging, and imports of commands that must start quickly."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LAYERS = (
     "plugins",
     "benchmarks",
 )
-"""The folders below the front door, in the order of `docs/architecture.md`."""
+"""The folders besides `ossicle/`, in the order of `docs/architecture.md`."""
 
 
 def modules(folder: str) -> list[Path]:
@@ -49,21 +49,21 @@ def modules(folder: str) -> list[Path]:
 
 
 def module_name(path: Path) -> str:
-    """A file's module as the package has it, `ossicle.core.store`."""
+    """The name of a file's module in the package, such as `ossicle.core.store`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     parts = parts[:-1] if parts[-1] == "__init__" else parts
     return ".".join(parts if parts[0] == "ossicle" else ("ossicle", *parts))
 
 
 def layer_of(name: str) -> str | None:
-    """The layer that a module belongs to; None for the front door."""
+    """The layer that a module belongs to; None for modules of the folder `ossicle/`."""
     inside = name.removeprefix("ossicle.")
     found = [layer for layer in LAYERS if inside == layer or inside.startswith(f"{layer}.")]
     return max(found, key=len, default=None)
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every module that a file imports, with relative imports made absolute, as `ossicle.room.…`."""
+    """List every module that a file imports, by its absolute name, such as `ossicle.core.store`."""
     package = path.relative_to(ROOT).parent.parts
     package = package if package[0] == "ossicle" else ("ossicle", *package)
     for node in ast.walk(ast.parse(path.read_text())):
@@ -77,7 +77,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_folder_imports_only_from_those_above_it(folder: str) -> None:
+def test_a_folder_imports_only_from_folders_before_it(folder: str) -> None:
     known = {module_name(path) for each in FOLDERS for path in modules(each)}
     for path in modules(folder):
         own = layer_of(module_name(path))
@@ -85,12 +85,12 @@ def test_a_folder_imports_only_from_those_above_it(folder: str) -> None:
             if own is None or name not in known or name == "ossicle":
                 continue
             layer = layer_of(name)
-            assert layer is not None, f"{path} imports {name} of the front door"
+            assert layer is not None, f"{path} imports {name} of the folder ossicle/"
             assert LAYERS.index(layer) <= LAYERS.index(own), f"{path} imports {name}"
 
 
 def package_of(name: str) -> str:
-    """The folder of a module: its layer, or its sub-package of the front door."""
+    """The folder of a module: its layer, or its sub-package of `ossicle/`."""
     return layer_of(name) or ".".join(name.split(".")[:2])
 
 
@@ -105,10 +105,10 @@ def test_folders_do_not_import_each_other_in_a_cycle() -> None:
 
 def test_the_core_stays_small() -> None:
     lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "core").glob("*.py"))
-    assert lines <= 3550, f"core/ has {lines} lines; move what knows an algorithm or a data set out of it"
+    assert lines <= 3550, f"core/ has {lines} lines; move code for single algorithms or data sets out of it"
 
 
-def test_only_the_engine_knows_the_trainer() -> None:
+def test_only_the_engine_imports_the_trainer() -> None:
     for folder in FOLDERS:
         for path in modules(folder):
             if path != ROOT / "training" / "engine.py":
@@ -121,7 +121,7 @@ def test_part_folders_do_not_hide_other_packages(folder: str) -> None:
     assert not list((ROOT / folder).rglob("__init__.py"))
 
 
-def test_hugging_face_tokenizers_is_found_from_the_root() -> None:
+def test_hugging_face_tokenizers_can_be_imported_from_the_root() -> None:
     code = "import tokenizers; assert hasattr(tokenizers, 'Tokenizer'), tokenizers.__path__"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
@@ -160,7 +160,7 @@ def test_light_commands_import_nothing_heavy(command: str) -> None:
 
 
 @pytest.mark.parametrize(("command", "collects"), [("check", False), ("plugins", False), ("run", True)])
-def test_brief_commands_collect_no_garbage(command: str, collects: bool) -> None:
+def test_short_commands_collect_no_garbage(command: str, collects: bool) -> None:
     code = (
         f"import gc, sys; sys.argv = ['ossicle', {command!r}]\n"
         "from ossicle import __main__ as program\n"

@@ -1,7 +1,7 @@
-"""The tutorial, as a newcomer follows it: its commands are run and its code is pasted, in the order of the page.
+"""The tutorial works: its commands are run and its code is pasted, in the order of the page.
 
-They run in an environment of their own over this one, into which the tutorial's plugin is installed. Only the size of
-the ablation is another.
+The commands run in a virtual environment on top of this one, because the tutorial installs its plugin. Only the size of
+the ablation is different.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def commands() -> list[str]:
     return [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line]
 
 
-def test_it_takes_fewer_than_ten_commands_and_thirty_lines() -> None:
+def test_the_tutorial_takes_fewer_than_ten_commands_and_at_most_thirty_lines() -> None:
     assert len(commands()) < 10
     code = [line for kind, text in BLOCKS if kind == "python" for line in text.splitlines() if line.strip()]
     assert 0 < len(code) <= 30
@@ -43,13 +43,13 @@ def test_it_takes_fewer_than_ten_commands_and_thirty_lines() -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Variables of an environment that has what this one has, and takes in what is installed."""
+    """The variables of a new virtual environment, in which the packages of this one are available, too."""
     folder = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)}))
     outer = sysconfig.get_path("purelib")
     (site / "outer.pth").write_text(f"import site; site.addsitedir({outer!r})\n")
-    # fairseq2 looks for its libraries below the environment.
+    # fairseq2 looks for its libraries in the virtual environment.
     for library in (Path(sys.prefix) / "lib").glob("lib*.so*"):
         (folder / "lib" / library.name).symlink_to(library)
     python = folder / "bin" / "python"
@@ -77,7 +77,7 @@ def script(tones: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_newcomer_comes_to_a_verdict(tmp_path: Path, tones: Path, environment: dict[str, str]) -> None:
+def test_the_tutorial_ends_with_a_verdict(tmp_path: Path, tones: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(
         ["bash", "-c", script(tones)],
         cwd=tmp_path,

@@ -54,10 +54,10 @@ def train_on_corpus(
     several processes trains on its share of every batch, and the first one writes.
 
     Args:
-        rows: the clips to train on; the good ones of `training.splits` when None
+        rows: the clips to train on; the good ones of `training.splits` if None
         weights: as in `audio.pipeline.training_pipeline`
         keep_checkpoints, choose_weights: as in `training.engine.train`
-        monitor: returns further metrics of a step whose metrics are published
+        monitor: returns additional metrics for a step whose metrics are published
     """
     manifest = run.manifest()
     if rows is None:
@@ -103,8 +103,8 @@ def train_on_corpus(
         "wall_seconds": round(summary.wall_seconds, 1),
         "cpu_seconds": round(summary.cpu_seconds, 1),
     }
-    _keep_curves(run)
-    _keep_pictures(run, objective, front_end, rows)
+    _write_curves(run)
+    _write_pictures(run, objective, front_end, rows)
 
 
 def _publish(run: StageRun[CorpusStage], step: int, metrics: Mapping[str, Any], monitored: Mapping[str, float]) -> None:
@@ -130,7 +130,7 @@ def _last_per_step(path: Path, key: str) -> list[dict[str, Any]]:
     return [record for _, record in sorted({record[key]: record for record in records}.items())]
 
 
-def _keep_curves(run: StageRun[CorpusStage]) -> None:
+def _write_curves(run: StageRun[CorpusStage]) -> None:
     """Write `metrics.jsonl`, `codebook_usage.npz` and the warnings of the whole training."""
     counted = _last_per_step(run.work / HISTOGRAMS, "step")
     monitored = {record["step"]: record["monitored"] for record in counted}
@@ -153,18 +153,18 @@ def _keep_curves(run: StageRun[CorpusStage]) -> None:
     run.warnings.extend(first.values())
     tensorboard = run.work / "tb"
     if tensorboard.is_dir():
-        # Copied, not moved, because a run that is killed before the artifact is committed needs its work.
+        # Copied, not moved, because a run that is killed before the artifact is committed needs the files again.
         shutil.copytree(tensorboard, run.folder / "tensorboard")
 
 
 @torch.no_grad()
-def _keep_pictures(
+def _write_pictures(
     run: StageRun[CorpusStage], objective: Objective, front_end: FrontEnd, rows: npt.NDArray[np.int64]
 ) -> None:
     """Write `pictures.npz`: a few clips with their tokens, hidden patches and predictions."""
     manifest = run.manifest()
     chosen = rows[np.linspace(0, len(rows) - 1, min(PICTURED_CLIPS, len(rows))).astype(int)]
-    kept: dict[str, Any] = {"column_seconds": float(front_end.column_times(2)[1, 0])}
+    pictures: dict[str, Any] = {"column_seconds": float(front_end.column_times(2)[1, 0])}
     objective.eval()
     options: dict[str, Any] = {"batch_seconds": 1.0, "crop_seconds": PICTURED_SECONDS, "keep_spectrogram": True}
     for place, row in enumerate(chosen):
@@ -174,12 +174,12 @@ def _keep_pictures(
                 arrays = extras.arrays(objective, batch)
             if not arrays:
                 return
-            assert batch.spectrogram is not None  # asked for
-            kept |= {f"{name}_{place}": array[0].cpu().numpy() for name, array in arrays.items()}
-            kept |= {
+            assert batch.spectrogram is not None  # `keep_spectrogram` is set
+            pictures |= {f"{name}_{place}": array[0].cpu().numpy() for name, array in arrays.items()}
+            pictures |= {
                 f"spectrogram_{place}": batch.spectrogram.frames[0].cpu().numpy().astype(np.float16),
                 f"columns_{place}": batch.grid.columns,
                 f"bands_{place}": batch.grid.bands,
                 f"path_{place}": str(manifest.paths[row]),
             }
-    np.savez_compressed(run.folder / "pictures.npz", **kept)
+    np.savez_compressed(run.folder / "pictures.npz", **pictures)

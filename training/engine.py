@@ -137,12 +137,12 @@ def train(
     """
     cpu_before = time.process_time()
     if settings.precision == "bf16" and not has_bf16():
-        display.warn("this processor has no bf16 arithmetic: training in bf16 is far slower; set `precision: fp32`")
+        display.warn("this processor has no bf16 arithmetic: training in bf16 is much slower; set `precision: fp32`")
     gangs = training_gangs(device, settings.parallel)
     checkpoints = _checkpoint_manager(folder, gangs)
     objective.to(device)
     front_end.to(device)
-    with _asked_to_stop() as asked, _computing_on(settings.threads):
+    with _stop_requested() as stop, _computing_on(settings.threads):
         newest = from_first_rank(checkpoints.maybe_get_last_step_number(exclude_model_only=True))
         layout = Layout(gangs.root.size, sharded=gangs.sdp.size > 1)
         layout = claim(folder, newest, layout, elastic=elastic, seed=seed, device=device)
@@ -163,7 +163,7 @@ def train(
             objective, unit, reader, settings, gangs, checkpoints, seed, recorder, display, keep_checkpoints
         )
         with closing(trainer):
-            _run(trainer, unit, spread, asked, settings)
+            _run(trainer, unit, spread, stop, settings)
     spread.gather()
     objective.eval()
     if choose_weights is not None:
@@ -172,13 +172,13 @@ def train(
 
 
 def _run(
-    trainer: Trainer, unit: _ObjectiveUnit, spread: SpreadObjective, asked: threading.Event, settings: TrainingConfig
+    trainer: Trainer, unit: _ObjectiveUnit, spread: SpreadObjective, stop: threading.Event, settings: TrainingConfig
 ) -> None:
     def before_step() -> None:
         taken = trainer._step_nr - 1
         if taken % settings.log_every == 0:
             _refuse_divergence(spread, taken)
-        if any(from_all_ranks(asked.is_set())):
+        if any(from_all_ranks(stop.is_set())):
             request_stop(trainer)
 
     unit.before_step = before_step
@@ -186,7 +186,7 @@ def _run(
         trainer.run()
     _refuse_divergence(spread, trainer._step_nr)
     # A request can come during the last step.
-    if any(from_all_ranks(asked.is_set())):
+    if any(from_all_ranks(stop.is_set())):
         raise Interrupted(f"stopped after step {trainer._step_nr} of {settings.steps}; a checkpoint is kept")
 
 
@@ -195,15 +195,15 @@ def _refuse_divergence(spread: SpreadObjective, step: int) -> None:
     if not all(from_all_ranks(spread.is_finite())):
         raise OssicleError(
             f"the training has diverged: after step {step} not all weights are finite; "
-            "lower its `lr`, or lengthen its `warmup_steps`"
+            "lower `lr`, or increase `warmup_steps`"
         )
 
 
 def _summary(trainer: Trainer, cpu_before: float) -> TrainingSummary:
-    heard = float(trainer._metric_bag.metrics["total_audio_seconds"].compute())
+    seconds = float(trainer._metric_bag.metrics["total_audio_seconds"].compute())
     return TrainingSummary(
         steps=trainer._step_nr,
-        audio_seconds=sum(from_all_ranks(heard)),
+        audio_seconds=sum(from_all_ranks(seconds)),
         wall_seconds=trainer._base_wall_time + trainer._wall_watch.get_elapsed_time(),
         cpu_seconds=sum(from_all_ranks(time.process_time() - cpu_before)),
     )
@@ -221,7 +221,7 @@ def _delete_irregular(checkpoints: CheckpointManager, settings: TrainingConfig) 
 
 
 def _history(
-    folder: Path, checkpoints: CheckpointManager, objective: Objective, settings: TrainingConfig, wanted: int
+    folder: Path, checkpoints: CheckpointManager, objective: Objective, settings: TrainingConfig, count: int
 ) -> CheckpointHistory:
     regular = [step for step in checkpoints.get_step_numbers() if _is_regular(step, settings)]
     parameters = dict(objective.named_parameters())
@@ -236,7 +236,7 @@ def _history(
                 mean[name] = value
         objective.load_state_dict(mean)
 
-    return CheckpointHistory(regular[-wanted:], load)
+    return CheckpointHistory(regular[-count:], load)
 
 
 def _prepare(objective: Objective, batches: Iterable[PatchBatch], seed: int) -> None:
@@ -279,7 +279,7 @@ class _Histogram(Metric[Tensor]):
         return self
 
 
-class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # it can be moved, but is no fairseq2 class
+class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # movable, but not a fairseq2 class
     """Adds the metrics of an objective to those of fairseq2.
 
     Attributes:
@@ -323,11 +323,11 @@ class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # 
         metric_bag.get("total_clips", Sum).update(len(patches.valid))
         return output.loss, output.count
 
-    def _check_names(self, kind: str, announced: Iterable[str], reported: Iterable[str]) -> None:
-        if set(announced) != set(reported):
+    def _check_names(self, kind: str, declared: Iterable[str], returned: Iterable[str]) -> None:
+        if set(declared) != set(returned):
             raise PluginError(
-                f"objective `{type(self._objective).__name__}` announces the {kind} {sorted(announced)}, but reports "
-                f"{sorted(reported)}"
+                f"objective `{type(self._objective).__name__}` declares the {kind} {sorted(declared)}, but returns "
+                f"{sorted(returned)}"
             )
 
     def process_metric_values(self, values: MutableMapping[str, object]) -> None:
@@ -498,26 +498,26 @@ def request_stop(trainer: Trainer) -> None:
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
+def _stop_requested() -> Iterator[threading.Event]:
     """Treat the first SIGINT or SIGTERM as a request to stop. A second one has its default effect."""
-    asked = threading.Event()
+    requested = threading.Event()
     previous: dict[signal.Signals, Any] = {}
 
     def restore() -> None:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def request(number: int, frame: FrameType | None) -> None:
         restore()
-        asked.set()
+        requested.set()
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, ask)
+            previous[number] = signal.signal(number, request)
     except ValueError:
         # Signal handlers can be set only in the main thread. In other threads, the program must stop the run.
         previous.clear()
     try:
-        yield asked
+        yield requested
     finally:
         restore()

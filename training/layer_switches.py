@@ -38,7 +38,7 @@ def _layers(module: nn.Module, switch: str) -> Sequence[nn.Module]:
     layers = [layer for stack in module.modules() if isinstance(stack, LayeredModule) for layer in stack.layers]
     if not layers:
         raise OssicleError(
-            f"`{switch}` has nothing to work on: nothing in `{type(module).__name__}` is an ossicle.LayeredModule; "
-            "derive the stack of layers from it, or leave the switch off"
+            f"`{switch}` has no effect: `{type(module).__name__}` contains no `ossicle.LayeredModule`; "
+            "derive the stack of layers from it, or switch this option off"
         )
     return layers

@@ -26,6 +26,6 @@ def keep_freed_memory() -> None:
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     tuned = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
-    # After the trim threshold is set, glibc does not adapt the mapping threshold any more. So the latter is set first.
+    # Setting the trim threshold stops glibc from adapting the mapping threshold, so the latter is set first.
     if set_option is not None and not tuned and any(set_option(_MMAP_THRESHOLD, most) for most in (_NEVER, _OLD_LIMIT)):
         set_option(_TRIM_THRESHOLD, _NEVER)

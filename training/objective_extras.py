@@ -4,6 +4,7 @@ An objective that needs one of these methods defines it. It need not register or
 methods through the functions below, so each default is in one place.
 
 Notable choices:
+
 - Protocols instead of methods of `Objective`: the base class stays as short as what every author must know.
 - The objectives of Ossicle derive from the protocols that they follow, so that mypy checks their signatures.
 """
@@ -59,16 +60,16 @@ class SupportsParameterGroups(Protocol):
 
     @abstractmethod
     def parameter_groups(self) -> Sequence[ParameterGroup]:
-        """All trained parameters, each in one group."""
+        """Return all trained parameters, each in exactly one group."""
 
 
 @runtime_checkable
 class SupportsShards(Protocol):
-    """Chooses the modules that FSDP2 splits over processes."""
+    """Chooses the modules that FSDP2 shards over processes."""
 
     @abstractmethod
     def shards(self) -> Sequence[nn.Module]:
-        """The modules that are gathered one at a time, none inside another. Each is called as a whole."""
+        """Return the modules to gather one at a time. None is inside another, and each is called as a whole."""
 
 
 @runtime_checkable
@@ -90,13 +91,13 @@ class SupportsHistograms(Protocol):
 
 @runtime_checkable
 class SupportsWarnings(Protocol):
-    """Recognises a training that goes wrong."""
+    """Detects a training that fails."""
 
     @abstractmethod
     def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
-        """Say what the metrics of the last steps show to be wrong, and the remedy.
+        """Return the problems that the metrics of the last steps show, and their remedies.
 
-        A warning is displayed once; those that agree up to their first colon count as one.
+        A warning is displayed once. Warnings that are equal up to their first colon count as the same.
 
         Args:
             progress: share of the training that is done, in [0, 1]
@@ -105,43 +106,43 @@ class SupportsWarnings(Protocol):
 
 @runtime_checkable
 class SupportsArrays(Protocol):
-    """Shows what it does to a few clips in the report."""
+    """Shows its tokens, masks or predictions for a few clips in the report."""
 
     @abstractmethod
     def arrays(self, batch: PatchBatch) -> Mapping[str, Tensor]:
-        """Any of `tokens`, `hidden` and `predicted`, (B, N) each; of several streams of tokens the first."""
+        """Return any of `tokens`, `hidden` and `predicted`, (B, N) each. Of several token streams, return the first."""
 
 
 def augment(objective: Objective, batch: SpectrogramBatch) -> SpectrogramBatch:
-    """Change a batch of training clips; by default return it as it is."""
+    """Augment a batch of training clips. By default the batch is unchanged."""
     return objective.augment(batch) if isinstance(objective, SupportsAugment) else batch
 
 
 def may_augment(objective: Callable[..., object]) -> bool:
-    """Whether the objectives of a class may change clips. A factory that is not a class may return any objective."""
+    """Return whether objectives of a class may augment clips. Other factories may return any objective."""
     return not isinstance(objective, type) or issubclass(objective, SupportsAugment)
 
 
 def prepare(objective: Objective, batches: Iterable[PatchBatch]) -> None:
-    """Let an objective use the first batches; by default do nothing."""
+    """Let an objective use the first batches. By default it does not use them."""
     if isinstance(objective, SupportsPrepare):
         objective.prepare(batches)
 
 
 def parameter_groups(objective: Objective) -> Sequence[ParameterGroup]:
-    """The groups of trained parameters; by default one of all that require gradients."""
+    """Return the groups of trained parameters. By default one group contains all that require gradients."""
     if isinstance(objective, SupportsParameterGroups):
         return objective.parameter_groups()
     return [ParameterGroup([parameter for parameter in objective.parameters() if parameter.requires_grad])]
 
 
 def shards(objective: Objective) -> Sequence[nn.Module]:
-    """The modules that FSDP2 splits; by default the members of lists of modules, such as a Transformer's layers."""
+    """Return the modules that FSDP2 shards. By default the members of module lists, such as a Transformer's layers."""
     return objective.shards() if isinstance(objective, SupportsShards) else list_members(objective)
 
 
 def list_members(module: nn.Module) -> Sequence[nn.Module]:
-    """The members of all lists of modules, those of nested lists instead of the lists."""
+    """Return the members of all lists of modules. Nested lists are replaced by their members."""
     return list(dict.fromkeys(_members(module)))
 
 
@@ -154,20 +155,20 @@ def _members(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def histogram_sizes(objective: Objective) -> Mapping[str, int]:
-    """The number of bins of each histogram; by default there are none."""
+    """Return the number of bins of each histogram. By default there are no histograms."""
     return objective.histogram_sizes if isinstance(objective, SupportsHistograms) else {}
 
 
 def summarise(objective: Objective, histograms: Mapping[str, Tensor]) -> Mapping[str, float]:
-    """Figures to log; by default none."""
+    """Compute figures to log from histograms. By default there are none."""
     return objective.summarise(histograms) if isinstance(objective, SupportsHistograms) else {}
 
 
 def warnings(objective: Objective, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
-    """What the metrics show to be wrong; by default nothing."""
+    """Return the problems that the metrics show. By default there are none."""
     return objective.warnings(metrics, progress) if isinstance(objective, SupportsWarnings) else ()
 
 
 def arrays(objective: Objective, batch: PatchBatch) -> Mapping[str, Tensor]:
-    """What a report may draw of a batch; by default nothing."""
+    """Return the arrays of a batch that a report shows. By default there are none."""
     return objective.arrays(batch) if isinstance(objective, SupportsArrays) else {}

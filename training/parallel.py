@@ -33,7 +33,7 @@ register_dataclass(ObjectiveOutput)
 
 
 class _BorrowedGangs(Gangs):
-    """Gangs that outlive a training. fairseq2's trainer closes the gangs that it receives."""
+    """Gangs that remain open after a training, although fairseq2's trainer closes the gangs that it receives."""
 
     def close(self) -> None:
         pass
@@ -73,8 +73,8 @@ class SpreadObjective:
     @torch.no_grad()
     def is_finite(self) -> bool:
         """Return whether all trained parameters of this process are finite."""
-        held = (parameter for parameter in self._objective.parameters() if parameter.requires_grad)
-        finite = [_held(parameter).isfinite().all() for parameter in held]
+        trained = (parameter for parameter in self._objective.parameters() if parameter.requires_grad)
+        finite = [_local(parameter).isfinite().all() for parameter in trained]
         return not finite or bool(torch.stack(finite).all())
 
     def gather(self) -> None:
@@ -99,7 +99,7 @@ def _shard(module: nn.Module, wrapper: FSDPWrapper) -> nn.Module:
     return wrapper(module, reshard_after_forward=False)
 
 
-def _held(parameter: nn.Parameter) -> Tensor:
+def _local(parameter: nn.Parameter) -> Tensor:
     return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 

@@ -79,11 +79,11 @@ def claim(folder: Path, step: int | None, now: Layout, *, elastic: bool, seed: i
     was = from_first_rank(Layout.read(folder))
     if replace(was, first_clip=0) == now:
         return was
-    _check_heirs(folder, was, now, elastic=elastic)
-    heard = 0
+    _check_may_continue(folder, was, now, elastic=elastic)
+    used = 0
     if rank() == 0:
-        heard = _deal_out(_checkpoint(folder, step), was.processes, now.processes, seed=seed, device=device)
-    return replace(now, first_clip=from_first_rank(heard))
+        used = _deal_out(_checkpoint(folder, step), was.processes, now.processes, seed=seed, device=device)
+    return replace(now, first_clip=from_first_rank(used))
 
 
 def settle(folder: Path, step: int | None, layout: Layout, reader_state: Mapping[str, object]) -> None:
@@ -114,19 +114,19 @@ def _checkpoint(folder: Path, step: int) -> Path:
     return folder / "checkpoints" / f"step_{step}"
 
 
-def _check_heirs(folder: Path, was: Layout, now: Layout, *, elastic: bool) -> None:
-    ways = f"Go on {was.command}, or delete that folder to begin anew"
+def _check_may_continue(folder: Path, was: Layout, now: Layout, *, elastic: bool) -> None:
+    remedies = f"Continue {was.command}, or delete that folder to start again"
     if was.sharded or now.sharded:
-        ways += "; `--elastic` cannot help, for under fsdp every process keeps a shard of the weights"
+        remedies += "; `--elastic` cannot help, because under fsdp every process stores a shard of the weights"
     elif elastic:
         return
     else:
-        ways += ", or let `--elastic` deal out what they kept anew: the clips then come in a slightly different order"
-    raise OssicleError(f"{was} began the training in {folder}, and this is {now}. {ways}")
+        remedies += ", or redistribute them with `--elastic`: the clips then come in a slightly different order"
+    raise OssicleError(f"{folder} contains checkpoints of {was}, but this run uses {now}. {remedies}")
 
 
 def _deal_out(checkpoint: Path, was: int, now: int, *, seed: int, device: torch.device) -> int:
-    """Give every process the state of an old one. New processes get different random numbers.
+    """Give every process the state of an old one. Additional processes get different random numbers.
 
     Returns:
         The number of clips that all processes used.
@@ -140,15 +140,15 @@ def _deal_out(checkpoint: Path, was: int, now: int, *, seed: int, device: torch.
     names = [name for name in bags[0] if name.startswith("total_")]
     totals = {name: {"weighted_sum": sum(bag[name]["weighted_sum"] for bag in bags)} for name in names}
     nothing = {name: {"weighted_sum": torch.zeros((), dtype=torch.float64)} for name in names}
-    places = dict.fromkeys([torch.device("cpu"), device])
+    devices = dict.fromkeys([torch.device("cpu"), device])
     for new in range(max(was, now)):
         state = dict(states[new % was])
         state["_metric_bag"] = {**state["_metric_bag"], **(nothing if new else totals)}
         if new >= was:
-            fresh = [torch.Generator(place).manual_seed(seed + new) for place in places]
-            state["_rng_bag"] = {"generators": [generator.get_state() for generator in fresh]}
+            generators = [torch.Generator(target).manual_seed(seed + new) for target in devices]
+            state["_rng_bag"] = {"generators": [generator.get_state() for generator in generators]}
         torch.save(state, _unfinished(file(new)))
-    # If the process is killed while writing, nothing has changed.
+    # All files are written before any is replaced, so a process that is killed while writing leaves the old state.
     for new in range(max(was, now)):
         _unfinished(file(new)).replace(file(new))
     return int(totals["total_clips"]["weighted_sum"])
@@ -159,7 +159,7 @@ def whole_weights(checkpoint: Path, parameters: Collection[str]) -> dict[str, Te
 
     Args:
         checkpoint: a folder `step_N`
-        parameters: names of the tensors that FSDP2 splits along their first axis; every rank has the others as a whole
+        parameters: names of the tensors that FSDP2 shards along their first axis; every rank has the others in full
     """
     files = sorted((checkpoint / "model" / "pp_00" / "tp_00").glob("sdp_*.pt"))
     shards = [torch.load(file, map_location="cpu", weights_only=True) for file in files]

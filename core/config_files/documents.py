@@ -58,7 +58,7 @@ class Document:
         return {path: node.span for path, node in self.root.walk()}
 
     def span(self, path: NodePath) -> Span:
-        """Where a path was written, or the nearest ancestor that was written."""
+        """Return where a path was written, or where its nearest written ancestor was."""
         while path not in self.spans:
             path = path[:-1]
         return self.spans[path]
@@ -99,17 +99,17 @@ def parse_document(text: str, source: str, folder: Path) -> Document:
     return Document(_mapping(root, "the file"), source)
 
 
-def load_document(path: Path, *, asked_at: Location | None = None) -> Document:
+def load_document(path: Path, *, named_at: Location | None = None) -> Document:
     """Read a YAML file.
 
     Args:
-        asked_at: where another file names this file
+        named_at: where another file names this file
 
     Raises:
         ConfigError: if the file is missing, unreadable or empty, or is not UTF-8, YAML or a mapping
     """
     source = shown(path)
-    where = asked_at or source
+    where = named_at or source
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -126,7 +126,7 @@ def load_document(path: Path, *, asked_at: Location | None = None) -> Document:
 
 
 def shown(path: Path) -> str:
-    """A path as messages show it: relative to the working directory if it lies inside."""
+    """Format a path for messages: relative to the working directory if it is inside."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
@@ -185,14 +185,14 @@ def resolve_base(
     presets: Callable[[str], Path | None] = preset_path,
     names: Callable[[], list[str]] = preset_names,
 ) -> Document:
-    """Merge a document into its `base:`, and that into its base in turn.
+    """Merge a document into its `base:`, which is first merged into its own base.
 
     A base that starts with `./`, `../` or `/` or ends in `.yaml` is a file. Any other is a preset. A list of bases is
     merged from left to right.
 
     Args:
-        presets: a preset's name to its file
-        names: the presets' names, for messages
+        presets: maps the name of a preset to its file, or to None if there is no such preset
+        names: lists the names of the presets, for messages
 
     Raises:
         ConfigError: if a base is unknown or missing, or if bases form a cycle
@@ -214,9 +214,9 @@ def _resolved(
     for node in stated.value if isinstance(stated.value, list) else [stated]:
         path = _base_path(node, document, presets, names)
         if path.resolve() in chain:
-            circle = " -> ".join(shown(link) for link in (*chain[chain.index(path.resolve()) :], path.resolve()))
-            raise ConfigError([Problem(node.span.value, f"`base` goes in a circle: {circle}")])
-        base = _resolved(load_document(path, asked_at=node.span.value), presets, names, chain)
+            cycle = " -> ".join(shown(link) for link in (*chain[chain.index(path.resolve()) :], path.resolve()))
+            raise ConfigError([Problem(node.span.value, f"`base` forms a cycle: {cycle}")])
+        base = _resolved(load_document(path, named_at=node.span.value), presets, names, chain)
         bases = base if bases is None else merge(bases, base)
     rest = document.without("base")
     return rest if bases is None else merge(bases, rest)
@@ -252,6 +252,6 @@ def _mapping(node: Node, what: str) -> Node:
 def _missing(path: Path) -> str:
     folder = path.absolute().parent
     if not folder.is_dir():
-        return f"there is no file `{path.name}`, for there is no folder {folder}"
+        return f"there is no file `{path.name}`, because there is no folder {folder}"
     files = sorted(item.name for item in folder.iterdir() if item.suffix in (".yaml", ".yml"))
     return f"there is no file `{path.name}` in {folder}. {choices(path.name, files)}"

@@ -37,7 +37,7 @@ class ResolvedExperiment:
     catalog: Catalog
 
     def problem(self, path: NodePath, message: str) -> Problem:
-        """A problem with the value at a path, located where it was written."""
+        """Return a problem with the value at a path, located where the value was written."""
         return Problem(self.document.span(path).value, message)
 
 
@@ -110,7 +110,7 @@ def _catalog(document: Document, catalog_for: CatalogFor) -> tuple[Catalog, list
 def _plugin_fault(text: str) -> str:
     path = Path(text)
     if not path.is_absolute():
-        return f"a plugin is a file, written `./{text}` if it lies beside this one; installed plugins need no mention"
+        return f"a plugin must be a file, written `./{text}` if it is next to this one; do not list installed plugins"
     if path.is_file():
         return ""
     beside = sorted(item.name for item in path.parent.glob("*.py"))

@@ -34,7 +34,7 @@ class Node:
     span: Span
 
     def plain(self) -> Any:
-        """The same tree as dictionaries, lists and scalars."""
+        """Return the same tree as dictionaries, lists and scalars."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -95,7 +95,7 @@ def lay_at(base: Node | None, path: Sequence[str], patch: Node, *, above: NodePa
         message = f"`{dotted(above)}` is {given(value)}, so there is no `{key}` below it"
         raise ConfigError([Problem(patch.span.key, message)])
     if value is None and key.isdecimal():
-        message = f"there is no list at `{dotted(above)}` to take item {key} of; write the list in the file"
+        message = f"there is no list at `{dotted(above)}`, so it has no item {key}; write the list in the file"
         raise ConfigError([Problem(patch.span.key, message)])
     entries = value if isinstance(value, dict) else {}
     laid = lay_at(entries.get(key), rest, patch, above=(*above, key))
@@ -116,6 +116,6 @@ def _other_part(below: dict[str, Node], above: dict[str, Node]) -> bool:
 def _index(items: list[Node], component: str, path: NodePath, where: Location) -> int:
     if component.isdecimal() and int(component) < len(items):
         return int(component)
-    allowed = f"0 to {len(items) - 1}" if items else "none, for it is empty"
+    allowed = f"0 to {len(items) - 1}" if items else "none, because it is empty"
     message = f"`{dotted(path)}` is a list and has no item `{component}`; allowed: {allowed}"
     raise ConfigError([Problem(where, message)])

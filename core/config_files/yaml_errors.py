@@ -1,4 +1,4 @@
-"""What to do about text that is no YAML, in plain words: pyyaml names the grammar's rule, we name the remedy."""
+"""Translate pyyaml's syntax errors, which name rules of the grammar, into plain sentences with a remedy."""
 
 from __future__ import annotations
 
@@ -10,45 +10,48 @@ from ..errors import Location, Problem
 
 _QUOTE_IT = "text cannot start with {0} in YAML; put quotes around it"
 _PLAIN: list[tuple[str, str]] = [
-    (r"found character '\\t'", "a tab stands here; use spaces"),
+    (r"found character '\\t'", "a tab is not allowed here; use spaces"),
     (r"found character '(.)' that cannot start", _QUOTE_IT),
-    (r"mapping values are not allowed", "no `:` can stand here; check the indentation, or quote text that holds `: `"),
-    (r"sequence entries are not allowed", "a list's `- ` cannot start here; put it on a line of its own"),
+    (
+        r"mapping values are not allowed",
+        "`:` is not allowed here; check the indentation, or quote text that contains `: `",
+    ),
+    (r"sequence entries are not allowed", "a list's `- ` cannot start here; put it on a separate line"),
     (r"could not find expected ':'", "this line has no `:`; write `key: value`, or quote text of several lines"),
     (
         r"found undefined alias '(.*)'",
-        "`*{0}` names no anchor; set `&{0}` before it, or quote text that starts with `*`",
+        "there is no anchor for `*{0}`; set `&{0}` before it, or quote text that starts with `*`",
     ),
     (
         r"found a tag (.*)",
-        "tags such as `{0}` are not taken; write the plain value, or quote text that starts with `!`",
+        "tags such as `{0}` are not allowed; write the plain value, or quote text that starts with `!`",
     ),
     (r"expected the node content, but found '(.*)'", "a value is missing before `{0}`"),
     (r"expected <block end>", "this does not line up with the lines above; check the indentation and quotes"),
-    (r"but found another document", "one file holds one document; remove the `---`"),
-    (r"second occurrence", "this anchor's name is taken; anchors need different names"),
-    (r"found unknown escape character '(.)'", r"`\{0}` means nothing between double quotes; use single quotes"),
+    (r"but found another document", "a file must contain only one document; remove the `---`"),
+    (r"second occurrence", "another anchor has this name; anchors need different names"),
+    (r"found unknown escape character '(.)'", r"`\{0}` is not an escape sequence; use single quotes"),
     (r"expected alphabetic or numeric", "a name must follow `*` and `&`; quote text that starts with them"),
 ]
 _UNCLOSED = {"flow sequence": "[", "flow mapping": "{"}
 
 
 def syntax_problem(error: Exception, text: str, source: str) -> Problem:
-    """Say what is wrong with a text that pyyaml cannot read, where, and what to do.
+    """Describe the error in a text that pyyaml cannot read: its location, its cause and the remedy.
 
     Args:
-        error: what pyyaml raised, or RecursionError
-        text: what it was reading
-        source: what to call the text
+        error: pyyaml's exception, or RecursionError
+        text: the text
+        source: name of the text in messages
     """
     if isinstance(error, yaml.reader.ReaderError):
         before = text[: error.position]
         where = Location(source, before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
-        return Problem(where, f"the character U+{ord(text[error.position]):04X} cannot stand in YAML; remove it")
+        return Problem(where, f"the character U+{ord(text[error.position]):04X} is not allowed in YAML; remove it")
     if isinstance(error, RecursionError):
         return Problem(Location(source, 1, 1), "lists or mappings are nested too deeply")
     if not isinstance(error, yaml.MarkedYAMLError):
-        return Problem(Location(source, 1, 1), f"this is no YAML: {error}")
+        return Problem(Location(source, 1, 1), f"this is not YAML: {error}")
     return _marked(error, source)
 
 
@@ -67,7 +70,7 @@ def _marked(error: yaml.MarkedYAMLError, source: str) -> Problem:
         match = re.search(pattern, problem)
         if match:
             return Problem(where, message.format(*match.groups()))
-    return Problem(where, f"this is no YAML: {' '.join(part for part in (context, problem) if part)}")
+    return Problem(where, f"this is not YAML: {' '.join(part for part in (context, problem) if part)}")
 
 
 def _at(mark: yaml.Mark, source: str) -> Location:

@@ -1,8 +1,12 @@
-"""YAML text to a plain tree and back, with the span of every key and value.
+"""Read YAML text into a tree with the span of every key and value, and write a tree as YAML.
 
-Notable choices: scalars follow YAML 1.2's core schema (`5e-4` is a float, `on` and `no` are text, `017` is seventeen),
-where pyyaml follows 1.1; duplicate keys, keys that are no text and tags are errors; text that starts with `./` or
-`../` is a path beside the file that states it and is made absolute here, while the file is still known.
+Notable choices:
+
+- Scalars follow the core schema of YAML 1.2, unlike pyyaml, which follows 1.1: `5e-4` is a float, `on` and `no` are
+  text, `017` is seventeen.
+- Duplicate keys, keys that are not text, and tags are errors.
+- Text that starts with `./` or `../` is a path relative to the YAML file. It is made absolute here, where the file is
+  still known.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes block style; lists of plain values stay on one line."""
+    """A dumper that writes block style, but lists of plain values on one line."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -64,13 +68,13 @@ def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    # Outside double quotes pyyaml writes these as they are and reads them as line breaks.
+    # Outside double quotes, pyyaml writes these characters unchanged and reads them as line breaks.
     style = '"' if re.search(r"[\x85\u2028\u2029]", text) else None
     return dumper.represent_scalar(_PREFIX + "str", text, style=style)
 
 
 for _name, _pattern, _first in _SCALARS:
-    # The dumper keeps the 1.1 table as well: text that either version would read as something else is quoted.
+    # The dumper also keeps the 1.1 table, so it quotes text that either version would not read as text.
     for _side in (_Loader, _Dumper):
         _side.add_implicit_resolver(_PREFIX + _name, re.compile(rf"^(?:{_pattern})$"), _first)
 _Dumper.add_representer(list, _represent_list)
@@ -78,14 +82,14 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def read_yaml(text: str, *, source: str, folder: Path) -> Node | None:
-    """Read a text into a tree of nodes; None if there is nothing in it.
+    """Read a text into a tree of nodes. Return None if the text is empty.
 
     Args:
-        source: what to call the text in messages
+        source: name of the text in messages
         folder: what paths that start with `./` or `../` are relative to
 
     Raises:
-        ConfigError: if the text is no YAML, or YAML that Ossicle does not take
+        ConfigError: if the text is not YAML, or is YAML that Ossicle does not allow
     """
     try:
         root = yaml.compose(text, Loader=_Loader)
@@ -101,14 +105,14 @@ def read_yaml(text: str, *, source: str, folder: Path) -> Node | None:
 
 
 def to_yaml(tree: Any) -> str:
-    """Write a tree so that `read_yaml` gives it back: keys in their order, one per line."""
+    """Write a tree so that `read_yaml` returns the same tree. Keys keep their order, one per line."""
     return str(
         yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
     )
 
 
 class _Builder:
-    """Turns what pyyaml composed into our nodes, collecting problems."""
+    """Converts pyyaml's nodes to ours, and collects problems."""
 
     def __init__(self, source: str, folder: Path) -> None:
         self.source = source
@@ -121,7 +125,7 @@ class _Builder:
         here = self._location(node)
         if isinstance(node, yaml.ScalarNode):
             return Node(self._scalar(node), Span(key or here, here))
-        # A block mapping starts with its first key, which is no good name for the whole.
+        # A block mapping starts at its first key, whose location would not identify the whole mapping.
         in_block = isinstance(node, yaml.CollectionNode) and not node.flow_style
         span = Span(key or here, key if key and in_block else here)
         if not self._may_enter(node):
@@ -137,18 +141,18 @@ class _Builder:
         return Node(value, span)
 
     def _may_enter(self, node: yaml.Node) -> bool:
-        """Guard against anchors that hold themselves, or each other so often that the tree would not fit."""
+        """Return whether a node can be built. Anchors must not contain themselves or expand to too many values."""
         self._built += len(node.value)
         if id(node) in self._open:
-            self._complain(node, "this anchor holds itself; write the value out")
+            self._complain(node, "this anchor contains itself; write the value out")
         elif self._built > _MOST_NODES:
-            self._complain(node, f"anchors unfold to more than {_MOST_NODES} values; write fewer of them")
+            self._complain(node, f"anchors expand to more than {_MOST_NODES} values; use fewer of them")
         else:
             return True
         return False
 
     def _pairs(self, node: yaml.Node, inherited: tuple[int, ...]) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-        """The entries of a mapping by key; its own win over those that `<<` brings in."""
+        """Return the entries of a mapping by key. Its own entries take precedence over those merged by `<<`."""
         pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         merged: list[yaml.Node] = []
         for key, value in node.value:
@@ -188,7 +192,7 @@ class _Builder:
                 self._complain(node, "this number is too long")
                 return None
         if re.search(r"[\ud800-\udfff]", text):
-            self._complain(node, "half of a surrogate pair is no character; write the character itself")
+            self._complain(node, "half of a surrogate pair is not a character; write the character itself")
         if text.startswith(("./", "../")):
             return os.path.normpath(self.folder / text)
         return text

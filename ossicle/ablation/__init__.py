@@ -1,1 +1,1 @@
-"""Ablations: variants of an experiment over seeds, run over one store, and what their comparison allows to say."""
+"""Ablations: run variants of an experiment with several seeds over one store, and compare them."""

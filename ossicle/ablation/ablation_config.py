@@ -1,4 +1,4 @@
-"""What an ablation's YAML may say. Needs no torch."""
+"""The configuration of an ablation, importable without torch."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ..core.config import Config
 from ..core.experiment import naming_a_folder
 
 MEASURES: Final[Mapping[bool, tuple[str, ...]]] = {False: ("accuracy", "UAR"), True: ("mAP",)}
-"""The measures whose errors can be told, of corpora whose clips carry one label (False) and several (True)."""
+"""The measures with known error, of corpora whose clips have one label (False) or several (True)."""
 Seed = Annotated[int, Field(ge=0)]
 Filter = dict[str, Any]
 
 
 class CompareConfig(Config):
-    """What the variants are compared by."""
+    """How the variants are compared."""
 
     metric: str
-    """What decides: `task/corpus/measure`, such as `linear_probe/gm_notes/accuracy`."""
+    """The metric that decides: `task/corpus/measure`, such as `linear_probe/gm_notes/accuracy`."""
 
     baseline: str
-    """The variant that all others are held against."""
+    """The variant that all others are compared with."""
 
     secondary: tuple[str, ...] = ()
-    """Further metrics, written alike, that are reported beside it."""
+    """Further metrics in the same form, which are reported but do not decide."""
 
     encoder: str | None = None
-    """The encoder of each cell that is judged; the last one that is no control when absent."""
+    """The encoder of each cell that is judged. By default, the last one that is not a control."""
 
     @field_validator("metric")
     @classmethod
@@ -44,7 +44,7 @@ class CompareConfig(Config):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metric that decides, and the others."""
+        """All metrics, the one that decides first."""
         return (self.metric, *self.secondary)
 
 
@@ -52,30 +52,31 @@ class StudyConfig(Config):
     """An ablation: variants of one experiment, each run with several seeds."""
 
     name: str
-    """Names the folder of its results: letters, digits, `.`, `_` and `-`. The file's name when absent."""
+    """Name of the results folder: letters, digits, `.`, `_` and `-`. By default, the name of the file."""
 
     base: Any
-    """The experiment to vary: a file, a preset, a list of them, or an experiment written here."""
+    """The experiment to vary: a file, a preset, a list of these, or an inline experiment."""
 
     vary: dict[str, Any] = Field(min_length=1)
-    """Axes by name; all combinations are run. An axis has named variants, each a patch of dotted paths on the base, or
-    is itself a dotted path with a list of values, which name the variants. A patch with `control: true` makes a
-    control: what it gains too is not the gain of the part under study."""
+    """Axes by name. All combinations are run. An axis maps names of variants to patches on the base, each a mapping
+    from dotted paths to values. Or its name is a dotted path and it lists values, which also name the variants. A patch
+    with `control: true` makes a control: a gain that the control reaches is not attributed to the part under study."""
 
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     """The seeds that every variant is run with."""
 
     only: tuple[Filter, ...] = ()
-    """Run a cell only if it fits one of these: axis to a variant or a list of them; `seed` counts as an axis."""
+    """Run a cell only if it matches one of these filters, which map an axis to a variant or a list of variants. `seed`
+    counts as an axis."""
 
     except_: tuple[Filter, ...] = Field((), alias="except")
-    """Leave out the cells that fit one of these."""
+    """Leave out the cells that match one of these filters."""
 
     compare: CompareConfig
-    """What the variants are compared by."""
+    """How the variants are compared."""
 
     launcher: Annotated[PartChoice, ChoiceOf("launcher")] | None = None
-    """Where cells run; `local` when absent."""
+    """Where cells run. By default, `local`."""
 
     _folder = field_validator("name")(naming_a_folder)
 

@@ -1,4 +1,4 @@
-"""One cell of an ablation, as a launcher's process runs it: an ordinary run whose output goes to a file."""
+"""One cell of an ablation in the process of a launcher: an ordinary run whose output goes to a file."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 120
-"""Of the lines of a log."""
+"""Characters per line of a log."""
 
 
 def run_cell(experiment: str, out: str, store: str, log: str) -> dict[str, Any]:
     """Run a cell, as `ossicle run EXPERIMENT --out OUT --store STORE`.
 
     Args:
-        log: the file that takes what the run prints
+        log: the file to which the output of the run is appended
 
     Returns:
-        `state` (waiting, if it was asked to stop), `error` if it failed, and the `seconds` it took.
+        `state` (waiting if the run was interrupted), `error` (None unless the run failed), and `seconds` of wall time.
     """
     started = time.monotonic()
     state, error = DONE, None
     with _logged(Path(log)) as console, _called_as(["ossicle", "run", experiment, "--out", out, "--store", store]):
-        # Here, and not above: the log is to tell of failing imports, too.
+        # Imported here, so that the log also records failing imports.
         from ..display import TerminalDisplay
         from ..experiment.run import run
 
@@ -41,8 +41,8 @@ def run_cell(experiment: str, out: str, store: str, log: str) -> dict[str, Any]:
             run(experiment, out=out, store=store, display=TerminalDisplay(console))
         except (Interrupted, KeyboardInterrupt):
             state = WAITING
-        except OssicleError as mendable:
-            state, error = FAILED, str(mendable)
+        except OssicleError as user_error:
+            state, error = FAILED, str(user_error)
             console.print(error, highlight=False, markup=False)
         except Exception as bug:
             state, error = FAILED, f"{type(bug).__name__}: {bug}"
@@ -52,10 +52,10 @@ def run_cell(experiment: str, out: str, store: str, log: str) -> dict[str, Any]:
 
 @contextmanager
 def _logged(path: Path) -> Iterator[Console]:
-    """Send what this process prints, by whatever library, to the end of a file; gives a console that writes there."""
+    """Append all output of this process to a file, including that of C libraries. Yield a console that writes there."""
     from rich.console import Console
 
-    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    saved = [os.dup(descriptor) for descriptor in (1, 2)]
     with path.open("a", buffering=1, encoding="utf-8") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
@@ -64,14 +64,14 @@ def _logged(path: Path) -> Iterator[Console]:
         finally:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
-            for descriptor, before in zip((1, 2), kept, strict=True):
+            for descriptor, before in zip((1, 2), saved, strict=True):
                 os.dup2(before, descriptor)
                 os.close(before)
 
 
 @contextmanager
 def _called_as(arguments: list[str]) -> Iterator[None]:
-    """Let the run's record name the command that repeats it."""
+    """Set `sys.argv`, so that the record of the run names the command that repeats it."""
     before = sys.argv
     sys.argv = arguments
     try:

@@ -1,7 +1,9 @@
-"""The cells of an ablation held against their parts and corpora, and what of them is made already. Needs no torch.
+"""Check the cells of an ablation and find the stages that are already made, without torch.
 
-Notable choices: what is wrong with all cells alike is told once; stages are counted by their content keys, so that what
-several cells share counts as one.
+Notable choices:
+
+- A problem that all variants have is reported once.
+- Stages are counted by their content keys, so a stage that several cells share counts once.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ from .study import Cell, Study
 
 @dataclass(frozen=True)
 class CheckedCell:
-    """A cell in which nothing was found wrong.
+    """A cell that passed all checks.
 
     Attributes:
-        stages: inputs first, each with its content key and what an earlier run made
-        subject: the encoder that is judged; empty where there is none
+        stages: inputs first, each with its content key and the artifact of an earlier run
+        subject: the encoder that is judged; empty if there is none
     """
 
     cell: Cell
@@ -44,23 +46,23 @@ class CheckedCell:
 
     @cached_property
     def by_key(self) -> Mapping[str, Stage]:
-        """The stages by their content keys, each once."""
+        """Content key to stage, without duplicates."""
         return {str(one.key): one.stage for one in self.stages}
 
     def to_make(self, store: Store) -> list[str]:
-        """The keys of the stages that are not made."""
+        """List the keys of the stages that the store does not have."""
         return [key for key, stage in self.by_key.items() if store.find(stage.kind, key) is None]
 
     def trainings(self, keys: Sequence[str]) -> set[str]:
-        """Those of the keys whose stages are trained, and so take long."""
+        """Select the keys of training stages, which take longest."""
         return {key for key in keys if key in self.by_key and self.by_key[key].training_config is not None}
 
 
 def check_cells(study: Study, store: Store, *, prepare: bool) -> list[CheckedCell]:
-    """Hold every cell against its parts and corpora, and look up what is made.
+    """Check every cell with its parts and corpora, and look up which stages are made.
 
     Args:
-        prepare: whether corpora that are made on first use may be made now
+        prepare: whether to make corpora that are made on first use
 
     Raises:
         ConfigError: with every problem found, each at its location in the file
@@ -69,7 +71,7 @@ def check_cells(study: Study, store: Store, *, prepare: bool) -> list[CheckedCel
     loaded: dict[tuple[Path, ...], Plugins] = {}
 
     def load(files: Sequence[Path]) -> Plugins:
-        """Load the plugins once for all cells that name the same files."""
+        """Load the plugins once for all cells that list the same files."""
         return loaded.get(tuple(files)) or loaded.setdefault(tuple(files), load_plugins(files))
 
     found: dict[Problem, list[Cell]] = {}
@@ -77,13 +79,13 @@ def check_cells(study: Study, store: Store, *, prepare: bool) -> list[CheckedCel
     for cell in study.cells:
         try:
             checked.append((cell, check(cell.document, [], corpora, prepare=prepare, load=load)))
-            problems = list(_misjudged(study, checked[-1][1], corpora))
+            problems = list(_comparison_problems(study, checked[-1][1], corpora))
         except ConfigError as error:
             problems = error.problems
         for problem in problems:
             found.setdefault(problem, []).append(cell)
     if found:
-        problems = [_told(problem, cells, study) for problem, cells in found.items()]
+        problems = [_with_variants(problem, cells, study) for problem, cells in found.items()]
         raise ConfigError(in_reading_order(problems, study.document.source))
     encoder = study.config.compare.encoder
     return [
@@ -97,8 +99,8 @@ def check_cells(study: Study, store: Store, *, prepare: bool) -> list[CheckedCel
     ]
 
 
-def _told(problem: Problem, cells: Sequence[Cell], study: Study) -> Problem:
-    """A problem with the variants that have it, unless all do."""
+def _with_variants(problem: Problem, cells: Sequence[Cell], study: Study) -> Problem:
+    """Append the names of the variants that have the problem, unless all have it."""
     names = list(dict.fromkeys(cell.variant.name for cell in cells))
     if len(names) == len(study.variants):
         return problem
@@ -106,8 +108,8 @@ def _told(problem: Problem, cells: Sequence[Cell], study: Study) -> Problem:
     return Problem(problem.where, f"{problem.message} ({word} {', '.join(f'`{name}`' for name in names)})")
 
 
-def _misjudged(study: Study, checked: CheckedExperiment, corpora: Corpora) -> Iterator[Problem]:
-    """Metrics and encoders of the comparison that an experiment does not have."""
+def _comparison_problems(study: Study, checked: CheckedExperiment, corpora: Corpora) -> Iterator[Problem]:
+    """Find metrics and encoders of `compare` that the experiment does not have."""
     compare = study.config.compare
     judging = [stage for stage in checked.stages if stage.is_evaluation]
     measures = {f"{stage.tags['task']}/{stage.tags['corpus']}": _measures(stage, corpora) for stage in judging}
@@ -116,7 +118,7 @@ def _misjudged(study: Study, checked: CheckedExperiment, corpora: Corpora) -> It
     spans += [study.document.span(("compare", "secondary", number)) for number in range(len(compare.secondary))]
     for span, metric in zip(spans, compare.metrics, strict=True):
         if metric not in allowed:
-            yield Problem(span.value, f"no task gives `{metric}`. {choices(metric, allowed)}")
+            yield Problem(span.value, f"no task computes `{metric}`. {choices(metric, allowed)}")
     subjects = list(dict.fromkeys(stage.tags["subject"] for stage in judging))
     if compare.encoder is not None and compare.encoder not in subjects:
         where = study.document.span(("compare", "encoder")).value
@@ -124,7 +126,7 @@ def _misjudged(study: Study, checked: CheckedExperiment, corpora: Corpora) -> It
 
 
 def _measures(stage: Stage, corpora: Corpora) -> tuple[str, ...]:
-    """The measures that variants may be compared by where a stage judges; all where its labels are not known yet."""
+    """List the measures by which an evaluation can be compared, or all if its labels are not known yet."""
     if not isinstance(stage, CorpusStage):
         return tuple(chain(*MEASURES.values()))
     corpus = corpora.corpus(stage.corpus)
@@ -134,7 +136,7 @@ def _measures(stage: Stage, corpora: Corpora) -> tuple[str, ...]:
 
 
 class _AssumedCorpora(KnownCorpora):
-    """As those known, but cells of one study share what they would make of an unknown corpus, too."""
+    """Known corpora, where an unknown corpus gets a placeholder fingerprint, so that cells can share its stages."""
 
     def fingerprint(self, choice: PartChoice) -> str:
         try:
@@ -144,7 +146,7 @@ class _AssumedCorpora(KnownCorpora):
 
 
 def shared(cells: Sequence[CheckedCell]) -> Mapping[str, int]:
-    """The key of every stage to the number of cells that need it."""
+    """Map the key of every stage to the number of cells that need it."""
     counts: dict[str, int] = {}
     for cell in cells:
         for key in cell.by_key:

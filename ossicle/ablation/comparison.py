@@ -187,8 +187,8 @@ def _alike(metric: str, ablation: Ablation, problems: list[str]) -> list[tuple[C
 def _verdicts(sample: Sample, ablation: Ablation, names: Sequence[str]) -> list[Verdict]:
     from .statistics import LEVEL, holm
 
-    held = ablation.baseline in sample.variants
-    contrasts = {name: sample.contrast(name, ablation.baseline) if held else None for name in names}
+    has_baseline = ablation.baseline in sample.variants
+    contrasts = {name: sample.contrast(name, ablation.baseline) if has_baseline else None for name in names}
     controls = [name for name in names if ablation.variant(name).control]
     corrected: dict[str, float] = {}
     for family in (controls, [name for name in names if name not in controls]):
@@ -257,14 +257,16 @@ def _caveats(comparison: Comparison) -> list[str]:
     """Say what limits the findings."""
     decisive = comparison.decisive
     ours = [one for one in decisive.verdicts if not one.control]
-    said = []
+    caveats = []
     if ours and all(one.reason == ONE_SEED for one in ours):
-        said.append(f"{ONE_SEED}: add seeds")
+        caveats.append(f"{ONE_SEED}: add seeds")
     elif any(one.word == "cannot tell" for one in ours) and math.isfinite(decisive.detectable):
-        said.append(f"this design finds a difference of {points(decisive.detectable).lstrip('+')} four times in five")
+        caveats.append(
+            f"this design finds a difference of {points(decisive.detectable).lstrip('+')} four times in five"
+        )
     if any(one.word == "better" for one in ours) and not any(one.control for one in decisive.verdicts):
-        said.append("without a control, the cause of a gain is open")
-    return said
+        caveats.append("without a control, the cause of a gain is open")
+    return caveats
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,7 +1,10 @@
-"""How long what is left of an ablation will take: from what stages like it took, or from a few measured steps.
+"""Estimate the remaining time of an ablation from finished stages, or from a few measured steps.
 
-Notable choices: a training is taken to last in proportion to the audio that it hears, any other stage as long as those
-of its kind; those of the same ablation are asked first, then all of the store.
+Notable choices:
+
+- The time of a training is proportional to the audio that it processes.
+- Any other stage takes as long as the average finished stage of its kind.
+- Finished stages of the same ablation take precedence over other stages of the store.
 """
 
 from __future__ import annotations
@@ -16,15 +19,15 @@ from ..core.store import CARD, Artifact, Store
 from .cells import CheckedCell
 
 Kind: TypeAlias = tuple[str, bool]
-"""Of stages that last alike: the kind of artifact, and whether it is trained."""
+"""A group of stages with similar cost: the kind of artifact, and whether it is trained."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What is known of the time that is left.
+    """The expected remaining time.
 
     Attributes:
-        seconds: content key of every stage that is still to be made to its expected time; None where nothing is known
+        seconds: content key of every remaining stage to its expected time; None if it is unknown
         measured: whether steps of the trainings were measured
     """
 
@@ -33,22 +36,22 @@ class Expectation:
 
     @property
     def known(self) -> float:
-        """Expected seconds of the stages of which something is known."""
+        """Total expected seconds, without the unknown stages."""
         return sum(seconds for seconds in self.seconds.values() if seconds is not None)
 
     @property
     def unknown(self) -> int:
-        """Stages of which nothing is known."""
+        """Number of stages whose time is unknown."""
         return sum(seconds is None for seconds in self.seconds.values())
 
 
 def expectation(
     cells: Sequence[CheckedCell], store: Store, measured: Mapping[tuple[str, str], float] | None = None
 ) -> Expectation:
-    """Tell how long the stages that are not made will take.
+    """Estimate the time of the stages that are not made yet.
 
     Args:
-        measured: variant and name of a stage to the seconds that its training takes; see `measure`
+        measured: variant and name of a stage to the seconds of its training, from `measure`
     """
     own = _Rates(card for cell in cells for one in cell.stages if one.artifact for card in _cards([one.artifact]))
     others = _Rates(_cards(Artifact(path.parent) for path in sorted(store.root.glob(f"*/{CARD}"))))
@@ -56,15 +59,15 @@ def expectation(
     for cell in cells:
         for key in cell.to_make(store):
             stage = cell.by_key[key]
-            told = (measured or {}).get((cell.cell.variant.name, stage.name))
-            seconds[key] = told or own.seconds(stage) or others.seconds(stage)
+            by_steps = (measured or {}).get((cell.cell.variant.name, stage.name))
+            seconds[key] = by_steps or own.seconds(stage) or others.seconds(stage)
     return Expectation(seconds, measured=measured is not None)
 
 
 def measure(
     cells: Sequence[CheckedCell], store: Store, on_stage: Callable[[str], None]
 ) -> Mapping[tuple[str, str], float]:
-    """Take a few optimiser steps of every training that is not made, once for those that cost the same."""
+    """Measure a few optimiser steps of every remaining training, once for trainings of the same cost."""
     from ..planning.plan import Calibration, plan
 
     taken: dict[str, Calibration] = {}
@@ -80,7 +83,7 @@ def measure(
 
 
 class _Rates:
-    """Seconds a unit of work, by kind of stage."""
+    """Seconds per unit of work, by kind of stage. The unit is a second of audio for trainings, else a stage."""
 
     def __init__(self, cards: Iterable[Mapping[str, Any]]) -> None:
         self._totals: dict[Kind, tuple[float, float]] = {}
@@ -92,7 +95,7 @@ class _Rates:
             self._totals[kind] = seconds + float(card["seconds"]), work + (audio or 1.0)
 
     def seconds(self, stage: Stage) -> float | None:
-        """What a stage may take; None if there is none like it."""
+        """Estimate the seconds of a stage. Return None if no stage of its kind is known."""
         training = stage.training_config
         kind = stage.kind, training is not None
         if kind not in self._totals:

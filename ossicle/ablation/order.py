@@ -1,4 +1,4 @@
-"""Which cell is next: what many wait for comes first, and no two jobs train the same."""
+"""Choose the next cell: trainings that many cells wait for come first, and no two jobs run the same training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .cells import CheckedCell
 
 
 def next_cell(waiting: Sequence[CheckedCell], running: Sequence[CheckedCell], store: Store) -> CheckedCell | None:
-    """The cell to start next; None while all must wait for trainings that others are at.
+    """Choose the cell to start next, or None if every cell needs a training that a running cell does.
 
-    Of those that need none of these it is the one that trains most of what others wait for; of equals, the first.
+    Among the cells that do not, take the one whose trainings most other cells wait for. Ties go to the first.
     """
     needed = {cell.cell.name: cell.trainings(cell.to_make(store)) for cell in (*waiting, *running)}
     underway = {key for cell in running for key in needed[cell.cell.name]}

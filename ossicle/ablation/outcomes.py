@@ -1,7 +1,9 @@
-"""What an ablation's cells found: each cell's run with the encoder that is judged in it, and its figures.
+"""The results of an ablation: the run of each cell, with the scores and costs of its judged encoder.
 
-Notable choices: a cell speaks through the encoder that `judging` says, and through the view that did best on the
-validation clips; a cell that cannot be read is named, and the others are compared.
+Notable choices:
+
+- `judging` chooses the encoder of a cell. The view is the one with the best score on the validation clips.
+- A cell that cannot be read is reported, and the others are compared.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from .record import DONE, read_ablation
 
 @dataclass(frozen=True)
 class Variant:
-    """One of what is compared; a control shows what a gain must exceed."""
+    """A variant. A gain must exceed that of the controls."""
 
     name: str
     control: bool
@@ -30,12 +32,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Cost:
-    """What it took to make an encoder, with the tokenizer and the teachers that it needed, whoever ran them.
+    """The cost of an encoder, including its tokenizer and teachers, even if another cell made them.
 
     Attributes:
-        seconds: of the stages, by the clock
-        audio_hours: of audio that trainings went through
-        parameters: of the encoder
+        seconds: wall-clock time of the stages
+        audio_hours: audio that the trainings processed
+        parameters: number of parameters of the encoder
     """
 
     seconds: float
@@ -48,9 +50,9 @@ class Cell:
     """One variant with one seed.
 
     Attributes:
-        run: its folder, relative to the ablation's
-        record: None unless it is done and can be read
-        subject: the encoder that is judged; empty where there is none
+        run: folder of the run, relative to the folder of the ablation
+        record: None unless the cell is done and can be read
+        subject: the encoder that is judged; empty if there is none
     """
 
     variant: str
@@ -64,11 +66,11 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The name that is shown to users."""
         return f"{self.variant}, seed {self.seed}"
 
     def score(self, metric: str) -> ProbeScore | None:
-        """What the judged encoder scored, in the view chosen on the validation clips.
+        """Return the score of the judged encoder, in the view chosen on the validation clips.
 
         Args:
             metric: task/corpus/measure
@@ -79,12 +81,12 @@ class Cell:
         return score if score and (measure == score.metric or measure in score.others) else None
 
     def tokens(self) -> TokenFigures | None:
-        """What the tokens hold that the judged encoder learnt from."""
+        """Return the figures of the tokens that the judged encoder was trained on."""
         found = self.record.tokens if self.record else []
         return next((one for one in found if one.subject == self.subject), None)
 
     def cost(self) -> Cost | None:
-        """What the judged encoder took."""
+        """Return the cost of the judged encoder."""
         made = self._pretraining()
         if made is None or self.record is None:
             return None
@@ -98,7 +100,7 @@ class Cell:
         )
 
     def training(self) -> Training | None:
-        """The judged encoder's own training."""
+        """Return the pre-training of the judged encoder."""
         made = self._pretraining()
         found = self.record.trainings if self.record and made else []
         return next((one for one in found if made and one.name == made.name), None)
@@ -117,9 +119,8 @@ class Ablation:
     """An ablation and its cells.
 
     Attributes:
-        about: `ablation.json` as it stands
-        metrics: the one that decides first
-        problems: what could not be read
+        about: content of `ablation.json`
+        problems: messages about what could not be read
     """
 
     folder: Path
@@ -145,31 +146,31 @@ class Ablation:
             found.variant(found.baseline)
         except (KeyError, TypeError, AttributeError, StopIteration) as error:
             raise ArtifactError(
-                f"`{folder / 'ablation.json'}` is not as expected ({error!r}); run the ablation again to make it anew"
+                f"`{folder / 'ablation.json'}` is not as expected ({error!r}); run the ablation again to rewrite it"
             ) from None
         return found
 
     @property
     def name(self) -> str:
-        """What the ablation is called."""
+        """The name of the ablation."""
         return str(self.about["name"])
 
     @property
     def baseline(self) -> str:
-        """The variant that the others are held against."""
+        """The variant that the others are compared with."""
         return str(self.about["baseline"])
 
     @property
     def metrics(self) -> list[str]:
-        """As task/corpus/measure; the first decides."""
+        """The metrics as task/corpus/measure. The first decides."""
         return [str(self.about["metric"]), *map(str, self.about.get("secondary") or [])]
 
     def variant(self, name: str) -> Variant:
-        """The variant called `name`."""
+        """Return the variant called `name`."""
         return next(one for one in self.variants if one.name == name)
 
     def of(self, variant: str) -> list[Cell]:
-        """The cells of a variant that can be read, in the order of their seeds."""
+        """List the readable cells of a variant, in the order of their seeds."""
         return [cell for cell in self.cells if cell.variant == variant and cell.record]
 
 
@@ -192,7 +193,7 @@ def _cell(folder: Path, entry: Mapping[str, Any], encoder: str | None, problems:
 
 
 def _with_inputs(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
-    """A stage and all that it was made from, each once."""
+    """List a stage and all its direct and indirect inputs, without duplicates."""
 
     def walk(one: Stage) -> Iterator[Stage]:
         yield one

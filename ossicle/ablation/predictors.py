@@ -1,8 +1,11 @@
-"""Which cheap figure of a tokenizer's tokens predicts how its encoder will be judged.
+"""Correlate cheap figures of a tokenizer's tokens with the score of its encoder.
 
-Notable choices: a figure and a score are compared by rank, as nothing says that one is a line over the other; all runs
-count, but variants are drawn anew for the interval (a cluster bootstrap), for runs that differ in the seed alone nearly
-say the same; with few variants the intervals are wide, and what they leave open is said to be open.
+Notable choices:
+
+- Figures and scores are compared by rank, because their relation need not be linear.
+- All runs count, but the interval resamples variants (a cluster bootstrap), because runs that differ only in the seed
+  are nearly the same.
+- With few variants the intervals are wide. If an interval contains zero, the trend is "cannot tell".
 """
 
 from __future__ import annotations
@@ -40,12 +43,12 @@ FIGURES: Mapping[str, Callable[[TokenFigures], float | None]] = {
     "time column information": lambda one: one.column_information,
     "band information": lambda one: one.band_information,
 }
-"""Figures of tokens that are known before anything is pre-trained with them."""
+"""Figures of tokens that are known before any pre-training."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A rank correlation in [−1, 1] with its 95 % interval over variants; NaN where it is undefined."""
+    """A rank correlation in [−1, 1] with its 95 % interval over variants, or NaN if undefined."""
 
     value: float
     low: float
@@ -54,10 +57,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Predictor:
-    """One figure against one metric.
+    """The correlation of one figure with one metric.
 
     Attributes:
-        points: (variant, seed, figure, score in shares) of each run
+        points: (variant, seed, figure, score as a share) of each run
         spearman, kendall: rank correlations over the runs
     """
 
@@ -74,14 +77,14 @@ class Predictor:
 
     @property
     def trend(self) -> Trend:
-        """What the interval allows to say: whether the score rises with the figure."""
+        """Whether the score rises or falls with the figure, as far as the interval shows."""
         if self.spearman.low > 0:
             return "rises with"
         return "falls with" if self.spearman.high < 0 else "cannot tell"
 
 
 def predictors(ablation: Ablation) -> list[Predictor]:
-    """Hold every figure against every metric, as far as three runs or more have both; the strongest first."""
+    """Correlate every figure with every metric that at least three runs share, the strongest of a metric first."""
     found = []
     for metric in ablation.metrics:
         ours = [one for name in FIGURES if (one := _predictor(name, metric, ablation))]
@@ -112,11 +115,12 @@ def correlations(variants: Sequence[str], figures: Floats, scores: Floats) -> tu
     """Spearman's and Kendall's rank correlation with bootstrap intervals over variants.
 
     Args:
-        variants: (runs,) which variant each run is of
+        variants: (runs,) variant of each run
         figures, scores: (runs,)
 
     Returns:
-        The two; intervals are NaN with fewer than four variants, values where all figures or all scores are one.
+        Spearman's and Kendall's correlation. Intervals are NaN with fewer than four variants. Values and intervals are
+        NaN if all figures or all scores are equal.
     """
     if len(set(figures)) < 2 or len(set(scores)) < 2:
         undefined = Interval(math.nan, math.nan, math.nan)
@@ -135,16 +139,16 @@ def correlations(variants: Sequence[str], figures: Floats, scores: Floats) -> tu
 
 
 def _of_draws(figures: Floats, scores: Floats, often: Floats) -> Floats:
-    """Spearman's rho and Kendall's tau-b of each draw; NaN where either does not vary.
+    """Compute Spearman's rho and Kendall's tau-b of each draw, or NaN if figures or scores do not vary.
 
     Args:
-        often: (draws, runs) how often each run was drawn
+        often: (draws, runs) number of times each run was drawn
 
     Returns:
         (draws, 2)
     """
     one, other = (np.sign(values[:, None] - values) for values in (figures, scores))
-    # Twice a run's rank, less the mean, is how many runs lie below it less how many lie above it.
+    # The number of runs below a run minus the number above it is 2 * (rank - mean rank).
     ranks, others = often @ one.T, often @ other.T
 
     def between(values: Floats, against: Floats) -> Floats:

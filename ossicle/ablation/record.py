@@ -1,4 +1,4 @@
-"""What an ablation leaves behind, `ablation.json`: its variants, and how each of its cells went. Needs no torch."""
+"""The record of an ablation, `ablation.json`: its variants and the outcome of each cell. Needs no torch."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ WAITING: State = "waiting"
 
 @dataclass
 class CellRecord:
-    """How a cell went.
+    """The outcome of a cell.
 
     Attributes:
-        run: its folder, relative to the ablation's
-        error: why it failed
-        stage: what was being made then
-        seconds: what its run took
+        run: folder of the run, relative to the folder of the ablation
+        error: message of the failure, if any
+        stage: the stage that failed, if any
+        seconds: wall-clock time of the run
     """
 
     variant: str
@@ -49,11 +49,11 @@ class CellRecord:
 
 
 class AblationRecord:
-    """Keeps `ablation.json` as the cells go on; what an earlier command wrote of the same ablation is taken over.
+    """Writer of `ablation.json`. Continues the record that an earlier command wrote for the same ablation.
 
     Attributes:
-        folder: the ablation's
-        cells: by the name of the cell
+        folder: folder of the ablation
+        cells: cell name to outcome
     """
 
     def __init__(self, folder: Path, study: Study, *, jobs: int) -> None:
@@ -73,16 +73,16 @@ class AblationRecord:
         }
 
     def run_folder(self, name: str) -> Path:
-        """The folder of a cell's run."""
+        """Return the folder of the run of a cell."""
         return self.folder / self.cells[name].run
 
     def found_done(self, name: str) -> None:
-        """Note that an earlier command has finished a cell."""
+        """Record that an earlier command finished a cell."""
         self.cells[name].state = DONE
         self.cells[name].seconds = self._spent(name)
 
     def over(self, name: str, *, state: State, error: str | None, seconds: float, stage: str | None = None) -> None:
-        """Note how a cell went, and write that down."""
+        """Record the outcome of a cell and write `ablation.json`."""
         cell = self.cells[name]
         interrupted = self._before[name].get("state") == WAITING
         cell.state, cell.error, cell.stage = state, error, stage
@@ -90,15 +90,15 @@ class AblationRecord:
         self.write()
 
     def _spent(self, name: str) -> float:
-        """Seconds that an earlier command spent on a cell."""
+        """Return the seconds that an earlier command spent on a cell."""
         return float(self._before[name].get("seconds") or 0.0)
 
     def count(self, state: State) -> int:
-        """Cells in a state."""
+        """Count the cells in a state."""
         return sum(cell.state == state for cell in self.cells.values())
 
     def write(self) -> None:
-        """Write `ablation.json`; whoever reads it meanwhile finds the one before."""
+        """Replace `ablation.json` atomically, so that readers never see a partial file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / f"{ABLATION}.draft"
         draft.write_text(json.dumps(self._plain(), indent=2, ensure_ascii=False))
@@ -136,7 +136,7 @@ class AblationRecord:
         }
 
     def _machine(self) -> Mapping[str, Any]:
-        """What the cells ran on, as the first of them found it."""
+        """Return the machine that the first finished cell recorded."""
         for name, cell in self.cells.items():
             if cell.state == DONE:
                 found: Mapping[str, Any] = _json(self.run_folder(name) / RUN).get("machine") or {}
@@ -145,7 +145,7 @@ class AblationRecord:
 
 
 def is_done(cell: CheckedCell, folder: Path) -> bool:
-    """Whether a cell's run is complete, and was made by the same experiment."""
+    """Check whether the run of a cell is complete and belongs to the same experiment."""
     stages: Sequence[Mapping[str, Any]] = _json(folder / RUN).get("stages") or []
     if [stage.get("key") for stage in stages] != [one.key for one in cell.stages]:
         return False
@@ -153,7 +153,7 @@ def is_done(cell: CheckedCell, folder: Path) -> bool:
 
 
 def read_ablation(folder: Path) -> dict[str, Any]:
-    """The content of `ablation.json`.
+    """Read `ablation.json`.
 
     Raises:
         ArtifactError: if it is missing or damaged
@@ -162,11 +162,11 @@ def read_ablation(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
     except OSError:
-        raise ArtifactError(f"{folder} is no ablation: it holds no {ABLATION}") from None
+        raise ArtifactError(f"{folder} is not an ablation: it holds no {ABLATION}") from None
     except ValueError as error:
-        raise ArtifactError(f"{path} is damaged: {error}; run the ablation again to make it anew") from None
+        raise ArtifactError(f"{path} is damaged: {error}; run the ablation again to rewrite it") from None
     if not isinstance(found, dict):
-        raise ArtifactError(f"{path} is damaged: it is no mapping; run the ablation again to make it anew")
+        raise ArtifactError(f"{path} is damaged: it is not a mapping; run the ablation again to rewrite it")
     return found
 
 
@@ -175,7 +175,7 @@ def _earlier(folder: Path) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """A mapping from a file; empty where there is none."""
+    """Read a JSON object, or return an empty one if the file is missing or invalid."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):

@@ -1,7 +1,9 @@
-"""The scores of any runs and ablations in one table, and that table as text for people and for programs.
+"""The scores of runs and ablations in one table, written as text for people or for programs.
 
-Notable choices: an encoder has one row for each metric, in the view that did best on its validation clips; only what
-differs gets a column: an ablation's axes and seeds, and the settings in which plain runs differ.
+Notable choices:
+
+- An encoder has one row for each metric, in the view with the best score on its validation clips.
+- Only settings that differ get a column: axes and seeds of an ablation, and the settings in which plain runs differ.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
 Format = Literal["csv", "markdown", "latex", "json"]
 Setting = str | int | float | bool | None
 NO_SHARES = ("d_prime",)
-"""Measures that are no shares of 1, and so no percentages."""
+"""Measures that are not shares, so they are not printed as percentages."""
 FIGURES = ("value", "95 %", "clips")
 """Columns of numbers."""
-_UNTOLD = ("name",)
+_IGNORED = ("name",)
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Row:
     """One figure of one encoder of one run.
 
     Attributes:
-        differs: what tells this run from others, by column
-        value: the figure on the test clips; shares in [0, 1]
-        low, high: its 95 % interval over clips; None where none was computed
+        differs: column to the setting by which this run differs from others
+        value: the figure on the test clips; shares are in [0, 1]
+        low, high: 95 % interval over clips; None if it was not computed
     """
 
     run: str
@@ -63,9 +65,9 @@ class Results:
     """A table of figures.
 
     Attributes:
-        columns: the names of what differs, in order
-        rows: in the order of the runs, then of the questions, then of the encoders
-        notes: what is missing, and why
+        columns: names of the settings that differ, in order
+        rows: in the order of runs, then of questions, then of encoders
+        notes: messages about missing figures
     """
 
     columns: Sequence[str]
@@ -82,19 +84,19 @@ class _Run:
 
 
 def gather(folders: Sequence[Path]) -> Results:
-    """Read runs, and the cells of ablations that are done.
+    """Read runs and the finished cells of ablations.
 
     Raises:
-        ArtifactError: if a folder is neither, or damaged
+        ArtifactError: if a folder is neither a run nor an ablation, or is damaged
     """
     notes: list[str] = []
     runs = [run for folder in folders for run in _runs(folder, notes, named=len(folders) > 1)]
     plain = [run for run in runs if not run.is_cell]
-    told = dict(zip([id(run) for run in plain], _differences([run.record for run in plain]), strict=True))
+    settings = dict(zip([id(run) for run in plain], _differences([run.record for run in plain]), strict=True))
     columns: dict[str, None] = {}
     rows: list[Row] = []
     for run in runs:
-        differs = {**run.differs, **told.get(id(run), {})}
+        differs = {**run.differs, **settings.get(id(run), {})}
         columns |= dict.fromkeys(differs)
         rows += _rows(run, differs)
         notes += [f"{run.name}: {problem}" for problem in run.record.problems]
@@ -120,11 +122,11 @@ def _runs(folder: Path, notes: list[str], *, named: bool) -> Iterator[_Run]:
 
 
 def _differences(records: Sequence[RunRecord]) -> list[dict[str, Setting]]:
-    """Of every run, the settings that not all of them share, by dotted path."""
+    """Return the settings of every run in which not all runs agree, by dotted path."""
     settings = [dict(_leaves(_configuration(record))) for record in records]
     paths = dict.fromkeys(path for one in settings for path in one)
     differing = [
-        path for path in paths if path not in _UNTOLD and len({json.dumps(one.get(path)) for one in settings}) > 1
+        path for path in paths if path not in _IGNORED and len({json.dumps(one.get(path)) for one in settings}) > 1
     ]
     return [{path: one.get(path) for path in differing} for one in settings]
 
@@ -149,7 +151,7 @@ def _rows(run: _Run, differs: Mapping[str, Setting]) -> Iterator[Row]:
     for subjects in by_question(run.record.scores).values():
         for subject, scores in subjects.items():
             best = best_view(scores)
-            # Without validation scores no view may be chosen, and all are shown.
+            # Without validation scores no view can be chosen, because test clips must not choose it.
             for score in [best] if best else scores:
                 for metric, value, low, high in _figures(score):
                     yield Row(
@@ -208,7 +210,7 @@ def _table(results: Results) -> Table:
 
 
 def _endings(paths: Sequence[str]) -> dict[str, str]:
-    """Each dotted path to its shortest ending that no other has."""
+    """Map each dotted path to its shortest unique ending."""
 
     def ending(path: str) -> str:
         parts = path.split(".")
@@ -223,7 +225,7 @@ def _endings(paths: Sequence[str]) -> dict[str, str]:
 
 
 def written(results: Results, form: Format) -> str:
-    """The table as text; figures are rounded in those for people, Markdown and LaTeX, alone."""
+    """Write the table as text. Only the formats for people, Markdown and LaTeX, round the figures."""
     writers: Mapping[Format, Callable[[Results], str]] = {
         "csv": _csv,
         "json": _json,
@@ -264,21 +266,21 @@ def _csv(results: Results) -> str:
 
 
 def _for_people(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Head and lines; the run is named where nothing else tells it."""
+    """Return header and lines. The run has a column only if the settings do not identify it."""
     runs = dict.fromkeys(row.run for row in results.rows)
-    told = {run: next(row.differs for row in results.rows if row.run == run) for run in runs}
-    unique = len({json.dumps(dict(differs), sort_keys=True) for differs in told.values()}) == len(runs)
+    settings = {run: next(row.differs for row in results.rows if row.run == run) for run in runs}
+    unique = len({json.dumps(dict(differs), sort_keys=True) for differs in settings.values()}) == len(runs)
     named = [] if unique and results.columns else ["run"]
     header = [*named, *results.columns, "encoder", "task", "corpus", "metric", "view", "value", "95 %", "clips"]
     return header, [_line(row, results.columns, named=bool(named)) for row in results.rows]
 
 
 def _line(row: Row, columns: Sequence[str], *, named: bool) -> list[str]:
-    told = [_setting(row.differs.get(name)) for name in columns]
+    settings = [_setting(row.differs.get(name)) for name in columns]
     value = f"{row.value:.2f}" if row.metric in NO_SHARES else percent(row.value)
     between = "" if row.low is None or row.high is None else interval(row.low, row.high)
     about = [row.encoder, row.task, row.corpus, row.metric, row.view, value, between, f"{row.clips}"]
-    return [*([row.run] if named else []), *told, *about]
+    return [*([row.run] if named else []), *settings, *about]
 
 
 def _setting(value: Setting) -> str:
@@ -294,7 +296,7 @@ def _markdown(results: Results) -> str:
 
 
 def _latex(results: Results) -> str:
-    """A `tabular` with the rules of the package booktabs."""
+    """Write a `tabular` with the rules of the package booktabs."""
     header, lines = _for_people(results)
     columns = "".join("r" if name in FIGURES else "l" for name in header)
 

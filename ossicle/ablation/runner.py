@@ -1,7 +1,11 @@
-"""Run an ablation: all its cells over one store, some at a time, until each is done or has failed.
+"""Run an ablation: all its cells over one store, several at a time, until each is done or has failed.
 
-Notable choices: the store says what is done, so that the same command goes on after any interruption; what several
-cells need is made by one of them; a failed cell is told and the others go on; what a cell prints goes to its own log.
+Notable choices:
+
+- The store determines which stages are done, so the same command continues after any interruption.
+- A stage that several cells need is made by one of them.
+- A failed cell is reported, and the others continue.
+- The output of a cell goes to its log.
 """
 
 from __future__ import annotations
@@ -39,17 +43,17 @@ if TYPE_CHECKING:
     from ..core.catalog import Catalog
 
 TICK = 0.25
-"""Seconds between two looks at the running cells."""
+"""Seconds between two polls of the running cells."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How an ablation is run.
+    """Options of running an ablation.
 
     Attributes:
-        out: folder for runs, and for the store of artifacts that they share
-        jobs: how many cells run at once
-        fail_fast: whether the first failure ends all
+        out: folder for runs and for the store of artifacts that they share
+        jobs: number of cells that run at once
+        fail_fast: whether the first failure stops all cells
     """
 
     out: Path = DEFAULT_OUT
@@ -66,16 +70,16 @@ def ablate(
     calibrate: bool = False,
     console: Console,
 ) -> AblationRecord:
-    """Show what an ablation takes and, unless it is a dry run, run it and compare its variants.
+    """Print the plan of an ablation and, unless it is a dry run, run it and compare its variants.
 
     Args:
-        overrides: as `load_study` takes them
-        calibrate: whether to measure a few steps of every training that is still to be done
+        overrides: as for `load_study`
+        calibrate: whether to measure a few steps of every remaining training
 
     Raises:
-        ConfigError: if the ablation, or one of its cells, cannot run as written
-        Interrupted: if it was asked to stop; the same call goes on from there
-        OssicleError: if there can be no folder for runs
+        ConfigError: if the ablation or one of its cells is invalid
+        Interrupted: if it was interrupted; the same call continues from there
+        OssicleError: if the folder for runs cannot be made
     """
     check_folder("--out", options.out)
     catalog = load_plugins().catalog
@@ -123,7 +127,7 @@ def _run(
 
 
 def _compare(record: AblationRecord, console: Console) -> None:
-    """Say what the cells that are done allow to say, and write the report."""
+    """Compare the finished cells, print the verdicts and write the report."""
     if not record.count(DONE):
         return
     from .comparison import compare
@@ -147,7 +151,7 @@ def _launcher(study: Study, catalog: Catalog, options: Options, folder: Path) ->
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C, inside the block."""
+    """Treat SIGTERM like Ctrl-C inside the block."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -160,7 +164,7 @@ def _terminable() -> Iterator[None]:
 
 
 class _Cells:
-    """Cells that wait, those that run, and how they end."""
+    """The queue of waiting cells and the running cells."""
 
     def __init__(
         self,
@@ -184,11 +188,11 @@ class _Cells:
         """Run all cells.
 
         Raises:
-            Interrupted: if it was asked to stop
+            Interrupted: on Ctrl-C or SIGTERM
         """
         try:
             while self._waiting or self._running:
-                self._take_in()
+                self._collect()
                 if self._options.fail_fast and self._record.count(FAILED):
                     self._stop()
                     return
@@ -198,7 +202,7 @@ class _Cells:
         except KeyboardInterrupt:
             self._stop()
             done = f"{self._record.count(DONE)} of {len(self._record.cells)} cells are done"
-            raise Interrupted(f"stopped; {done}, and what the others have made is kept") from None
+            raise Interrupted(f"stopped; {done}, and the progress of the others is saved") from None
         finally:
             self._launcher.close()
 
@@ -219,8 +223,8 @@ class _Cells:
         places = (experiment, self._record.folder / CELLS, self._store.root, folder / LOG)
         return self._launcher.submit(cell.cell.name, run_cell, *(str(place.absolute()) for place in places))
 
-    def _take_in(self) -> None:
-        """Note what is over."""
+    def _collect(self) -> None:
+        """Record the outcomes of jobs that have ended."""
         for cell, job in list(self._running):
             if job.done():
                 self._running.remove((cell, job))
@@ -236,21 +240,21 @@ class _Cells:
             self._waiting.append(cell)
 
     def _stop(self) -> None:
-        """Ask all running cells to stop, and wait until they have kept what is needed to go on."""
+        """Interrupt all running cells and wait until they have saved the state to continue from."""
         self._stopping = True
         for _, job in self._running:
             job.cancel()
         if self._running:
-            self._watch.note("stopping; the running cells keep what they have")
+            self._watch.note("stopping: the running cells save their state")
         while self._running:
-            self._take_in()
+            self._collect()
             time.sleep(TICK)
 
     def _outcome(self, job: Job) -> dict[str, Any]:
         try:
             outcome: dict[str, Any] = job.result()
         except OssicleError as error:
-            # A process that had not begun yet knows no other way to stop than to end.
+            # A process that is cancelled before it starts the cell ends without an outcome.
             if self._stopping:
                 return {"state": WAITING, "error": None, "seconds": 0.0}
             return {"state": FAILED, "error": str(error), "seconds": 0.0}

@@ -1,8 +1,10 @@
-"""From an ablation's YAML to its cells: every variant with every seed, each an experiment of its own. Needs no torch.
+"""Expand the YAML of an ablation into cells: an experiment for every variant and seed. Needs no torch.
 
-Notable choices: a variant is a patch on the base, laid over it by the rules of `core.config_files.nodes`, so that a
-cell is no more than an experiment which could have been written by hand; names of cells are made fit for folders, and
-stay different.
+Notable choices:
+
+- A variant is a patch that is merged into the base by the rules of `core.config_files.nodes`, so every cell is an
+  experiment that a user could have written by hand.
+- Names of cells are valid and unique folder names.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ from ..core.wording import choices, given
 from .ablation_config import StudyConfig
 
 BETWEEN = ", "
-"""Stands between the names of a variant's values."""
+"""Separator between the names of the values of a variant."""
 CONTROL = "control"
 SEED = "seed"
 _NOT_PATCHED = {
     "name": "a cell is named after its variant and its seed",
     "seed": "list the seeds in `seeds`",
-    "base": "a patch is laid over the one base of all; name what differs",
+    "base": "all variants share one base; set the fields that differ",
 }
 _OVER_THE_STUDY = ("name", "vary", "seeds", "only", "except", "compare", "launcher")
 
@@ -43,9 +45,9 @@ class Value:
     """A named point on an axis.
 
     Attributes:
-        patch: dotted path to what is laid over the base there
-        control: whether it makes a control
-        span: where it was written
+        patch: pairs of a dotted path and the node to merge into the base there
+        control: whether it makes a variant a control
+        span: location in the file
     """
 
     name: str
@@ -60,8 +62,8 @@ class Variant:
 
     Attributes:
         values: axis to the name of its value
-        patch: dotted path to what is laid over the base there, in order
-        document: the base with the patch laid over it
+        patch: pairs of a dotted path and the node to merge into the base there, in order
+        document: the base with the patch applied
     """
 
     name: str
@@ -81,7 +83,7 @@ class Cell:
     """A variant with a seed: one run.
 
     Attributes:
-        name: names its folder
+        name: name of its folder
     """
 
     variant: Variant
@@ -90,12 +92,12 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The name that is shown to users."""
         return f"{self.variant.name}, seed {self.seed}"
 
     @property
     def document(self) -> Document:
-        """The experiment."""
+        """The experiment of this cell."""
         span = self.variant.document.root.span
         own = {"name": Node(self.name, span), SEED: Node(self.seed, span)}
         return merge(self.variant.document, Document(Node(own, span), self.variant.document.source))
@@ -103,14 +105,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """An ablation that can be run as written, as far as its own YAML goes.
+    """An ablation whose YAML is valid. `check_cells` checks the experiments of its cells.
 
     Attributes:
-        document: the ablation's YAML
+        document: the YAML of the ablation
         base: the experiment that is varied
         axes: axis to the names of its values
-        variants: those that have a cell
-        cells: in the order of the file, seeds varying fastest
+        variants: the variants that have a cell
+        cells: in the order of the file; the seed varies fastest
     """
 
     config: StudyConfig
@@ -130,12 +132,12 @@ def load_study(path: Path, *, overrides: Sequence[str] = (), catalog: Catalog) -
     """Read an ablation from a YAML file.
 
     Args:
-        overrides: `dotted.path=VALUE`; laid over the ablation where the path starts with a key of its own, such as
-            `seeds`, else over the base of all variants
+        overrides: `dotted.path=VALUE`; applied to the ablation if the path starts with one of its keys, such as
+            `seeds`, else to the base of all variants
         catalog: the installed parts
 
     Raises:
-        ConfigError: with every problem of the file and the overrides; those of the cells are left to `check_cells`
+        ConfigError: with every problem of the file and the overrides; `check_cells` finds those of the cells
     """
     document = load_document(path)
     problems: list[Problem] = []
@@ -148,12 +150,12 @@ def load_study(path: Path, *, overrides: Sequence[str] = (), catalog: Catalog) -
         raise ConfigError(in_reading_order(problems, document.source))
     variants = list(_variants(axes, base, problems))
     cells = list(_cells(variants, config, document, axes, problems))
-    kept = {cell.variant.name: cell.variant for cell in cells}
-    problems += _misfits(config, document, kept)
+    used = {cell.variant.name: cell.variant for cell in cells}
+    problems += _misfits(config, document, used)
     if problems:
         raise ConfigError(in_reading_order(problems, document.source))
     names = {axis: [value.name for value in values] for axis, values in axes.items()}
-    return Study(config, document, base, names, list(kept.values()), cells)
+    return Study(config, document, base, names, list(used.values()), cells)
 
 
 def _first(text: str) -> str:
@@ -161,7 +163,7 @@ def _first(text: str) -> str:
 
 
 def _named(document: Document, path: Path) -> Document:
-    """The ablation with the file's name where it has none."""
+    """Use the name of the file as the default of `name`."""
     span = document.root.span
     stem = folder_name(path.stem)
     return merge(Document(Node({"name": Node(stem, span)}, span), document.source), document)
@@ -185,7 +187,7 @@ def _config(document: Document, catalog: Catalog, problems: list[Problem]) -> St
 
 
 def _base(document: Document, overrides: Sequence[str], problems: list[Problem]) -> Document | None:
-    """The experiment that is varied, with the command line's overrides laid over it."""
+    """Load the experiment that is varied and apply the overrides of the command line."""
     stated = _entries(document.root).get("base")
     if stated is None:
         return None
@@ -196,7 +198,7 @@ def _base(document: Document, overrides: Sequence[str], problems: list[Problem])
         problems += error.problems
         return None
     seeds = [text for text in overrides if _first(text) == SEED]
-    problems += [Problem(f"override '{text}'", "seeds are listed: `seeds=[0, 1]`") for text in seeds]
+    problems += [Problem(f"override '{text}'", "list the seeds instead: `seeds=[0, 1]`") for text in seeds]
     return _overridden(base, [text for text in overrides if text not in seeds], problems)
 
 
@@ -205,21 +207,21 @@ def _axes(document: Document, problems: list[Problem]) -> Iterator[tuple[str, li
     for axis, node in (_entries(vary) if vary else {}).items():
         where = node.span.value
         if axis == SEED:
-            problems.append(Problem(node.span.key, f"`{SEED}` is no axis: {_NOT_PATCHED[SEED]}"))
+            problems.append(Problem(node.span.key, f"`{SEED}` is not an axis: {_NOT_PATCHED[SEED]}"))
         elif isinstance(node.value, dict) and node.value:
             yield axis, [_named_value(name, patch, problems) for name, patch in node.value.items()]
         elif isinstance(node.value, list) and node.value:
             yield axis, list(_grid(axis, node.value, problems))
         else:
-            message = f"axis `{axis}` must be variants by name, or a list of values where `{axis}` is a dotted path"
+            message = f"axis `{axis}` must be a mapping of variants, or a list of values if `{axis}` is a dotted path"
             problems.append(Problem(where, f"{message}, but is {given(node.value) if node.value else 'empty'}"))
 
 
 def _named_value(name: str, node: Node, problems: list[Problem]) -> Value:
     entries = {} if node.value is None else node.value
     if not isinstance(entries, dict):
-        message = f"variant `{name}` must be a patch, dotted paths to values, or `{{}}`, but is {given(node.value)}"
-        problems.append(Problem(node.span.value, message))
+        message = f"variant `{name}` must be a patch (a mapping from dotted paths to values, or `{{}}`)"
+        problems.append(Problem(node.span.value, f"{message}, but is {given(node.value)}"))
         entries = {}
     control = entries.get(CONTROL)
     if control is not None and not isinstance(control.value, bool):
@@ -238,8 +240,8 @@ def _grid(path: str, items: Sequence[Node], problems: list[Problem]) -> Iterator
     for item in items:
         if isinstance(item.value, dict | list):
             message = (
-                f"a value of the grid over `{path}` must be a number, text, true, false or empty, for it names its "
-                f"variant, but is {given(item.value)}; write variants by name: `NAME: {{{path}: …}}`"
+                f"a value of the grid over `{path}` must be a number, text, true, false or empty, because it names "
+                f"its variant, but is {given(item.value)}; write variants by name: `NAME: {{{path}: …}}`"
             )
             problems.append(Problem(item.span.value, message))
         else:
@@ -247,27 +249,26 @@ def _grid(path: str, items: Sequence[Node], problems: list[Problem]) -> Iterator
 
 
 def value_name(value: Any) -> str:
-    """What a value of a grid is called: as it is written in YAML."""
+    """Name a value of a grid as it is written in YAML."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _variants(axes: Mapping[str, Sequence[Value]], base: Document, problems: list[Problem]) -> Iterator[Variant]:
     seen: set[str] = set()
-    patched = {id(value): _tried(base, value, problems) for values in axes.values() for value in values}
+    valid = {id(value): _fits_base(base, value, problems) for values in axes.values() for value in values}
     for values in product(*axes.values()):
         name = BETWEEN.join(value.name for value in values)
         if name in seen:
-            problems.append(Problem(values[-1].span.key, f"two variants are called `{name}`; give them other names"))
+            problems.append(Problem(values[-1].span.key, f"two variants have the name `{name}`; rename one of them"))
         seen.add(name)
         patch = [entry for value in values for entry in value.patch]
-        sound = all(patched[id(value)] for value in values)
-        document = _patched(base, patch) if sound else base
+        document = _patched(base, patch) if all(valid[id(value)] for value in values) else base
         named = {axis: value.name for axis, value in zip(axes, values, strict=True)}
         yield Variant(name, named, any(value.control for value in values), patch, document)
 
 
-def _tried(base: Document, value: Value, problems: list[Problem]) -> bool:
-    """Whether a value's patch fits the base; what does not is said once, not for every combination."""
+def _fits_base(base: Document, value: Value, problems: list[Problem]) -> bool:
+    """Check that the patch of a value applies to the base. Its problems are reported once, not per combination."""
     try:
         _patched(base, value.patch)
     except ConfigError as error:
@@ -277,11 +278,11 @@ def _tried(base: Document, value: Value, problems: list[Problem]) -> bool:
 
 
 def _patched(base: Document, patch: Sequence[tuple[str, Node]]) -> Document:
-    def lay(document: Document, entry: tuple[str, Node]) -> Document:
+    def apply(document: Document, entry: tuple[str, Node]) -> Document:
         path, node = entry
         return apply_patch(document, Document(Node({path: node}, node.span), document.source))
 
-    return reduce(lay, patch, base)
+    return reduce(apply, patch, base)
 
 
 def _cells(
@@ -291,34 +292,35 @@ def _cells(
     axes: Mapping[str, Sequence[Value]],
     problems: list[Problem],
 ) -> Iterator[Cell]:
-    """Those of all combinations that the filters let through."""
+    """Yield the combinations that pass the filters."""
     allowed = {axis: [value.name for value in values] for axis, values in axes.items()}
     allowed[SEED] = [str(seed) for seed in config.seeds]
     only = list(_filters(config.only, "only", allowed, document, problems))
     without = list(_filters(config.except_, "except", allowed, document, problems))
     folders: set[str] = set()
     for variant in variants:
-        slug = _different(folder_name(variant.name), folders)
+        slug = _unique(folder_name(variant.name), folders)
         for seed in config.seeds:
             values = {**variant.values, SEED: str(seed)}
             if (not only or _fits(values, only)) and not _fits(values, without):
                 yield Cell(variant, seed, f"{slug}-seed{seed}")
 
 
-Wanted = Mapping[str, Sequence[str]]
+ValueNames = Mapping[str, Sequence[str]]
+"""Axis to names of its values."""
 
 
 def _filters(
-    stated: Sequence[Mapping[str, Any]], key: str, allowed: Wanted, document: Document, problems: list[Problem]
-) -> Iterator[Wanted]:
+    stated: Sequence[Mapping[str, Any]], key: str, allowed: ValueNames, document: Document, problems: list[Problem]
+) -> Iterator[ValueNames]:
     for number, entry in enumerate(stated):
-        wanted = {}
+        by_axis = {}
         for axis, given_values in entry.items():
             where = document.span((key, number, axis))
             names = [
                 value_name(value) for value in (given_values if isinstance(given_values, list) else [given_values])
             ]
-            wanted[axis] = names
+            by_axis[axis] = names
             if axis not in allowed:
                 problems.append(Problem(where.key, f"there is no axis `{axis}`. {choices(axis, allowed)}"))
                 continue
@@ -327,17 +329,17 @@ def _filters(
                 for name in names
                 if name not in allowed[axis]
             ]
-        yield wanted
+        yield by_axis
 
 
-def _fits(values: Mapping[str, str], filters: Sequence[Wanted]) -> bool:
-    return any(all(values.get(axis) in names for axis, names in wanted.items()) for wanted in filters)
+def _fits(values: Mapping[str, str], filters: Sequence[ValueNames]) -> bool:
+    return any(all(values.get(axis) in names for axis, names in one.items()) for one in filters)
 
 
 def _misfits(config: StudyConfig, document: Document, variants: Mapping[str, Variant]) -> Iterator[Problem]:
     if not variants:
         key = "only" if config.only else "except"
-        yield Problem(document.span((key,)).value, "the filters leave no cell; loosen them")
+        yield Problem(document.span((key,)).value, "no cell passes the filters; loosen them")
     elif config.compare.baseline not in variants:
         baseline = config.compare.baseline
         where = document.span(("compare", "baseline")).value
@@ -345,7 +347,7 @@ def _misfits(config: StudyConfig, document: Document, variants: Mapping[str, Var
 
 
 def folder_name(name: str) -> str:
-    """A name with what folders cannot be called left out.
+    """Replace the characters that are not safe in folder names.
 
     >>> folder_name("best-rq, K = 512")
     'best-rq-K-512'
@@ -353,8 +355,8 @@ def folder_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-._")[:80] or "variant"
 
 
-def _different(name: str, taken: set[str]) -> str:
-    """The name, numbered if it is taken; some file systems do not tell capitals from small letters."""
+def _unique(name: str, taken: set[str]) -> str:
+    """Append a number if the name is taken. The comparison ignores case, as some file systems do."""
     number, found = 1, name
     while found.casefold() in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""The verdicts of an ablation as tables: on the terminal, and in Markdown for a README."""
+"""The verdicts of an ablation as tables, for the terminal and in Markdown for a README."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NARROW = 100
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Print a table for each metric, the outcome in words, and what could not be compared."""
+    """Print a table for each metric, the outcome in words, and warnings about what could not be compared."""
     from rich.text import Text
 
     for found in comparison.found:
@@ -68,10 +68,10 @@ def _row(estimate: Estimate, verdict: Verdict | None, ablation: Ablation) -> lis
 
 
 def _legend(found: MetricComparison, ablation: Ablation, *, wide: bool) -> str:
-    said = f"{found.basis}; points: above {ablation.baseline}, on the same clips and seeds; p: Holm over variants"
+    text = f"{found.basis}; points: above {ablation.baseline}, on the same clips and seeds; p: Holm over variants"
     if wide:
-        said += "; wins: how often a run lies above one of the baseline's"
-    return "\n".join([said, *(f"{one.variant}: {one.note}" for one in found.verdicts if one.note)])
+        text += "; wins: how often a run scores above a run of the baseline"
+    return "\n".join([text, *(f"{one.variant}: {one.note}" for one in found.verdicts if one.note)])
 
 
 def _named(variant: str, ablation: Ablation) -> str:
@@ -79,7 +79,7 @@ def _named(variant: str, ablation: Ablation) -> str:
 
 
 def verdict_markdown(comparison: Comparison) -> str:
-    """The table of the metric that decides, for a README: a line for each variant, the baseline first."""
+    """Write the table of the metric that decides in Markdown: a line for each variant, the baseline first."""
     found, ablation = comparison.decisive, comparison.ablation
     lines = [
         f"| {found.question} | {found.measure} | against {ablation.baseline} | p | verdict |",

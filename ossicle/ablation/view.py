@@ -1,4 +1,4 @@
-"""An ablation on the terminal: its cells before anything runs, what happens while they do, and what failed."""
+"""An ablation on the terminal: its cells before anything runs, progress while they run, and failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .record import DONE, FAILED, LOG, AblationRecord, CellRecord
 from .study import Study
 
 TAIL = 4096
-"""Bytes at the end of a log that are looked at."""
+"""Bytes at the end of a log that are read."""
 
 
 def print_plan(
@@ -31,10 +31,10 @@ def print_plan(
     store: Store,
     console: Console,
 ) -> None:
-    """Print the cells with their states, which encoder is judged, what they share, and how long the rest may take."""
+    """Print the states of the cells, the judged encoder, the number of shared stages, and the expected time."""
     console.print(_table(study, cells, record, store))
     console.print(Text(_judged(cells), "dim"), soft_wrap=True)
-    for text in _passed_by(study, cells):
+    for text in _unjudged_changes(study, cells):
         console.print(Text("warning: ", "bold yellow").append(text, "default"), soft_wrap=True)
     console.print()
     needed = shared(cells)
@@ -52,7 +52,7 @@ def print_plan(
 
 
 def _table(study: Study, cells: Sequence[CheckedCell], record: AblationRecord, store: Store) -> Table:
-    """A row for every variant, a column for every seed."""
+    """Make a table with a row for every variant and a column for every seed."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     title = Text(study.config.name, "bold").append(f"  {study.config.compare.metric}", "not bold dim")
     table.title, table.title_justify = title, "left"
@@ -71,7 +71,7 @@ def _table(study: Study, cells: Sequence[CheckedCell], record: AblationRecord, s
 
 
 def _judged(cells: Sequence[CheckedCell]) -> str:
-    """Which encoder is judged, of which variants where they differ."""
+    """Name the judged encoder, and its variants if they differ in it."""
     variants: dict[str, dict[str, None]] = {}
     for cell in cells:
         variants.setdefault(cell.subject or "no encoder", {})[cell.cell.variant.name] = None
@@ -84,8 +84,8 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _passed_by(study: Study, cells: Sequence[CheckedCell]) -> Iterator[str]:
-    """Sentences on variants whose own changes the judged encoder meets in its teacher at most."""
+def _unjudged_changes(study: Study, cells: Sequence[CheckedCell]) -> Iterator[str]:
+    """Yield warnings about variants whose changes reach the judged encoder at most through its teacher."""
     compare = study.config.compare
     by_place = {(cell.cell.variant.name, cell.cell.seed): cell for cell in cells}
     found: dict[tuple[str, ...], dict[str, None]] = {}
@@ -99,7 +99,7 @@ def _passed_by(study: Study, cells: Sequence[CheckedCell]) -> Iterator[str]:
     for (subject, *others), names in found.items():
         yield (
             f"{_quoted(names)} and `{compare.baseline}` differ in {', '.join(others)}, but "
-            f"{subject} is judged: say `encoder: {others[0]}` in `compare`, or `encoder: {subject}` if that is meant"
+            f"{subject} is judged: set `encoder: {others[0]}` in `compare`, or `encoder: {subject}` to confirm"
         )
 
 
@@ -115,18 +115,18 @@ def _state(cell: CheckedCell, record: AblationRecord, store: Store) -> Text:
 
 def _time(expected: Expectation) -> str:
     if not expected.seconds:
-        return "nothing is left to make"
-    unknown = f"{count(expected.unknown, 'stage')} of which none like it is made yet"
+        return "all stages are done"
+    unknown = f"{count(expected.unknown, 'stage')} without a finished stage of the same kind"
     unknown += "" if expected.measured else "; `--calibrate` measures a few steps of every training"
     if expected.unknown == len(expected.seconds):
         return f"expected time unknown: {unknown}"
-    how = "trainings as measured, others" if expected.measured else "stages"
-    text = f"expected: {duration(expected.known)} of work, one job at a time, {how} as those of the same kind took"
-    return f"{text}; and {unknown}" if expected.unknown else text
+    how = "measured steps of trainings and finished" if expected.measured else "finished"
+    text = f"expected: {duration(expected.known)} of work with one job, from {how} stages of the same kind"
+    return f"{text}; plus {unknown}" if expected.unknown else text
 
 
 class Watch:
-    """Tells of cells that start, go on and end: live in a terminal, elsewhere in lines."""
+    """Reports cells that start, run and end: live in a terminal, otherwise line by line."""
 
     def __init__(self, console: Console, record: AblationRecord) -> None:
         self._console = console
@@ -143,14 +143,14 @@ class Watch:
             self._live.stop()
 
     def note(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a line that the live display does not overwrite."""
         self._console.print(Text(text), soft_wrap=True)
 
     def started(self, cell: CheckedCell) -> None:
         self._console.print(Text("• ", "bold").append(cell.cell.title, "not bold"), soft_wrap=True)
 
     def over(self, cell: CheckedCell, how: CellRecord) -> None:
-        """Say how a cell ended."""
+        """Print the outcome of a cell."""
         line = Text("  ").append(cell.cell.title)
         if how.state == DONE:
             line.append(" done", "green").append(f" in {duration(how.seconds)}")
@@ -162,7 +162,7 @@ class Watch:
         self._console.print(line.append(f"  ({ended} of {len(self._record.cells)})", "dim"), soft_wrap=True)
 
     def going_on(self, running: Sequence[CheckedCell]) -> None:
-        """Show the last line of every running cell's log."""
+        """Show the last line of the log of every running cell."""
         if self._live is None:
             return
         grid = Table.grid(padding=(0, 2))
@@ -173,7 +173,7 @@ class Watch:
 
 
 def progress(log: Path, cell: CheckedCell) -> tuple[str | None, str]:
-    """The stage that a cell is making, as its log tells, and the log's last line if that says more."""
+    """Read from a log the stage that a cell is making, and the last line unless it only names the stage."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL))
@@ -187,7 +187,7 @@ def progress(log: Path, cell: CheckedCell) -> tuple[str | None, str]:
 
 
 def print_failures(record: AblationRecord, console: Console) -> None:
-    """Print every failed cell with its error and where its log lies."""
+    """Print every failed cell with its error and the path of its log."""
     failed: Mapping[str, CellRecord] = {name: cell for name, cell in record.cells.items() if cell.state == FAILED}
     for name, cell in failed.items():
         line = Text(f"{cell.variant}, seed {cell.seed}", "bold").append(" failed", "red")
@@ -195,5 +195,5 @@ def print_failures(record: AblationRecord, console: Console) -> None:
         console.print(line, soft_wrap=True)
         console.print(Text(f"  log: {record.run_folder(name) / LOG}", "dim"), soft_wrap=True)
     if failed:
-        again = "the same command tries them again, and goes on with what they have made"
+        again = "the same command retries them and reuses their finished stages"
         console.print(Text(f"{count(len(failed), 'cell')} failed;{SPACE}{again}", "bold yellow"), soft_wrap=True)

@@ -1,8 +1,11 @@
-"""BEATs' iterations as stages: a tokenizer, an encoder pre-trained on its tokens, and so on. Needs no torch.
+"""The iterations of BEATs as stages: a tokenizer, an encoder pre-trained on its tokens, and so on. Needs no torch.
 
-Notable choices: an iteration names its teacher, not its tokenizer, so that any tokenizer can be taught by any encoder;
-from the second iteration on every one has a seed of its own, so that no encoder starts as its teacher did. A tokenizer
-is not made where the objective learns from no tokens, so that an experiment changes its objective in one place.
+Notable choices:
+
+- An iteration names its teacher separately from its tokenizer, so any encoder can teach any tokenizer.
+- Every iteration has a different seed, so no encoder starts with the initial weights of its teacher.
+- If the objective does not learn from tokens, no tokenizer is made, so an experiment changes its objective in one
+  place.
 """
 
 from __future__ import annotations
@@ -41,35 +44,35 @@ if TYPE_CHECKING:
 
 PREVIOUS = "previous"
 SEED_STRIDE = 10_000
-"""Between the seeds of successive iterations; a gap that the seeds of an ablation do not bridge."""
+"""Difference between the seeds of successive iterations, larger than the range of an ablation's seeds."""
 
 
 class TeacherConfig(Config):
     """An encoder that teaches a tokenizer."""
 
     of: str = PREVIOUS
-    """`previous`, `untrained` (a control) or the name of an earlier iteration; `previous` passes over controls."""
+    """`previous`, `untrained` (a control) or the name of an earlier iteration. `previous` skips controls."""
 
     checkpoint: Path | None = Field(default=None, strict=False)
-    """A released file, an artifact or a run whose encoder teaches, instead of one of this experiment."""
+    """A released file, an artifact or a run whose encoder is the teacher, instead of an encoder of this experiment."""
 
     fine_tune: FineTuningConfig | None = None
-    """Fine-tune it on labels first (BEATs, iteration 3+); with `target: logits` its classes are what is taught."""
+    """Fine-tune the teacher on labels first (BEATs, iteration 3+). With `target: logits` it teaches its classes."""
 
     corpus: CorpusChoice | None = None
-    """The labelled corpus that it is fine-tuned on; the experiment's own when absent."""
+    """The labelled corpus that it is fine-tuned on. By default the corpus of the experiment."""
 
     @model_validator(mode="after")
     def _check_corpus(self) -> Self:
         if self.corpus is not None and self.fine_tune is None:
-            raise ValueError("`corpus` is what the teacher is fine-tuned on: say how in `fine_tune`, or leave it out")
+            raise ValueError("`corpus` is only used to fine-tune the teacher: set `fine_tune`, or remove `corpus`")
         if self.checkpoint is not None and self.of != PREVIOUS:
-            raise ValueError(f"the teacher is either `of: {self.of}` or a `checkpoint`, not both: leave one out")
+            raise ValueError(f"the teacher is either `of: {self.of}` or a `checkpoint`, not both: remove one")
         return self
 
 
 class _ByName:
-    """Reads `teacher: NAME` as `teacher: {of: NAME}`, also where something was laid over the name."""
+    """An annotation that reads `teacher: NAME` as `teacher: {of: NAME}`, also after a mapping was merged into it."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(self._read)
@@ -81,7 +84,7 @@ class _ByName:
         if isinstance(stated, str):
             stated = {"of": stated}
         elif isinstance(stated, dict) and "type" in stated:
-            # What is laid over a name takes it for that of a part.
+            # The merge of documents treats a bare name as the name of a part, and so makes it the `type`.
             stated = {"of": stated["type"], **{key: value for key, value in stated.items() if key != "type"}}
         if info.mode == "json":
             return TeacherConfig.model_validate_json(json.dumps(stated), context=info.context)
@@ -89,30 +92,31 @@ class _ByName:
 
 
 class IterationConfig(Config):
-    """One turn: a tokenizer, and an encoder pre-trained from scratch on its tokens, or by an objective without any."""
+    """One iteration: a tokenizer, and an encoder pre-trained from scratch on its tokens or without tokens."""
 
     name: str | None = None
-    """What people call it; `iteration 1`, `iteration 2`, … when absent."""
+    """Display name. By default `iteration 1`, `iteration 2`, …"""
 
     tokenizer: TokenizerChoice | None = None
-    """Gives the tokens of this iteration; neither needed nor made where the objective learns from none."""
+    """The tokenizer of this iteration. Neither needed nor made if the objective does not learn from tokens."""
 
     teacher: Annotated[TeacherConfig, _ByName()] | None = None
-    """The encoder that teaches the tokenizer: a name, such as `previous`, or a mapping; `previous` when absent and the
+    """The encoder that teaches the tokenizer: a name, such as `previous`, or a mapping. By default `previous`, if the
     tokenizer needs a teacher."""
 
     control: bool = False
-    """Whether it is there to show what a gain must exceed: reports hold the others against it."""
+    """Whether the iteration is a control, which only shows what a gain must exceed. Reports compare the others with
+    it."""
 
     distill: TokenizerTrainingConfig | None = None
-    """How the tokenizer is trained, if otherwise than the schedule says."""
+    """How the tokenizer is trained. By default as the schedule states."""
 
     pretrain: PretrainConfig | None = None
-    """How the encoder is pre-trained, if otherwise than the experiment says."""
+    """How the encoder is pre-trained. By default as the experiment states."""
 
     @property
     def taught_by(self) -> TeacherConfig:
-        """The teacher, where the tokenizer needs one."""
+        """The teacher, if the tokenizer needs one."""
         return self.teacher or TeacherConfig()
 
     @property
@@ -132,15 +136,15 @@ class BeatsScheduleConfig(Config):
     """Iterations of BEATs (arXiv 2212.09058, figure 2), each from a fresh encoder."""
 
     distill: TokenizerTrainingConfig | None = None
-    """How tokenizers are trained; needed when one is."""
+    """How tokenizers are trained. Required if a tokenizer is trained."""
 
     iterations: tuple[IterationConfig, ...] = Field(min_length=1)
     """The iterations, in order."""
 
     start: ClassVar[str] = UNTRAINED
-    """What people call the encoder that every iteration starts from."""
+    """Display name of the encoder that every iteration starts from."""
     start_teaches: ClassVar[bool] = False
-    """Whether that encoder counts as the one before the first iteration."""
+    """Whether that encoder is `previous` in the first iteration."""
 
     def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
         stated = [iteration.taught_by.checkpoint for iteration in self.iterations]
@@ -149,7 +153,7 @@ class BeatsScheduleConfig(Config):
 
     @property
     def names(self) -> list[str]:
-        """What people call each iteration."""
+        """The display name of each iteration."""
         return [iteration.name or f"iteration {number}" for number, iteration in enumerate(self.iterations, start=1)]
 
     @model_validator(mode="after")
@@ -165,17 +169,17 @@ class BeatsScheduleConfig(Config):
         return self
 
     def problems_of(self, number: int) -> Iterator[str]:
-        """What is wrong with an iteration, given those before it."""
+        """Report what is wrong with an iteration, given the earlier ones."""
         iteration, name = self.iterations[number], self.names[number]
         if iteration.tokenizer is None:
             if iteration.teacher is not None:
-                yield f"{name}: a teacher teaches a tokenizer, and there is none; leave `teacher` out"
+                yield f"{name}: `teacher` needs a tokenizer to teach, but there is none; remove `teacher`"
             return
         tokenizer = iteration.tokenizer.name
         if iteration.is_trained and not (iteration.distill or self.distill):
-            yield f"{name}: tokenizer `{tokenizer}` is trained: say how in `distill`, such as `distill: {{steps: 500}}`"
+            yield f"{name}: tokenizer `{tokenizer}` is trained: set `distill`, such as `distill: {{steps: 500}}`"
         if iteration.teacher is not None and not iteration.needs_teacher:
-            yield f"{name}: tokenizer `{tokenizer}` learns from no teacher; leave `teacher` out"
+            yield f"{name}: tokenizer `{tokenizer}` does not learn from a teacher; remove `teacher`"
         allowed = [self.start, *self.names[:number]]
         has_previous = self.start_teaches or not all(earlier.control for earlier in self.iterations[:number])
         if iteration.taught_by.checkpoint is not None:
@@ -189,7 +193,7 @@ class BeatsScheduleConfig(Config):
 
 
 class BeatsSchedule(Schedule):
-    """Survey the corpus, then for every iteration prepare the tokenizer and pre-train; judge all encoders last."""
+    """Surveys the corpus, prepares a tokenizer and pre-trains in every iteration, and evaluates all encoders."""
 
     def __init__(self, config: BeatsScheduleConfig) -> None:
         self.config = config
@@ -239,7 +243,7 @@ class BeatsSchedule(Schedule):
     def _tokenizer_stages(
         self, experiment: Experiment, number: int, survey: str, encoders: Mapping[str, str]
     ) -> list[Stage]:
-        """The stages that make an iteration's tokenizer, itself last."""
+        """List the stages that make an iteration's tokenizer, which is made by the last one."""
         iteration, title = self.config.iterations[number], self.config.names[number]
         if iteration.tokenizer is None:
             objective = (iteration.pretrain or experiment.pretrain).objective.name
@@ -263,7 +267,7 @@ class BeatsSchedule(Schedule):
     def _teacher(
         self, experiment: Experiment, number: int, seed: int, encoders: Mapping[str, str]
     ) -> tuple[str, list[Stage]]:
-        """The stage whose encoder teaches, and the stages that it takes besides the iterations'."""
+        """Return the name of the stage whose encoder teaches, and the additional stages that it needs."""
         stated = self.config.iterations[number].taught_by
         title = self.config.names[number]
         made: list[Stage] = []
@@ -274,7 +278,7 @@ class BeatsSchedule(Schedule):
             source = made[0].name
         else:
             earlier = zip(self.config.names[:number], self.config.iterations[:number], strict=True)
-            previous = [self.config.start, *(name for name, turn in earlier if not turn.control)][-1]
+            previous = [self.config.start, *(name for name, iteration in earlier if not iteration.control)][-1]
             source = encoders[previous if stated.of == PREVIOUS else stated.of]
         if stated.fine_tune is None:
             return source, made
@@ -302,25 +306,25 @@ NO_TOKENIZER = (
 
 
 class ContinueScheduleConfig(BeatsScheduleConfig):
-    """Iterations that go on from a checkpoint, on audio of one's own; `previous` is the checkpoint at first."""
+    """Iterations that continue from a checkpoint on other audio. In the first, `previous` is the checkpoint."""
 
     start: ClassVar[str] = CHECKPOINT
     start_teaches: ClassVar[bool] = True
 
 
 class ContinueSchedule(BeatsSchedule):
-    """Pre-train the encoder of a checkpoint further; reports hold the result against the checkpoint as it was."""
+    """Pre-trains the encoder of a checkpoint further. Reports compare the result with the original checkpoint."""
 
     def stages(self, experiment: Experiment) -> list[Stage]:
         """List the stages.
 
         Raises:
-            ConfigError: if the experiment's encoder is no checkpoint
+            ConfigError: if the experiment's encoder is not a checkpoint
         """
         if experiment.encoder.name != CHECKPOINT:
             raise ConfigError([Problem("encoder", f"{NO_CHECKPOINT}, but is `{experiment.encoder.name}`. {REMEDY}")])
         return super().stages(experiment)
 
 
-NO_CHECKPOINT = "must be a checkpoint for schedule `continue` to go on from"
+NO_CHECKPOINT = "must be a checkpoint for schedule `continue` to start from"
 REMEDY = "Write `encoder: {checkpoint: PATH}` and `front_end: {checkpoint: PATH}`, or use schedule `beats`."

@@ -1,4 +1,4 @@
-"""The plainest schedules: no pre-training at all, or a single one. Need no torch."""
+"""The simplest schedules: no pre-training, or a single one. Need no torch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class ScratchConfig(Config):
-    """No pre-training: the encoder as its seed draws it, the supervised baseline where a task fine-tunes it."""
+    """No pre-training: a randomly initialised encoder. If a task fine-tunes it, it is the supervised baseline."""
 
 
 class Scratch(Schedule):
-    """Judge an encoder that nothing has taught."""
+    """Evaluates an untrained encoder."""
 
     def __init__(self, config: ScratchConfig) -> None:
         self.config = config
@@ -35,25 +35,25 @@ class Scratch(Schedule):
 
 
 class SingleConfig(IterationConfig):
-    """One pre-training, on the tokens of one tokenizer or by an objective that needs none."""
+    """One pre-training, on the tokens of one tokenizer or with an objective that needs no tokens."""
 
     @property
-    def alone(self) -> BeatsScheduleConfig:
-        """The schedule whose only iteration this is."""
+    def as_schedule(self) -> BeatsScheduleConfig:
+        """A schedule with this as its only iteration."""
         return BeatsScheduleConfig.model_construct(iterations=(self,))
 
     def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
-        return self.alone.check_compatibility(context)
+        return self.as_schedule.check_compatibility(context)
 
     @model_validator(mode="after")
-    def _check_alone(self) -> Self:
-        if problems := list(self.alone.problems_of(0)):
+    def _check_teacher(self) -> Self:
+        if problems := list(self.as_schedule.problems_of(0)):
             raise ValueError("; ".join(problems))
         return self
 
 
 class Single(BeatsSchedule):
-    """Prepare one tokenizer, if the objective needs one, and pre-train."""
+    """Prepares one tokenizer, if the objective needs one, and pre-trains."""
 
     def __init__(self, config: SingleConfig) -> None:
-        super().__init__(config.alone)
+        super().__init__(config.as_schedule)

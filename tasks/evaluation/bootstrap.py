@@ -1,9 +1,13 @@
 """Bootstrap intervals of figures on labelled clips.
 
-Notable choices: intervals are bias-corrected and accelerated (BCa), for average precision is biased upwards on few
-clips and a plain percentile interval doubles that bias; where BCa is undefined, as when every clip is right, the
-percentile interval stands in. Clips of multi-label corpora are drawn jointly with all their labels. Training, and the
-choice of settings, are taken as given: the interval says how far the figure hangs on the test clips.
+Notable choices:
+
+- Intervals are bias-corrected and accelerated (BCa), because average precision is biased upwards on few clips and a
+  plain percentile interval doubles that bias.
+- The percentile interval is used where BCa is undefined, for example when every clip is classified correctly.
+- Clips of multi-label corpora are drawn jointly with all their labels.
+- The trained model and the chosen settings are fixed. The interval covers only the uncertainty from the choice of test
+  clips.
 """
 
 from __future__ import annotations
@@ -26,12 +30,15 @@ _AlongAxis = Callable[..., npt.NDArray[np.float64]]
 
 
 _DRAWN_AT_ONCE = 2**20
+"""Clip numbers that are drawn at once. Limits the memory for large corpora."""
 
 
 _MOST_LEFT_OUT_SINGLY = 4000
+"""Largest number of clips for a jackknife over single clips."""
 
 
 _GROUPS = 500
+"""Number of groups in the jackknife of larger corpora."""
 
 
 def bootstrap_interval(
@@ -43,19 +50,20 @@ def bootstrap_interval(
     seed: int,
     corrected: bool = True,
 ) -> tuple[float, float]:
-    """Bootstrap interval of a statistic over clips: BCa (Efron, 1987), or percentile where that fails.
+    """Compute the bootstrap interval of a statistic over clips: BCa (Efron, 1987), or percentile where BCa fails.
 
-    The average precision of a rare class is larger in most draws, where its few clips come twice or more. With many
-    such classes BCa is undefined, or leaves the figure itself out: then the percentile interval stands in, moved by as
-    much as the draws are larger than the figure on average. BCa's acceleration comes
-    from the figures with every clip left out in turn, or, of more than 4,000 clips, with every one of 500 groups left
-    out, into which clips are drawn at random (delete-a-group jackknife; Efron & Tibshirani, 1993, chapter 11): with
-    single clips, the cost of average precision grows with the square of their number.
+    The average precision of a rare class is larger in most draws, where its few clips appear twice or more. With many
+    such classes BCa is undefined, or its interval does not contain the figure. The percentile interval then replaces
+    it, shifted by the difference between the figure and the mean of the draws.
+
+    The acceleration of BCa is estimated from the figures with one clip left out at a time. With more than 4,000 clips,
+    one of 500 random groups of clips is left out at a time instead (delete-a-group jackknife; Efron & Tibshirani, 1993,
+    chapter 11), because with single clips the cost of average precision grows with the square of their number.
 
     Args:
-        statistic: takes drawn clip numbers (draws, drawn) and gives the figure of each draw (draws,)
+        statistic: maps drawn clip numbers, (draws, drawn), to the figure of each draw, (draws,)
         clips: number of clips, two or more
-        corrected: False for the percentile interval, which asks for no figure of clips left out
+        corrected: False for the percentile interval, which needs no jackknife
     """
 
     def of_draws(rows: npt.NDArray[np.int64], axis: int) -> npt.NDArray[np.float64]:
@@ -87,11 +95,11 @@ def bootstrap_interval(
 
 
 def _of_groups(statistic: Statistic, clips: int, seed: int) -> _AlongAxis:
-    """The same statistic of draws of groups of clips, (…, drawn) to (…,); groups differ by one clip at most."""
+    """Return the same statistic for draws of groups of clips: (…, drawn) to (…,). Sizes differ by one clip at most."""
     groups = np.array_split(np.random.default_rng(seed).permutation(clips), _GROUPS)
 
     def of_draws(numbers: npt.NDArray[np.int64], axis: int) -> npt.NDArray[np.float64]:
-        # One at a time, for draws of groups of unequal size are of unequal length.
+        # One at a time, because draws of groups of unequal size have unequal lengths.
         draws = numbers.reshape(-1, numbers.shape[-1])
         figures = [statistic(np.concatenate([groups[number] for number in draw])[None])[0] for draw in draws]
         return np.reshape(np.array(figures), numbers.shape[:-1])
@@ -100,7 +108,7 @@ def _of_groups(statistic: Statistic, clips: int, seed: int) -> _AlongAxis:
 
 
 def accuracy_of_draws(truth: Truth, scores: Scores) -> Statistic:
-    """The statistic for `bootstrap_interval` whose figure is `accuracy`."""
+    """Return the statistic for `bootstrap_interval` whose figure is `accuracy`."""
     right = truth.argmax(axis=1) == scores.argmax(axis=1)
 
     def statistic(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -110,9 +118,9 @@ def accuracy_of_draws(truth: Truth, scores: Scores) -> Statistic:
 
 
 def unweighted_average_recall_of_draws(truth: Truth, scores: Scores) -> Statistic:
-    """The statistic for `bootstrap_interval` whose figure is `unweighted_average_recall`.
+    """Return the statistic for `bootstrap_interval` whose figure is `unweighted_average_recall`.
 
-    Classes that a draw leaves without a clip are left out of its mean.
+    The mean of a draw leaves out classes without a clip in the draw.
     """
     actual = truth.argmax(axis=1)
     right = actual == scores.argmax(axis=1)
@@ -131,10 +139,11 @@ def unweighted_average_recall_of_draws(truth: Truth, scores: Scores) -> Statisti
 
 
 def mean_average_precision_of_draws(truth: Truth, scores: Scores) -> Statistic:
-    """The statistic for `bootstrap_interval` whose figure is `mean_average_precision`.
+    """Return the statistic for `bootstrap_interval` whose figure is `mean_average_precision`.
 
-    scikit-learn would sort every class anew for every draw; a draw only changes how often each clip counts. Classes
-    that a draw leaves without a positive clip are left out of its mean; a draw without any positive clip counts 0.
+    scikit-learn would sort every class again for every draw, although a draw only changes how often each clip counts.
+    The mean of a draw leaves out classes without a positive clip in the draw. The figure of a draw without any positive
+    clip is 0.
     """
     rankings = [_Ranking.of(truth[:, column], scores[:, column]) for column in np.flatnonzero(truth.any(axis=0))]
 
@@ -152,7 +161,7 @@ def mean_average_precision_of_draws(truth: Truth, scores: Scores) -> Statistic:
 
 
 def _counts(rows: npt.NDArray[np.int64], clips: int) -> npt.NDArray[np.int32]:
-    """How often each draw holds each clip: (draws, drawn) clip numbers -> (clips, draws) counts."""
+    """Count how often each draw contains each clip: (draws, drawn) clip numbers to (clips, draws) counts."""
     draws = len(rows)
     places = rows * draws + np.arange(draws)[:, None]
     return np.bincount(places.ravel(), minlength=clips * draws).astype(np.int32).reshape(clips, draws)
@@ -160,13 +169,13 @@ def _counts(rows: npt.NDArray[np.int64], clips: int) -> npt.NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """The clips of one class by falling score, cut at the thresholds that let a positive clip in.
+    """The clips of one class in order of descending score, cut at the thresholds that add a positive clip.
 
     Attributes:
-        order: clip numbers down to the last positive one; clips of equal score enter together, as in scikit-learn
-        starts: (thresholds,) the place in `order` where each threshold's new clips start
+        order: clip numbers down to the last positive one; clips of equal score share a threshold, as in scikit-learn
+        starts: (thresholds,) the index in `order` where each threshold's new clips start
         positives: clip numbers of the positive clips
-        positive_starts: (thresholds,) the place in `positives` where each threshold's new clips start
+        positive_starts: (thresholds,) the index in `positives` where each threshold's new clips start
     """
 
     order: npt.NDArray[np.int64]
@@ -176,7 +185,7 @@ class _Ranking:
 
     @classmethod
     def of(cls, truth: Truth, scores: Scores) -> _Ranking:
-        """Rank the clips of one class: (clips,), (clips,); one clip or more is positive."""
+        """Rank the clips of one class: (clips,), (clips,). At least one clip must be positive."""
         order = np.argsort(-scores, kind="stable")
         ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
         places = np.flatnonzero(truth[order])
@@ -185,7 +194,14 @@ class _Ranking:
         return cls(order[: ends[-1] + 1], np.append(0, ends[:-1] + 1), order[places], positive_starts)
 
     def average_precision(self, counts: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """(clips, draws) counts -> (draws,) average precision, and where a positive clip was drawn (draws,)."""
+        """Compute the average precision of each draw, and whether it contains a positive clip.
+
+        Args:
+            counts: (clips, draws)
+
+        Returns:
+            Average precision, (draws,), and whether it is defined, (draws,).
+        """
         drawn = np.add.reduceat(counts[self.order], self.starts, axis=0).cumsum(axis=0)  # (thresholds, draws)
         gained = np.add.reduceat(counts[self.positives], self.positive_starts, axis=0)
         hits = gained.cumsum(axis=0)

@@ -1,4 +1,4 @@
-"""Embed a labelled corpus with frozen parts: the action of the features stages."""
+"""Embed a labelled corpus with frozen parts. The action of `FeaturesStage`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BATCH_SECONDS = 64.0
 
 
 def judged_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
-    """The good rows that tasks look at; where every clip has one label, those without are passed over."""
+    """Return the good rows that tasks use. Single-label corpora skip clips without a label."""
     rows = good_rows(survey, manifest, (TRAIN, VALID, TEST))
     if manifest.multi_label:
         return rows
@@ -35,7 +35,7 @@ def judged_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
 def extract(run: StageRun[FeaturesStage]) -> None:
     """Write `features.npz`: `rows`, and each view as (clips, D) float32, in the order of the rows.
 
-    The source is an artifact with an encoder, or one with a front end alone, whose log-mel statistics are the views.
+    The source is an artifact with an encoder, or one with only a front end, whose log-mel statistics are the views.
     """
     source = run.inputs["source"]
     front_end = load_part(source, "front_end", FrontEnd, run.plugins.catalog)
@@ -68,11 +68,11 @@ def embed(
     crop_seconds: float,
     on_progress: Callable[[int], None] = lambda clips: None,
 ) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float32]]]:
-    """Pool clips into one vector each, by every view.
+    """Pool each clip into one vector per view.
 
     Args:
         encoder: in evaluation mode; None for log-mel statistics
-        crop_seconds: of longer clips only the first so many seconds are used
+        crop_seconds: length to which longer clips are cut, from their start
         on_progress: called with the number of clips that are done
 
     Returns:
@@ -102,5 +102,5 @@ def embed(
 def _views(batch: PatchBatch, encoder: Encoder | None) -> dict[str, Tensor]:
     if encoder is not None:
         return encoded_views(encoder(batch))
-    assert batch.spectrogram is not None  # asked for where there is no encoder
+    assert batch.spectrogram is not None  # kept if there is no encoder
     return log_mel_views(batch.spectrogram.frames, batch.spectrogram.lengths)

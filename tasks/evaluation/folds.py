@@ -1,30 +1,30 @@
-"""What a corpus needs for an evaluation: labels in three splits, or in three folds or more. Needs no torch."""
+"""Check what an evaluation needs: labels in three splits, or in three folds or more. Importable without torch."""
 
 from __future__ import annotations
 
 from ...core.corpus import TEST, TRAIN, VALID, Manifest
 
-FOLDS_NEEDED = "Cross-validation needs three or more: one to test on, the next to choose on, the rest to learn from"
+FOLDS_NEEDED = "Cross-validation needs three or more: one for testing, the next for validation, the others for training"
 
 _REMEDIES = {
     TRAIN: "draw fewer clips for the others",
     VALID: "draw some by `valid_share`",
     TEST: "draw some by a folder's `test_share`",
 }
-"""Split to how it gets clips, where a corpus does not come with it."""
+"""Maps a split to a way of getting clips into it, for corpora that have no such split."""
 
 
 def folds_of(manifest: Manifest) -> list[int]:
-    """The folds to cross-validate over, ascending; none where the corpus has a `test` split or no folds."""
+    """Return the folds to cross-validate over, ascending. Empty if the corpus has a `test` split or no folds."""
     if len(manifest.rows_in(TEST)):
         return []
     return sorted(fold for fold in set(manifest.folds[manifest.rows_in(TRAIN, VALID)].tolist()) if fold >= 0)
 
 
 def label_problems(manifest: Manifest) -> list[str]:
-    """Report the labels that a corpus lacks."""
+    """Return a message for each kind of label that a corpus lacks."""
     if not manifest.label_names:
-        return ["the corpus has no labels to judge by"]
+        return ["the corpus has no labels for an evaluation"]
     if folds := folds_of(manifest):
         return _fold_problems(manifest, folds)
     return [

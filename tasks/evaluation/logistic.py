@@ -1,7 +1,9 @@
 """Logistic regression on standardised features, along a path of regularisation strengths.
 
-Notable choices: the path runs from strong to weak regularisation and every fit starts from the one before. One label a
-clip is multinomial; several are one two-class regression per class.
+Notable choices:
+
+- The path runs from strong to weak regularisation, and every fit starts from the one before.
+- With one label per clip the regression is multinomial. With several there is a two-class regression per class.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from threadpoolctl import threadpool_limits
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """A fitted model of one strength.
+    """A model fitted with one regularisation strength.
 
     Attributes:
         strength: inverse regularisation
-        scaler: takes features to zero mean and unit variance over the training clips; constant ones stay constant
+        scaler: scales features to zero mean and unit variance over the training clips; constant features stay constant
         weights: (classes, D)
         bias: (classes,)
         unconverged: regressions that stopped before L-BFGS converged
@@ -37,7 +39,7 @@ class LogisticFit:
     unconverged: int
 
     def __call__(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """(clips, D) -> (clips, classes) logits, which unlike probabilities do not saturate into ties."""
+        """Compute logits: (clips, D) to (clips, classes). Unlike probabilities, they do not saturate into ties."""
         return np.asarray(self.scaler.transform(features) @ self.weights.T + self.bias, dtype=np.float64)
 
 
@@ -49,7 +51,7 @@ def logistic_path(
     multi_label: bool,
     max_iterations: int,
 ) -> Iterator[LogisticFit]:
-    """Fit one model per strength, most regularised first.
+    """Fit one model per strength, the most regularised first.
 
     Args:
         features: (clips, D)
@@ -67,14 +69,14 @@ def logistic_path(
         weights = np.concatenate([model.coef_ for model in models]).astype(np.float64)
         bias = np.concatenate([model.intercept_ for model in models]).astype(np.float64)
         if not multi_label and len(weights) == 1:
-            # Of two classes scikit-learn keeps only the log-odds of the second.
+            # For two classes scikit-learn returns only the log-odds of the second.
             weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
         yield LogisticFit(strength, scaler, weights, bias, unconverged)
 
 
 def _fit(model: LogisticRegression, features: npt.NDArray[np.float32], target: npt.NDArray[np.generic]) -> bool:
-    """Fit in place; whether L-BFGS converged."""
-    # Many small products: handing them between threads costs several times what it saves, and the sums would depend
+    """Fit in place, and return whether L-BFGS converged."""
+    # One thread, because the matrix products are small: several threads are several times slower, and sums would depend
     # on the number of cores.
     with warnings.catch_warnings(record=True) as caught, threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("always", ConvergenceWarning)

@@ -1,11 +1,10 @@
-"""Figures on labelled clips and their bootstrap intervals.
+"""Metrics of classification on labelled clips. `bootstrap` computes their intervals.
 
-Notable choices: intervals are bias-corrected and accelerated (BCa), for average precision is biased upwards on few
-clips and a plain percentile interval doubles that bias; where BCa is undefined, as when every clip is right, the
-percentile interval stands in. Single-label corpora are judged by accuracy, with the unweighted average recall (UAR)
-beside it; multi-label ones by mean average precision, whose clips are drawn jointly with all their labels, with the
-mean area under the ROC curve (mAUC) and d′ beside it. Training, and the choice of settings, are taken as given: the
-interval says how far the figure hangs on the test clips.
+Notable choices:
+
+- The metric of single-label corpora is accuracy. The unweighted average recall (UAR) is reported with it.
+- The metric of multi-label corpora is mean average precision (mAP). The mean area under the ROC curve (mAUC) and d′ are
+  reported with it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Scores = npt.NDArray[np.floating]
 
 
 def metric_name(*, multi_label: bool) -> str:
-    """The metric that a corpus is judged by: `mAP` or `accuracy`."""
+    """Return the name of the metric of a corpus: `mAP` or `accuracy`."""
     return "mAP" if multi_label else "accuracy"
 
 
@@ -40,7 +39,7 @@ def figure(truth: Truth, scores: Scores, *, multi_label: bool) -> float:
 
 
 def accuracy(truth: Truth, scores: Scores) -> float:
-    """Share of clips whose highest score is at their class.
+    """Compute the share of clips whose class has the highest score.
 
     Args:
         truth: (clips, classes) bool, one True a row
@@ -50,25 +49,27 @@ def accuracy(truth: Truth, scores: Scores) -> float:
 
 
 def mean_average_precision(truth: Truth, scores: Scores) -> tuple[float, int]:
-    """Mean over classes of the average precision, and the number of classes left out for want of a positive clip.
+    """Compute the mean average precision over classes, and the number of classes without a positive clip.
+
+    The mean leaves out classes without a positive clip.
 
     Args:
         truth: (clips, classes) bool
         scores: (clips, classes), higher is likelier
 
     Raises:
-        CorpusError: if no clip carries any class
+        CorpusError: if no clip has a label
     """
     present = truth.any(axis=0)
     if not present.any():
         raise CorpusError("mean average precision needs a clip that carries a label, but none does; add labelled clips")
     value = average_precision_score(truth[:, present], scores[:, present], average="macro")
-    # scikit-learn's sum of recall steps can end an ulp above 1.
+    # scikit-learn's sum of recall steps can exceed 1 by a rounding error.
     return min(float(value), 1.0), int((~present).sum())
 
 
 def unweighted_average_recall(truth: Truth, scores: Scores) -> float:
-    """Mean over the classes that occur of the share of their clips that are found (Schuller et al., 2009).
+    """Compute the mean recall over the classes that occur (UAR; Schuller et al., 2009).
 
     Args:
         truth: (clips, classes) bool, one True a row
@@ -79,29 +80,31 @@ def unweighted_average_recall(truth: Truth, scores: Scores) -> float:
 
 
 def mean_area_under_roc(truth: Truth, scores: Scores) -> float:
-    """Mean over classes of the area under the ROC curve; classes that no clip or every clip carries are left out.
+    """Compute the mean area under the ROC curve over classes that some clips have and others do not.
 
     Args:
         truth: (clips, classes) bool
         scores: (clips, classes), higher is likelier
 
     Returns:
-        The mean, or NaN if no class is left.
+        The mean, or NaN if there is no such class.
     """
-    told = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
-    return fmean(roc_auc_score(truth[:, column], scores[:, column]) for column in told) if told.size else math.nan
+    defined = np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0))
+    if not defined.size:
+        return math.nan
+    return fmean(roc_auc_score(truth[:, column], scores[:, column]) for column in defined)
 
 
 def d_prime(area: float) -> float:
-    """How many standard deviations apart two normal distributions lie whose ROC curve has this area.
+    """Compute d′, the distance in standard deviations of two normal distributions whose ROC curve has this area.
 
-    √2 · Φ⁻¹(area) (Hershey et al., 2017, arXiv 1609.09430); infinite for an area of 1.
+    √2 · Φ⁻¹(area) (Hershey et al., 2017, arXiv 1609.09430). Infinite for an area of 1.
     """
     return float(math.sqrt(2) * norm.ppf(area))
 
 
 def other_figures(truth: Truth, scores: Scores, *, multi_label: bool) -> dict[str, float]:
-    """The metrics beside the one that the corpus is judged by, as far as they are defined and finite."""
+    """Compute the additional metrics of a corpus. Metrics that are undefined or infinite are left out."""
     if multi_label:
         area = mean_area_under_roc(truth, scores)
         found = {"mAUC": area, "d_prime": d_prime(area)}

@@ -1,4 +1,4 @@
-"""The probes' configurations, importable without torch or scikit-learn so that `ossicle check` stays quick."""
+"""Configurations of the probes. Importable without torch or scikit-learn, so that `ossicle check` is fast."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ class LinearProbeConfig(TaskConfig):
     """Logistic regression on standardised frozen features."""
 
     strengths: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
-    """Inverse regularisation (scikit-learn's `C`, against the loss summed over clips) to choose from."""
+    """Candidates for the inverse regularisation (scikit-learn's `C`, relative to the loss summed over clips)."""
 
     max_iterations: PositiveInt = 1000
     """Steps of L-BFGS after which a fit counts as not converged."""
 
 
 class KnnProbeConfig(TaskConfig):
-    """Votes of the nearest training clips in the space of frozen features."""
+    """Votes of the nearest training clips in the space of frozen features (k-nearest neighbours)."""
 
     neighbours: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 3, 5, 10, 20)
-    """Numbers of neighbours to choose from; those beyond the number of training clips are left out."""
+    """Candidates for the number of neighbours. Numbers larger than the number of training clips are left out."""
 
     metric: Literal["cosine", "euclidean"] = "cosine"
     """The distance between features."""

@@ -1,8 +1,11 @@
-"""Probes: what can be read off frozen features by a linear model or by their neighbours.
+"""Probes: a linear model and nearest neighbours on frozen features.
 
-Notable choices: settings are chosen on the validation split by the metric of the corpus, ties going to the smoother
-model; the model that is scored was fitted on the training split alone, for validation clips are not folded in; `fit`
-is never given a test clip. Every view is standardised for the linear model and taken as it is for the neighbours.
+Notable choices:
+
+- Settings are chosen on the validation split by the metric of the corpus. Among equals the smoother model wins.
+- The scored model is fitted only on the training split. It is not fitted again with the validation clips.
+- `fit` never receives a test clip.
+- Views are standardised for the linear model, and unchanged for the nearest neighbours.
 """
 
 from __future__ import annotations
@@ -44,11 +47,11 @@ class Examples:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A probe that is ready to be scored.
+    """A fitted probe.
 
     Attributes:
-        predict: (clips, D) -> (clips, classes) scores, higher is likelier
-        chosen: what was chosen on the validation split, and the validation score
+        predict: (clips, D) to (clips, classes) scores, higher is likelier
+        chosen: the settings chosen on the validation split, and the validation score
     """
 
     predict: Predictor
@@ -56,24 +59,24 @@ class Fitted:
 
 
 class Probe(Task):
-    """A model that is fitted to each view of frozen features and scored on the test clips; one a fold where there are.
+    """A model that is fitted to each view of frozen features and scored on the test clips, once per fold if any.
 
     Attributes:
-        scale: what its predictions are
+        scale: the scale of the predictions
     """
 
     scale: ClassVar[Scale]
 
     @abstractmethod
     def fit(self, train: Examples, valid: Examples, *, multi_label: bool) -> Fitted:
-        """Fit on the training clips; choose the settings on the validation clips."""
+        """Fit on the training clips, and choose the settings on the validation clips."""
 
     @final
     def evaluate(self, features: Features, *, seed: int) -> TaskResult:
-        """Fit and score every view; `seed` draws the bootstrap only.
+        """Fit and score every view. Only the bootstrap uses `seed`.
 
         Raises:
-            CorpusError: if a split that is needed is empty, its clips carry no labels, or a class cannot be learnt
+            CorpusError: if a required split is empty, its clips have no labels, or a class cannot be learnt
             ArtifactError: if a view does not hold one row of finite numbers per clip
         """
         given = protocols(features.clips)
@@ -90,10 +93,10 @@ class Probe(Task):
 
 
 class LinearProbe(Probe):
-    """Logistic regression on standardised features: multinomial, or one per class where clips carry several labels.
+    """Logistic regression on standardised features: multinomial, or one per class if clips can have several labels.
 
-    The scores are logits. `chosen` holds the `strength`, whether its fit `converged`, and over all strengths the
-    `unconverged_fits`: regressions that ran out of iterations.
+    The scores are logits. `chosen` contains the `strength`, whether its fit `converged`, and `unconverged_fits`, the
+    number of regressions over all strengths that reached the limit of iterations.
     """
 
     scale = "logits"
@@ -124,7 +127,7 @@ class LinearProbe(Probe):
 class KnnProbe(Probe):
     """Votes of the nearest training clips, each weighted by the inverse of its distance (Dudani, 1976).
 
-    The score of a class is its share of the votes; a clip at distance 0 outvotes all others. `chosen` holds the
+    The score of a class is its share of the votes. A clip at distance 0 outvotes all others. `chosen` contains the
     number of `neighbours`.
     """
 
@@ -146,7 +149,7 @@ class KnnProbe(Probe):
 
 
 class _Neighbours:
-    """Shares of the votes of `number` neighbours."""
+    """A classifier by the votes of `number` neighbours."""
 
     def __init__(self, train: Examples, number: int, metric: str, *, multi_label: bool) -> None:
         self.number = number
@@ -155,17 +158,17 @@ class _Neighbours:
         self.model.fit(train.features, train.truth if multi_label else train.truth.argmax(axis=1))
 
     def __call__(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
-        """(clips, D) -> (clips, classes) shares of the votes."""
+        """Compute the shares of the votes: (clips, D) to (clips, classes)."""
         shares = self.model.predict_proba(features)
         return np.stack([share[:, 1] for share in shares], axis=1) if self.multi_label else np.asarray(shares)
 
 
 def _best(candidates: Iterable[_P], valid: Examples, *, multi_label: bool) -> tuple[_P, float]:
-    """The candidate with the best figure on the validation clips, and that figure; the first of equals."""
-    tried = (
+    """Return the candidate with the best figure on the validation clips, and that figure. The first of equals wins."""
+    scored = (
         (candidate, figure(valid.truth, candidate(valid.features), multi_label=multi_label)) for candidate in candidates
     )
-    return max(tried, key=itemgetter(1))
+    return max(scored, key=itemgetter(1))
 
 
 def _examples(values: npt.NDArray[np.float32], split: LabelledRows) -> Examples:
@@ -178,6 +181,6 @@ def _check_view(view: str, values: npt.NDArray[np.float32], clips: int) -> None:
     broken = int((~np.isfinite(values)).any(axis=1).sum())
     if broken:
         raise ArtifactError(
-            f"view `{view}` must be finite, but {broken} of {clips} clips hold NaN or infinity; "
+            f"view `{view}` must be finite, but {broken} of {clips} clips contain NaN or infinity; "
             "the encoder has probably diverged"
         )

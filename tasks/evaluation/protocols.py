@@ -1,8 +1,11 @@
-"""What a labelled corpus is judged by: its three splits, or its folds in turn; checked before anything is fitted.
+"""Divide a labelled corpus into training, validation and test clips, by splits or by folds.
 
-Notable choices: a corpus with folds and no `test` split is cross-validated. For each fold the test clips are its own,
-the validation clips those of the next fold (after the last comes the first), and all other folds teach, so that no
-choice sees a clip that it is scored on. Clips without a fold keep their split throughout.
+Notable choices:
+
+- A corpus with folds and no `test` split is cross-validated. One fold is the test split, the next one (after the last,
+  the first) the validation split, and all others the training split. So settings are never chosen on test clips.
+- Clips without a fold keep their split throughout.
+- Everything is checked before anything is fitted.
 """
 
 from __future__ import annotations
@@ -35,10 +38,10 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class LabelledSplits:
-    """What one model learns from, has its settings chosen on and is scored on.
+    """The training, validation and test clips of one model.
 
     Attributes:
-        fold: the fold that is the test split; `NO_FOLD` where the corpus has a test split of its own
+        fold: the fold that is the test split; `NO_FOLD` if the corpus has a `test` split
     """
 
     train: LabelledRows
@@ -49,13 +52,13 @@ class LabelledSplits:
 
 
 def protocols(clips: Manifest) -> list[LabelledSplits]:
-    """Cut a labelled manifest for every model that is to be fitted: one, or one for each fold, ascending.
+    """Return the splits of every model to fit: one model, or one per fold in ascending order.
 
-    Together the test clips hold no clip twice. Clips of the split `unlabelled` are passed over.
+    No clip is a test clip twice. Clips of the split `unlabelled` are skipped.
 
     Raises:
-        CorpusError: if a split or its labels are missing, there are fewer than three folds, or the training clips
-            cannot teach every class
+        CorpusError: if a split or its labels are missing, there are fewer than three folds, or the training clips do
+            not suffice to learn every class
     """
     if len(clips.label_names) < 2 or not clips.labels.counts.any():
         raise CorpusError(
@@ -71,13 +74,13 @@ def protocols(clips: Manifest) -> list[LabelledSplits]:
 
 
 def lessons(clips: Manifest) -> tuple[LabelledRows, LabelledRows | None]:
-    """What teaches a model that nobody scores, and what its settings are chosen on.
+    """Return the training and validation clips of a model that is not evaluated.
 
-    The clips of `train` and of `valid`; of a corpus with folds and no `test` split the clips of all folds teach, and
-    nothing is left to choose on but the clips of `valid` without a fold.
+    These are the clips of `train` and `valid`. If a corpus has folds and no `test` split, the clips of all folds are
+    training clips. Only `valid` clips without a fold are then left for validation.
 
     Raises:
-        CorpusError: if labels are missing, or the training clips cannot teach every class
+        CorpusError: if labels are missing, or the training clips do not suffice to learn every class
     """
     if folds_of(clips):
         clips = replace(clips, splits=np.where((clips.folds >= 0) & (clips.splits == VALID), TRAIN, clips.splits))
@@ -131,12 +134,12 @@ def _check_one_label(clips: Manifest, rows: npt.NDArray[np.int64], truth: npt.ND
         first = wrong[0]
         raise CorpusError(
             f"each clip of this corpus must carry 1 label, but {wrong.size} do not, first "
-            f"`{clips.paths[rows[first]]}` with {counts[first]}; mend its labels or mark the corpus as multi-label"
+            f"`{clips.paths[rows[first]]}` with {counts[first]}; fix its labels or mark the corpus as multi-label"
         )
 
 
 def _check_teachable(truth: npt.NDArray[np.bool_], clips: Manifest) -> None:
-    """A class is learnt from clips that carry it and clips that do not."""
+    """Check that every class has training clips with it and training clips without it."""
     absent = np.flatnonzero(~truth.any(axis=0))
     if absent.size:
         raise CorpusError(
@@ -146,7 +149,7 @@ def _check_teachable(truth: npt.NDArray[np.bool_], clips: Manifest) -> None:
     constant = np.flatnonzero(truth.all(axis=0))
     if constant.size:
         raise CorpusError(
-            f"every `train` clip carries {_named(clips.label_names, constant)}, so nothing can be told from it; "
+            f"every `train` clip carries {_named(clips.label_names, constant)}, so it cannot be learnt; "
             "add `train` clips that do not, or leave the class out of the corpus"
         )
 

@@ -1,7 +1,10 @@
-"""Judge frozen features by a task: the action of the evaluation stages, and the result that it shares with others.
+"""Evaluate frozen features with a task. The action of `EvaluateStage`, and the format of results that stages share.
 
-Notable choices: under cross-validation the predictions for all folds are pooled before they are scored, so that the
-interval is one over clips; the mean of the folds' validation scores stands for the choice.
+Notable choices:
+
+- Under cross-validation the predictions of all folds are pooled before they are scored, so that the bootstrap covers
+  all clips.
+- The validation score is then the mean over folds.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from .stage_specs import EvaluateStage
 
 
 def evaluate(run: StageRun[EvaluateStage]) -> None:
-    """Fit and score a task: `scores.json`, and `predictions.npz` with the per-clip predictions behind them."""
+    """Fit and score a task. Write `scores.json`, and the predictions for each clip to `predictions.npz`."""
     task = build(run.stage.task, Task, seed=run.stage.seed)
     with np.load(run.inputs["features"].file("features.npz"), allow_pickle=False) as file:
         views = dict(file)
@@ -40,7 +43,7 @@ def save_result(run: StageRun[Stage], result: TaskResult, rows: npt.NDArray[np.i
     """Write a task's result as the artifact of an evaluation stage, which reports and ensembles read.
 
     Args:
-        rows: (clips,) the row in the corpus's manifest of each clip that the result counts
+        rows: (clips,) the manifest rows to which the clip numbers of the result refer
     """
     scores = {
         **run.stage.tags,
@@ -63,11 +66,11 @@ def save_result(run: StageRun[Stage], result: TaskResult, rows: npt.NDArray[np.i
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one model gave on the test clips of its protocol.
+    """The predictions of one model for the test clips of its protocol.
 
     Attributes:
         predictions: (test clips, classes) float32, higher is likelier
-        chosen: what was chosen on the validation clips, and the validation score as `valid_` and the metric's name
+        chosen: the settings chosen on the validation clips, and the validation score as `valid_` and the metric's name
     """
 
     predictions: npt.NDArray[np.float32]
@@ -77,13 +80,13 @@ class Outcome:
 def task_result(
     given: Sequence[LabelledSplits], outcomes: Mapping[str, Sequence[Outcome]], *, scale: Scale, seed: int
 ) -> TaskResult:
-    """Pool what the models of a corpus's protocols gave, and score it.
+    """Pool the predictions of the models of all protocols, and score them.
 
     Args:
-        given: what `protocols` gave for the corpus
-        outcomes: view to the outcome of each protocol, in the same order
-        scale: what the predictions are
-        seed: drives the bootstrap
+        given: the result of `protocols` for the corpus
+        outcomes: maps a view to the outcome of each protocol, in the same order
+        scale: the scale of the predictions
+        seed: seed of the bootstrap
     """
     rows, truth = (np.concatenate([getattr(splits.test, column) for splits in given]) for column in ("rows", "truth"))
     multi_label = given[0].multi_label
@@ -107,7 +110,7 @@ def task_result(
 
 
 def _choices(chosen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The mean of the validation scores; of other choices every fold's, where they differ."""
+    """Merge the choices of all folds: the mean of validation scores, and a list of other values if they differ."""
 
     def together(name: str, values: list[Any]) -> Any:
         if name.startswith("valid_"):
@@ -132,8 +135,8 @@ def score_view(
     Args:
         truth: (clips, classes) bool
         scores: (clips, classes), higher is likelier
-        chosen: what was chosen on the validation split; for mAP, `classes_left_out` is added
-        folds: (clips,) the fold that each clip was tested in, for the figure of each fold alone
+        chosen: the settings chosen on the validation split; for mAP, `classes_left_out` is added
+        folds: (clips,) the fold that each clip was tested in, for a separate figure of each fold
     """
     if multi_label:
         value, left_out = mean_average_precision(truth, scores)

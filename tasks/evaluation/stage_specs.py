@@ -1,4 +1,4 @@
-"""The stages that evaluate encoders by tasks; importable without torch."""
+"""The stages that evaluate encoders with tasks. Importable without torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FeaturesStage(CorpusStage):
     """Embed a labelled corpus with a frozen encoder, or with log-mel statistics.
 
     Attributes:
-        crop_seconds: of longer clips only the first so many seconds are used
+        crop_seconds: length to which longer clips are cut, from their start
     """
 
     kind = "features"
@@ -34,7 +34,7 @@ class FeaturesStage(CorpusStage):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateStage(CorpusStage):
-    """Score frozen features by a task.
+    """Score frozen features with a task.
 
     Attributes:
         task: a part that is an `ossicle.Task`
@@ -48,11 +48,11 @@ class EvaluateStage(CorpusStage):
 
 
 def evaluation_stages(experiment: Experiment, encoders: Mapping[str, str], *, survey: str) -> list[Stage]:
-    """Evaluate encoders, and the log-mel baseline with them, by every task of the experiment.
+    """Create the stages that evaluate encoders and the log-mel baseline with every task of the experiment.
 
     Args:
-        encoders: what people call each encoder to the name of the stage that makes it
-        survey: the stage whose front end the log-mel baseline uses
+        encoders: maps the display name of each encoder to the name of the stage that makes it
+        survey: name of the stage whose front end the log-mel baseline uses
     """
     stages: list[Stage] = []
     seen: Counter[tuple[str, str]] = Counter()
@@ -64,36 +64,36 @@ def evaluation_stages(experiment: Experiment, encoders: Mapping[str, str], *, su
         repeat = seen[title, label]
         title = title if repeat == 1 else f"{title} {repeat}"
         task_survey = survey_stage(experiment, corpus)
-        asked = Assignment(experiment, task, title, corpus, task_survey.name, encoders)
-        own = task.config.stages(asked) if isinstance(task.config, TaskConfig) else None
-        stages += [task_survey, *(own if own is not None else _usual_stages(asked, survey))]
+        assignment = Assignment(experiment, task, title, corpus, task_survey.name, encoders)
+        own = task.config.stages(assignment) if isinstance(task.config, TaskConfig) else None
+        stages += [task_survey, *(own if own is not None else _default_stages(assignment, survey))]
     return stages
 
 
-def _usual_stages(asked: Assignment, survey: str) -> list[Stage]:
+def _default_stages(assignment: Assignment, survey: str) -> list[Stage]:
     stages: list[Stage] = []
-    for subject, source in {**asked.encoders, LOG_MEL: survey}.items():
-        features = _features_stage(asked, subject, source)
-        stages += [features, _evaluate_stage(asked, subject, features=features.name)]
+    for subject, source in {**assignment.encoders, LOG_MEL: survey}.items():
+        features = _features_stage(assignment, subject, source)
+        stages += [features, _evaluate_stage(assignment, subject, features=features.name)]
     return stages
 
 
-def _features_stage(asked: Assignment, subject: str, source: str) -> FeaturesStage:
+def _features_stage(assignment: Assignment, subject: str, source: str) -> FeaturesStage:
     return FeaturesStage(
-        name=f"features/{asked.corpus_display_name}/{subject}",
-        corpus=asked.corpus,
-        crop_seconds=asked.experiment.pretrain.crop_seconds,
-        inputs={"source": source, "survey": asked.survey},
-        tags={"corpus": asked.corpus_display_name, "subject": subject},
+        name=f"features/{assignment.corpus_display_name}/{subject}",
+        corpus=assignment.corpus,
+        crop_seconds=assignment.experiment.pretrain.crop_seconds,
+        inputs={"source": source, "survey": assignment.survey},
+        tags={"corpus": assignment.corpus_display_name, "subject": subject},
     )
 
 
-def _evaluate_stage(asked: Assignment, subject: str, *, features: str) -> EvaluateStage:
+def _evaluate_stage(assignment: Assignment, subject: str, *, features: str) -> EvaluateStage:
     return EvaluateStage(
-        name=f"{asked.title}/{asked.corpus_display_name}/{subject}",
-        corpus=asked.corpus,
-        task=asked.task,
+        name=f"{assignment.title}/{assignment.corpus_display_name}/{subject}",
+        corpus=assignment.corpus,
+        task=assignment.task,
         inputs={"features": features},
-        seed=asked.experiment.seed,
-        tags={"task": asked.title, "corpus": asked.corpus_display_name, "subject": subject},
+        seed=assignment.experiment.seed,
+        tags={"task": assignment.title, "corpus": assignment.corpus_display_name, "subject": subject},
     )

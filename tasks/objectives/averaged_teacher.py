@@ -85,13 +85,13 @@ class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
             PluginError: if the encoder returns too few layers
         """
         outputs = self.teacher(batch).layers[1:]
-        wanted = self.config.top_layers or len(outputs)
-        if not 0 < wanted <= len(outputs):
+        count = self.config.top_layers or len(outputs)
+        if not 0 < count <= len(outputs):
             raise PluginError(
-                f"`averaged_teacher` needs the outputs of {max(1, wanted)} layers, but the encoder gives "
-                f"{len(outputs)}: lower `top_layers`, or let the encoder give its layers"
+                f"`averaged_teacher` needs the outputs of {max(1, count)} layers, but the encoder returns "
+                f"{len(outputs)}: lower `top_layers`, or let the encoder return the outputs of its layers"
             )
-        outputs = [output.float() for output in outputs[-wanted:]]
+        outputs = [output.float() for output in outputs[-count:]]
         of_patches = torch.stack([_standardised(output, batch.valid) for output in outputs]).mean(0)
         of_clips = torch.stack([_clip_mean(output, batch.valid) for output in outputs]).mean(0)
         return layer_norm(of_patches, of_patches.shape[-1:]), layer_norm(of_clips, of_clips.shape[-1:])
@@ -102,8 +102,8 @@ class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
     def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
         if metrics["guessing_loss"] < COLLAPSED_VARIANCE:
             return [
-                f"the targets have collapsed: their variance is {metrics['guessing_loss']:.4f}, so that all patches "
-                "look the same to the teacher; try a lower lr, a longer warm-up or a higher `decay`"
+                f"the targets have collapsed: their variance is {metrics['guessing_loss']:.4f}, so the teacher's "
+                "outputs are nearly the same for all patches; try a lower lr, a longer warm-up or a higher `decay`"
             ]
         return futile(metrics, progress)
 

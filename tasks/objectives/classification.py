@@ -36,7 +36,7 @@ class Classification(Objective, SupportsAugment, SupportsParameterGroups):
         multi_label: whether a clip can have several labels
 
     Raises:
-        PluginError: if the encoder's `depths` do not hold each of its parameters once
+        PluginError: if the encoder's `depths` do not contain each of its parameters exactly once
     """
 
     def __init__(self, config: ClassificationConfig, encoder: Encoder, head: Head, multi_label: bool) -> None:
@@ -77,19 +77,19 @@ class Classification(Objective, SupportsAugment, SupportsParameterGroups):
 
     def augment(self, batch: SpectrogramBatch) -> SpectrogramBatch:
         """Roll, mix and mask clips. Labels become shares of classes, (B, classes) float32."""
-        wanted, frames, lengths = self.config.augmentation, batch.frames, batch.lengths
+        config, frames, lengths = self.config.augmentation, batch.frames, batch.lengths
         targets = self._targets(batch.labels)
         random = generators(batch)
-        if wanted.roll:
+        if config.roll:
             frames = roll(frames, lengths, random)
-        if wanted.mixup:
-            mixture = mix(frames, lengths, wanted.mixup, random)
+        if config.mixup:
+            mixture = mix(frames, lengths, config.mixup, random)
             frames = mixture.frames
             targets = torch.lerp(targets, targets[mixture.partner], mixture.share[:, None])
-        if wanted.time_masks:
-            frames = mask_time(frames, lengths, wanted.time_masks, wanted.time_mask_share, random)
-        if wanted.frequency_masks:
-            frames = mask_frequency(frames, lengths, wanted.frequency_masks, wanted.frequency_mask_share, random)
+        if config.time_masks:
+            frames = mask_time(frames, lengths, config.time_masks, config.time_mask_share, random)
+        if config.frequency_masks:
+            frames = mask_frequency(frames, lengths, config.frequency_masks, config.frequency_mask_share, random)
         return replace(batch, frames=frames, labels=targets)
 
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
@@ -113,18 +113,18 @@ class Classification(Objective, SupportsAugment, SupportsParameterGroups):
     def _targets(self, labels: Tensor | None) -> Tensor:
         """Return the share of each class in a clip: (B, classes) float32."""
         if labels is None:
-            raise PluginError("`classification` learns from labels, but these clips come without any")
+            raise PluginError("`classification` learns from labels, but these clips have none")
         if labels.ndim == 1:
             return F.one_hot(labels, self.head.classes).float()
         return labels
 
 
 def _check_depths(encoder: Encoder) -> None:
-    held = [id(parameter) for modules in encoder.depths() for module in modules for parameter in module.parameters()]
+    listed = [id(parameter) for modules in encoder.depths() for module in modules for parameter in module.parameters()]
     names = {id(parameter): name for name, parameter in encoder.named_parameters()}
-    wrong = [name for key, name in names.items() if held.count(key) != 1]
+    wrong = [name for key, name in names.items() if listed.count(key) != 1]
     if wrong:
         raise PluginError(
-            f"`{type(encoder).__name__}.depths` must hold each of the encoder's parameters once, but does not hold "
-            f"`{wrong[0]}` so{f', nor {len(wrong) - 1} more' if wrong[1:] else ''}"
+            f"`{type(encoder).__name__}.depths` must contain each of the encoder's parameters once. It does not "
+            f"do so for `{wrong[0]}`{f' and {len(wrong) - 1} more' if wrong[1:] else ''}"
         )

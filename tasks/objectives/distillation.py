@@ -50,7 +50,8 @@ class Distillation(Objective, SupportsPrepare, SupportsHistograms, SupportsWarni
     ) -> None:
         super().__init__()
         if not isinstance(tokenizer, QuantisingTokenizer):
-            raise PluginError(f"`distillation` trains a QuantisingTokenizer, but `{type(tokenizer).__name__}` is none")
+            given = type(tokenizer).__name__
+            raise PluginError(f"`distillation` trains a `QuantisingTokenizer`, but `{given}` is not one")
         classes = 0 if teacher_head is None else teacher_head.classes
         _refuse(config, {"teacher_width": teacher.width, "teacher_classes": classes})
         target_size = teacher.width if config.target == "hidden" else classes

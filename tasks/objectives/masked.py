@@ -116,12 +116,12 @@ class MaskedObjective(Objective):
         positions: Tensor,
     ) -> Tensor:
         """Compute only the hidden positions: (hidden patches, W)."""
-        wanted = positions_of(hidden)  # index (B, H)
+        queries = positions_of(hidden)  # index (B, H)
         predicted: Tensor = predictor(
-            self.mask_embedding.to(seen.dtype) + positions[wanted.index],
+            self.mask_embedding.to(seen.dtype) + positions[queries.index],
             seen + positions[visible.index],
             valid=encoded.valid,
-            positions=wanted.index,
+            positions=queries.index,
             memory_positions=visible.index,
         )
-        return predicted[wanted.valid]
+        return predicted[queries.valid]

@@ -1,9 +1,10 @@
 """Masked token prediction: BEATs' pre-training objective (arXiv 2212.09058, section 3.3).
 
 Notable choices:
-- The loss is taken on hidden patches only.
-- Where a tokenizer gives a patch several tokens, each has a separate classifier; loss, accuracy and token statistics
-  are means over them (USM, arXiv 2303.01037).
+
+- The loss covers only hidden patches.
+- If a tokenizer gives a patch several tokens, each has a separate classifier. Loss, accuracy and token statistics are
+  means over these classifiers (USM, arXiv 2303.01037).
 - The tokenizer stays outside the module tree, because it is frozen and must not be checkpointed or wrapped.
 """
 
@@ -92,11 +93,13 @@ class MaskedPrediction(MaskedObjective, SupportsHistograms, SupportsWarnings, Su
     def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
         found = collapse(metrics["token_perplexity"], self.tokenizer.codebook_size)
         if progress > 0.5 and metrics["predicted_perplexity"] < 1.5 <= metrics["token_perplexity"]:
-            found.append("the predictions have collapsed: nearly all are one token; try a longer warm-up or a lower lr")
+            found.append(
+                "the predictions have collapsed: nearly all are the same token; try a longer warm-up or a lower lr"
+            )
         if progress > 0.5 and metrics["loss"] > metrics["guessing_loss"]:
             found.append(
-                f"nothing is learnt: the loss {metrics['loss']:.2f} is above {metrics['guessing_loss']:.2f}, what "
-                f"guessing by the tokens' frequencies costs; try a longer warm-up or another lr"
+                f"nothing is learnt: the loss {metrics['loss']:.2f} is above {metrics['guessing_loss']:.2f}, the loss "
+                f"of guessing by the frequencies of tokens; try a longer warm-up or another lr"
             )
         return found
 

@@ -45,8 +45,7 @@ class Masking(ABC):
 
         Args:
             ranks: (B, N) int64, a random permutation for each clip. Real patches have the numbers from 0 on, and
-                padding
-                the numbers after those.
+                padding has the numbers after those.
             grid: the layout of the N patches
         """
 
@@ -125,7 +124,7 @@ def by_block(ranks: Tensor, grid: Grid, *, columns: int | None, bands: int | Non
 
     Args:
         ranks: as in `Masking.order`
-        columns, bands: size of a block; the whole grid's when None
+        columns, bands: size of a block; the size of the grid if None
     """
     first = rearrange(ranks, "b (c f) -> b c f", f=grid.bands)
     for axis, size in ((1, columns), (2, bands)):
@@ -142,7 +141,7 @@ def _lowest_nearby(numbers: Tensor, axis: int, size: int | None) -> Tensor:
 
 
 def _ranks(order: Tensor, valid: Tensor) -> Tensor:
-    """Number each clip's patches from the lowest on, padding last: (B, N) int64 to (B, N) int64."""
+    """Rank each clip's patches in ascending order, with padding last: (B, N) int64 to (B, N) int64."""
     positions = order.masked_fill(~valid, _LARGEST).argsort(dim=1, stable=True)
     return torch.empty_like(positions).scatter_(
         1, positions, torch.arange(valid.shape[1], device=valid.device).expand_as(positions)
@@ -150,9 +149,9 @@ def _ranks(order: Tensor, valid: Tensor) -> Tensor:
 
 
 def _noise(draws: Tensor, count: int) -> Tensor:
-    """Hash the clip's draw and the position to a random number for every patch: (B,) to (B, count) int64.
+    """Hash the draw of each clip and the position to a random number for every patch: (B,) to (B, count) int64.
 
-    SplitMix64 (Steele, Lea & Flood, 2014): the same on every device.
+    The hash is SplitMix64 (Steele, Lea & Flood, 2014), which gives the same numbers on every device.
     """
     position = torch.arange(1, count + 1, device=draws.device)
     mixed = draws[:, None] + position * _GOLDEN

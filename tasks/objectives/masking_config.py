@@ -40,4 +40,4 @@ class FrequencyMaskingConfig(Config):
     """Hide some frequency bands for the whole clip (Audio-MAE, Huang et al., 2022; SpecAugment, Park et al., 2019)."""
 
     bands: int = Field(default=1, ge=1)
-    """Neighbouring bands that are hidden together; the last ones of a clip are cut to fit the share."""
+    """Neighbouring bands that are hidden together. The last ones of a clip are cut to match the share."""

@@ -1,4 +1,4 @@
-"""What a user may set about each built-in objective. Importable without torch."""
+"""Configurations of the built-in objectives. Importable without torch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ...core.config import Config, ObjectiveConfig
 from ...encoders.encoder_config import StackConfig, check_divides
 
 HEAD_DIM = 64
-"""Size of an attention head where the number of heads is not given."""
+"""Size of an attention head if the number of heads is not given."""
 
 PLACE_MULTIPLE = 4
-"""What the width of sine-cosine positions must be a multiple of: sine and cosine, of column and band."""
+"""The width of sine-cosine positions must be a multiple of 4: sine and cosine, for column and band."""
 
 
 class EstimatorConfig(Config):
-    """A small stack of the encoder's kind of layers, thrown away after pre-training."""
+    """A small stack of the same layers as in the encoder. It is discarded after pre-training."""
 
     layers: int = Field(default=3, ge=1)
     """Transformer layers."""
 
     width: int | None = Field(default=None, ge=1)
-    """Size of its vectors; the encoder's when absent."""
+    """Size of the vectors; the encoder's width when absent."""
 
     heads: int | None = Field(default=None, ge=1)
     """Attention heads; one for every 64 of the width when absent."""
@@ -35,8 +35,8 @@ class EstimatorConfig(Config):
     """Layer normalisation after each residual sum (with DeepNorm), or before each branch."""
 
     positions: Literal["relative", "absolute"] = "absolute"
-    """What tells hidden patches apart: the layers' relative bias alone, or sine-cosine positions of column and band
-    added to the predictor's input as well."""
+    """The source of position information: only the layers' relative bias, or also sine-cosine positions of column and
+    band, which are added to the input."""
 
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Dropout after attention and after the feed-forward network."""
@@ -45,7 +45,7 @@ class EstimatorConfig(Config):
     """Dropout of attention weights."""
 
     def stack(self, encoder_width: int) -> StackConfig:
-        """Its layers for an encoder of this width; `misfits` says for which there are none."""
+        """Return the configuration of the layers for an encoder of this width. `misfits` reports invalid widths."""
         width = self.width or encoder_width
         return StackConfig(
             layers=self.layers,
@@ -60,11 +60,11 @@ class EstimatorConfig(Config):
         )
 
     def misfits(self, encoder_width: object, *, called: str) -> list[str]:
-        """Say why there is no such stack for an encoder.
+        """Return the reasons why the stack is invalid for an encoder.
 
         Args:
-            encoder_width: heeded where it has no width of its own; no number if nobody knows it
-            called: the field that holds it
+            encoder_width: used if `width` is absent; not a number if unknown
+            called: name of the field that holds this configuration
         """
         width = self.width or encoder_width
         return self._faults(width, f"{called}.") if isinstance(width, int) else []
@@ -94,24 +94,24 @@ class EstimatorConfig(Config):
 
 
 class PredictorConfig(EstimatorConfig):
-    """What predicts hidden patches from the visible ones, thrown away after pre-training."""
+    """The predictor of hidden patches from visible ones. It is discarded after pre-training."""
 
     attention: Literal["full", "cross"] = "full"
-    """Whether all positions attend to each other (MAE, BEATs), or only the hidden positions are computed and attend to
-    the visible ones, which costs less (CrossMAE, Fu et al., 2024)."""
+    """With `full`, all positions attend to each other (MAE, BEATs). With `cross`, only the hidden positions are
+    computed and attend to the visible ones, which costs less (CrossMAE, Fu et al., 2024)."""
 
 
 class MaskedObjectiveConfig(ObjectiveConfig):
-    """What all objectives share that hide patches from the encoder."""
+    """Base of the configurations of objectives that hide patches from the encoder."""
 
     mask_ratio: float = Field(default=0.75, gt=0, lt=1)
     """Share of a clip's patches that is hidden."""
 
     masking: Annotated[PartChoice, ChoiceOf("masking")] | None = None
-    """Which patches are hidden together; `uniform` when absent."""
+    """How hidden patches are chosen; `uniform` when absent."""
 
     predictor: PredictorConfig = PredictorConfig()
-    """What predicts the hidden patches."""
+    """The predictor of the hidden patches."""
 
     def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
         return self.predictor.misfits(context.get("encoder_width"), called="predictor")
@@ -133,40 +133,40 @@ class ReconstructionConfig(MaskedObjectiveConfig):
     needs_tokenizer: ClassVar[bool] = False
 
     mask_ratio: float = Field(default=0.8, gt=0, lt=1)
-    """Share of a clip's patches that is hidden; 0.8 is Audio-MAE's."""
+    """Share of a clip's patches that is hidden. Audio-MAE uses 0.8."""
 
     normalise_targets: bool = True
-    """Whether each patch is brought to zero mean and unit variance before it is reconstructed, as in Audio-MAE: what is
-    left of it is its texture."""
+    """Whether each target patch is normalised to zero mean and unit variance, as in Audio-MAE. This removes the level
+    of the patch and keeps its texture."""
 
 
 class AveragedTeacherConfig(MaskedObjectiveConfig):
-    """Predict what a running average of the encoder, hearing all, makes of hidden patches (data2vec, EAT).
+    """Predict the outputs at hidden patches of a teacher that hears the whole clip (data2vec, EAT).
 
-    Baevski et al., 2022; Chen et al., 2024.
+    The teacher is a running average of the encoder (Baevski et al., 2022; Chen et al., 2024).
     """
 
     needs_tokenizer: ClassVar[bool] = False
 
     mask_ratio: float = Field(default=0.8, gt=0, lt=1)
-    """Share of a clip's patches that is hidden; 0.8 is EAT's, which hides with `masking: inverse_block`."""
+    """Share of a clip's patches that is hidden. EAT uses 0.8 with `masking: inverse_block`."""
 
     top_layers: int | None = Field(default=None, ge=1)
-    """The teacher's last so many layers are averaged; all when absent, as in EAT. data2vec takes 8 of 12."""
+    """Number of the teacher's last layers that are averaged; all when absent, as in EAT. data2vec uses 8 of 12."""
 
     decay: float = Field(default=0.999, ge=0, le=1)
-    """Share of its old weights that the teacher keeps in a step, at first."""
+    """Decay of the running average at the start: the share of its old weights that the teacher keeps in a step."""
 
     final_decay: float = Field(default=0.9999, ge=0, le=1)
-    """The share that it keeps in the end; EAT goes from 0.9998 to 0.99999."""
+    """Decay of the running average at the end. EAT increases it from 0.9998 to 0.99999."""
 
     decay_steps: int = Field(default=30_000, ge=0)
-    """Steps over which the share rises evenly from `decay` to `final_decay`. Short trainings want a quicker teacher:
-    one that keeps 0.999 of its weights is about a thousand steps behind the encoder."""
+    """Steps over which the decay rises linearly from `decay` to `final_decay`. A short training needs a lower decay,
+    because at 0.999 the teacher is about a thousand steps behind the encoder."""
 
     clip_loss: float = Field(default=0.0, ge=0)
-    """Weight of EAT's loss of whole clips: the mean of the encoder's outputs, projected, is to be the mean of the
-    teacher's. EAT uses 1."""
+    """Weight of EAT's loss for whole clips, in which the projected mean of the encoder's outputs predicts the mean of
+    the teacher's outputs. EAT uses 1."""
 
     def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
         layers = context.get("encoder_layers")
@@ -185,39 +185,39 @@ class AveragedTeacherConfig(MaskedObjectiveConfig):
 
 
 class DistillationConfig(Config):
-    """Let a tokenizer's codes explain a teacher's outputs (BEATs, section 3.2.2)."""
+    """Predict a teacher's outputs from a tokenizer's codes (BEATs, section 3.2.2)."""
 
     target: Literal["hidden", "logits"] = "hidden"
-    """What is explained: the teacher's vector of each patch, or a fine-tuned teacher's class logits for the clip."""
+    """The target: the teacher's vector of each patch, or a fine-tuned teacher's class logits for the clip."""
 
     teacher_layer: int | None = Field(default=None, ge=0)
-    """Layer whose output is explained, 0 being the input of the first; the teacher's final output when absent."""
+    """Layer whose output is the target. 0 is the input of the first layer; the teacher's final output when absent."""
 
     standardise: bool = True
-    """Take each number of the teacher's vectors to zero mean and unit variance over the first batches. What all vectors
-    share else makes up most of the cosine, and a few codes suffice for it."""
+    """Standardise each number of the teacher's vectors to zero mean and unit variance over the first batches. Otherwise
+    the mean of all vectors dominates the cosine, and a few codes suffice for it."""
 
     principal_components: int | None = Field(default=None, ge=1)
-    """Explain this many principal components of the teacher's vectors, each taken to unit variance, instead of the
-    vectors. Two or three directions else make up most of a briefly trained teacher's, and the codes tell nothing of the
-    others."""
+    """Predict this many principal components of the teacher's vectors, each scaled to unit variance, instead of the
+    vectors. Otherwise two or three directions dominate the vectors of a briefly trained teacher, and the codes ignore
+    the others."""
 
     commitment: float = Field(default=1.0, ge=0)
-    """Weight of the squared distance between a patch's vector and its code, averaged over a code's numbers as in the
-    released code; ESPnet uses 10. Far larger weights draw all vectors to a few codes."""
+    """Weight of the squared distance between a patch's vector and its code, averaged over the numbers of a code as in
+    the released code. ESPnet uses 10. Much larger weights draw all vectors to a few codes."""
 
     estimator: EstimatorConfig = EstimatorConfig()
-    """Estimates the teacher's outputs from the codes; thrown away afterwards."""
+    """The model that predicts the teacher's outputs from the codes. It is discarded after training."""
 
     def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
-        """Say what does not fit the teacher, as far as `teacher_width`, `_layers` and `_classes` tell; 0 classes mean
-        that it has no classifier."""
+        """Return what does not fit the teacher, given what is known of `teacher_width`, `teacher_layers` and
+        `teacher_classes`. 0 classes mean that the teacher has no classifier."""
         width, layers, classes = (context.get(f"teacher_{name}") for name in ("width", "layers", "classes"))
         found = self.estimator.misfits(width, called="estimator")
         hidden, layer = self.target == "hidden", self.teacher_layer
         if not hidden and classes == 0:
             found.append(
-                "`target: logits` needs a teacher with a classifier: let it be fine-tuned, or set `target: hidden`"
+                "`target: logits` needs a teacher with a classifier: fine-tune the teacher, or set `target: hidden`"
             )
         if hidden and layer is not None and isinstance(layers, int) and layer > layers:
             found.append(f"`teacher_layer` must be one of 0 to {layers}, the teacher's layers, but is {layer}")
@@ -228,17 +228,18 @@ class DistillationConfig(Config):
 
 
 class ClassificationConfig(Config):
-    """Learn the classes of clips: cross-entropy, or where clips carry several labels binary cross-entropy."""
+    """Learn the classes of clips: cross-entropy, or binary cross-entropy if clips can have several labels."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Probability mass spread over all classes; of each class alone, over yes and no, where clips carry several."""
+    """Probability mass spread over all classes. If clips can have several labels, it is spread over the presence and
+    absence of each class."""
 
     layer_lr_decay: float = Field(default=1.0, gt=0, le=1)
-    """Layer i of L learns at lr times this ** (L - 1 - i), what lies below the layers at lr times this ** L, and the
-    head at lr."""
+    """Factor of the learning rate from one layer to the layer below. Of L layers, layer i trains at lr times
+    this ** (L - 1 - i), everything below the layers at lr times this ** L, and the head at lr."""
 
     freeze_encoder: bool = False
-    """Train the head alone; the encoder computes as it does in use, without dropout."""
+    """Train only the head. The encoder runs in evaluation mode, without dropout."""
 
     augmentation: AugmentationConfig = AugmentationConfig()
-    """How training clips are changed each time they come."""
+    """How training clips are changed. Every use of a clip draws new random changes."""

@@ -1,8 +1,11 @@
 """Masked reconstruction of the spectrogram: MAE (He et al., 2022) and Audio-MAE (Huang et al., 2022).
 
-Notable choices: the loss is taken on hidden patches only; unless told otherwise each is brought to zero mean and unit
-variance first, as in Audio-MAE. The decoder is the predictor of all masked objectives and attends globally, where that
-of Audio-MAE has windows.
+Notable choices:
+
+- The loss covers only hidden patches.
+- By default each target patch is normalised to zero mean and unit variance, as in Audio-MAE.
+- The decoder is the predictor of all masked objectives. It attends globally, whereas that of Audio-MAE attends in
+  windows.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ class Reconstruction(MaskedObjective, SupportsWarnings):
     """Reconstruct hidden patches from the visible ones.
 
     Args:
-        encoder: what is pre-trained
+        encoder: the encoder to pre-train
         patch_dim: numbers per patch
     """
 

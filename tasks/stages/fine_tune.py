@@ -1,8 +1,9 @@
-"""Fine-tune an encoder with a head on labelled clips: to be judged, or to teach. The actions of its stages.
+"""Fine-tune an encoder with a head on labelled clips, for an evaluation or as a teacher. The actions of its stages.
 
-Notable choices: which weights are kept is decided by their place in the training or by the validation clips, never by
-test clips, and the score says by which rule. Under cross-validation each fold trains a model of its own; what a
-finished fold gave is kept through interruptions.
+Notable choices:
+
+- The weights to keep are selected by step or by the validation clips, never by test clips. The score names the rule.
+- Under cross-validation each fold trains a separate model. The results of finished folds survive an interruption.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def evaluate(run: StageRun[FineTunedEvaluationStage]) -> None:
     Writes `scores.json` and `predictions.npz` as every task does, and the curves of each training.
 
     Raises:
-        ConfigError: if the encoder lacks an option that is to be replaced
-        CorpusError: if a split that is needed is empty or the clips carry no labels
+        ConfigError: if the encoder lacks an option in `encoder_options`
+        CorpusError: if a required split is empty or the clips have no labels
     """
     config = run.stage.task.config
     assert isinstance(config, FineTuneConfig)
@@ -65,11 +66,11 @@ def evaluate(run: StageRun[FineTunedEvaluationStage]) -> None:
 
 
 def fine_tune(run: StageRun[FineTuneStage]) -> None:
-    """Fine-tune on the clips of `train`, or of all folds, and keep the encoder and its head.
+    """Fine-tune on the clips of `train`, or of all folds, and save the encoder and its head.
 
     Raises:
-        ConfigError: if the encoder lacks an option that is to be replaced
-        CorpusError: if the labels cannot teach, or `select: best` has no validation clips
+        ConfigError: if the encoder lacks an option in `encoder_options`
+        CorpusError: if the labels do not suffice, or `select: best` has no validation clips
     """
     config = run.stage.training
     manifest = run.manifest()
@@ -78,7 +79,7 @@ def fine_tune(run: StageRun[FineTuneStage]) -> None:
     lesson = _Lesson.of(rows, train, valid)
     if config.select == "best" and lesson.valid is None:
         raise CorpusError(
-            "`select: best` chooses on `valid` clips, and this corpus has none beside the clips that teach; "
+            "`select: best` chooses on `valid` clips, and this corpus has none besides the training clips; "
             "set `select: last`"
         )
     model, chosen = _learn(run, config, lesson)
@@ -91,7 +92,7 @@ def fine_tune(run: StageRun[FineTuneStage]) -> None:
 
 @dataclass(frozen=True)
 class _Lesson:
-    """The labelled clips that a model learns from and is chosen on; rows count in the corpus's manifest."""
+    """The training and validation clips of a model. Rows refer to the corpus's manifest."""
 
     train: LabelledRows
     valid: LabelledRows | None
@@ -114,14 +115,14 @@ class _Classifier:
         encoder, head = (objective.parts().get(role) for role in ("encoder", "head"))
         if not isinstance(encoder, Encoder) or not isinstance(head, Head):
             raise PluginError(
-                f"to fine-tune, `{type(objective).__name__}.parts` must hand on an `encoder` and a `head`, "
-                f"but it hands on {', '.join(objective.parts()) or 'nothing'}"
+                f"to fine-tune, `{type(objective).__name__}.parts` must return an `encoder` and a `head`, "
+                f"but it returns {', '.join(objective.parts()) or 'nothing'}"
             )
         return cls(front_end, encoder, head)
 
     @torch.inference_mode()
     def logits(self, manifest: Manifest, rows: npt.NDArray[np.int64], config: FineTuningConfig) -> Tensor:
-        """(rows,) of a manifest to (rows, classes) float32; of longer clips the first `crop_seconds` are heard."""
+        """Classify clips: (rows,) of a manifest to (rows, classes) float32. Longer clips are cut to `crop_seconds`."""
         found: dict[int, Tensor] = {}
         batches = patch_batches(
             manifest, rows, self.front_end, batch_seconds=config.batch_seconds, crop_seconds=config.crop_seconds
@@ -135,13 +136,13 @@ class _Classifier:
 
 
 def _learn(run: StageRun[CorpusStage], config: FineTuningConfig, lesson: _Lesson) -> tuple[_Classifier, dict[str, Any]]:
-    """Train a classifier; give it with what was chosen on the way."""
+    """Train a classifier. Return it with the choices made in training, such as the selected weights."""
     manifest = run.manifest()
     front_end = run.part("encoder", "front_end", FrontEnd)
     objective = objective_of(run)
     model = _Classifier.of(objective, front_end)
-    taught = label_subset(lesson.train.truth, config.label_share, seed=run.stage.seed)
-    chosen: dict[str, Any] = {"rule": config.rule, "training_clips": len(taught)}
+    subset = label_subset(lesson.train.truth, config.label_share, seed=run.stage.seed)
+    chosen: dict[str, Any] = {"rule": config.rule, "training_clips": len(subset)}
 
     def score() -> float | None:
         if lesson.valid is None:
@@ -160,8 +161,8 @@ def _learn(run: StageRun[CorpusStage], config: FineTuningConfig, lesson: _Lesson
         objective,
         front_end,
         config,
-        rows=lesson.train.rows[taught],
-        weights=balanced_weights(lesson.train.truth[taught]) if config.balanced else None,
+        rows=lesson.train.rows[subset],
+        weights=balanced_weights(lesson.train.truth[subset]) if config.balanced else None,
         keep_checkpoints=config.kept_checkpoints,
         choose_weights=choose,
     )
@@ -171,13 +172,13 @@ def _learn(run: StageRun[CorpusStage], config: FineTuningConfig, lesson: _Lesson
 def choose_weights(
     history: CheckpointHistory, config: FineTuningConfig, score: Callable[[], float | None]
 ) -> tuple[str, float | None]:
-    """Load the weights that the configuration's rule selects, and say which they are and how they score.
+    """Load the weights that the configuration's rule selects, and return their name and validation score.
 
-    Of equal scores, the later checkpoint's wins, and the mean of several wins over all.
+    Among equal scores the later checkpoint wins, and the mean of several checkpoints wins over single ones.
 
     Args:
         history: the last checkpoints
-        score: the validation score of what is loaded, higher is better; None where nothing can be scored
+        score: returns the validation score of the loaded weights, higher is better; None without validation clips
     """
     last = tuple(history.steps[-config.average_last :])
     candidates = [last]
@@ -199,10 +200,10 @@ def _named(steps: tuple[int, ...]) -> str:
 
 
 def objective_of(run: StageRun[CorpusStage]) -> Objective:
-    """Build what either action trains, for every fold anew.
+    """Build the objective that either action trains. Each fold builds a new one.
 
     Raises:
-        ConfigError: if the encoder lacks an option that is to be replaced
+        ConfigError: if the encoder lacks an option in `encoder_options`
     """
     config, manifest = run.stage.training_config, run.manifest()
     assert isinstance(config, FineTuningConfig)
@@ -230,18 +231,18 @@ def objective_of(run: StageRun[CorpusStage]) -> Objective:
 def _outcome_of(
     run: StageRun[CorpusStage], config: FineTuneConfig, rows: npt.NDArray[np.int64], splits: LabelledSplits
 ) -> Outcome:
-    """What the model of one protocol gave; it is trained unless an earlier start of the stage has finished it."""
+    """Return the predictions of the model of one protocol. Train it unless an earlier run of the stage finished it."""
     name = "" if splits.fold == NO_FOLD else f"fold {splits.fold}"
     results = run.work / "results" / name
     if not from_first_rank((results / FINISHED).is_file()):
         if name:
             run.display.note(f"{run.stage.name}, {name}")
-        # Of several processes all train, and the first keeps what comes of it.
+        # All processes train, but only the first one writes results.
         folder = results if rank() == 0 else run.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         part = replace(run, work=run.work / "training" / name, folder=folder, metrics={}, warnings=[])
-        for needed in (part.work, folder):
-            needed.mkdir(parents=True, exist_ok=True)
+        for path in (part.work, folder):
+            path.mkdir(parents=True, exist_ok=True)
         model, chosen = _learn(part, config, _Lesson.of(rows, splits.train, splits.valid))
         if rank() == 0:
             np.save(results / PREDICTIONS, model.logits(run.manifest(), rows[splits.test.rows], config).numpy())
@@ -252,14 +253,14 @@ def _outcome_of(
 
 
 def _write_whole(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file that is there with all its content or not at all."""
+    """Write a JSON file atomically, so that it is complete if it exists."""
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(value))
     draft.replace(path)
 
 
 def _gathered(run: StageRun[CorpusStage], results: Path, name: str) -> Outcome:
-    """Take what a finished training left into the stage's own results, its curves in a folder of the given name."""
+    """Copy the results of a finished training into those of the stage, its curves into a subfolder `name`."""
     finished = json.loads((results / FINISHED).read_text())
     shutil.copytree(
         results, run.folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FINISHED, PREDICTIONS)

@@ -1,8 +1,10 @@
-"""What a user may set about fine-tuning; importable without torch.
+"""Configurations of fine-tuning. Importable without torch.
 
-Notable choices: two ways to let the layers near the input learn more slowly have two names. `layer_lr_decay` lowers
-their learning rates (as in MAE and EAT); the encoder's own option `gradient_decay` shrinks their gradients (as in
-BEATs' released code), which AdamW largely undoes, for its steps do not depend on a gradient's scale.
+Notable choices:
+
+- There are two options that slow down the layers near the input. `layer_lr_decay` lowers their learning rates, as in
+  MAE and EAT. The encoder's option `gradient_decay` shrinks their gradients, as in BEATs' released code. AdamW largely
+  undoes the latter, because its steps do not depend on the scale of a gradient.
 """
 
 from __future__ import annotations
@@ -21,46 +23,47 @@ from .specs import fine_tuned_evaluation_stage
 
 
 class FineTuningConfig(TrainingConfig):
-    """How an encoder and a head behind it are trained on labelled clips."""
+    """How an encoder and its head are trained on labelled clips."""
 
-    # Which checkpoints there are decides what is selected or averaged.
+    # Changes the result, because checkpoints are selected or averaged.
     incidental: ClassVar[frozenset[str]] = TrainingConfig.incidental - {"checkpoint_every"}
 
     steps: int = Field(1000, gt=0)
     """Updates of the weights."""
 
     splits: tuple[Literal["train"]] = ("train",)
-    """The labelled clips of `train` teach; under cross-validation, those of the folds that neither test nor choose."""
+    """Train on the labelled clips of `train`. Under cross-validation, train on all folds but those for validation and
+    test."""
 
     head: HeadChoice | None = None
-    """What scores the classes from the encoder's vectors; `linear` when absent."""
+    """The head that scores classes from the encoder's vectors; `linear` when absent."""
 
     objective: ObjectiveChoice | None = None
-    """What is learnt; `classification` with its defaults when absent."""
+    """The training objective; `classification` with its defaults when absent."""
 
     encoder_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """Replace options that the encoder was made with, such as `layer_drop`, `dropout` or `gradient_decay`."""
+    """Options that override the encoder's configuration, such as `layer_drop`, `dropout` or `gradient_decay`."""
 
     label_share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the training clips whose labels are used, of every class alike and at least one clip of each; the others
-    are left out. Validation clips keep their labels."""
+    """Share of the training clips that are used: the same share of every class, and at least one clip of each. All
+    validation clips are used."""
 
     balanced: bool = False
-    """Draw clips of rare classes as often as those of common ones; else every clip comes once in a pass."""
+    """Draw clips of rare classes as often as those of common ones. Otherwise every clip is used once per epoch."""
 
     select: Literal["last", "best"] = "last"
-    """Which weights are kept: the `last`, or those with the `best` score on the validation clips among the last
-    `best_of` checkpoints. Test clips have no say."""
+    """The weights to keep: the `last`, or those with the `best` score on the validation clips among the last `best_of`
+    checkpoints. Test clips are never used."""
 
     best_of: int = Field(default=5, gt=0)
-    """Checkpoints that compete under `select: best`; all if there are fewer."""
+    """Number of checkpoints that `select: best` compares; all if there are fewer."""
 
     average_last: int = Field(default=1, gt=0)
-    """Checkpoints whose mean weights stand for the last; under `select: best` the mean competes with the others."""
+    """Number of checkpoints whose mean weights replace the last weights. `select: best` compares the mean as well."""
 
     @property
     def rule(self) -> str:
-        """How weights are selected, in words."""
+        """Describe how weights are selected."""
         last = (
             "the last checkpoint" if self.average_last == 1 else f"the mean of the last {self.average_last} checkpoints"
         )
@@ -71,11 +74,11 @@ class FineTuningConfig(TrainingConfig):
 
     @property
     def kept_checkpoints(self) -> int:
-        """How many checkpoints the selection needs."""
+        """Number of checkpoints that the selection needs."""
         return max(self.average_last, self.best_of if self.select == "best" else 1)
 
     def shortened(self, *, steps: int, clips: int) -> Self:
-        # Only one checkpoint is written.
+        # A shortened training writes only one checkpoint.
         return super().shortened(steps=steps, clips=clips).model_copy(update={"average_last": 1})
 
     @model_validator(mode="after")
@@ -90,24 +93,24 @@ class FineTuningConfig(TrainingConfig):
 
 
 class FineTuneConfig(TaskConfig, FineTuningConfig):
-    """Fine-tune every encoder on the training clips, and let it classify the test clips.
+    """Fine-tune every encoder on the training clips, and classify the test clips with it.
 
-    The untrained encoder, fine-tuned, is the baseline "supervised from scratch". Of longer clips than `crop_seconds`,
-    validation and test hear the beginning.
+    The fine-tuned untrained encoder is the baseline "supervised from scratch". Validation and test clips are cut to
+    their first `crop_seconds`.
     """
 
     def title(self, name: str) -> str:
         return name if self.label_share == 1.0 else f"{name}, {100 * self.label_share:.3g} % of the labels"
 
     def stages(self, asked: Assignment) -> list[Stage]:
-        """One stage for each encoder, which trains and judges.
+        """Create a stage for each encoder, which fine-tunes and evaluates it.
 
         Raises:
-            ConfigError: if the experiment's encoder has no such option as `encoder_options` names
+            ConfigError: if the experiment's encoder lacks an option in `encoder_options`
         """
         encoder = asked.experiment.encoder
         if encoder.name != CHECKPOINT:
-            # What a checkpoint's encoder has is seen when it is loaded.
+            # The options of a checkpoint's encoder are known only when it is loaded.
             try:
                 with_options(encoder, self.encoder_options)
             except ConfigError as error:

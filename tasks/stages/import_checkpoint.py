@@ -1,4 +1,4 @@
-"""Make the parts of a checkpoint an artifact: the action of a stage, and what `ossicle import` shares with it."""
+"""Convert a checkpoint into an artifact. The action of `ImportStage`, and functions for `ossicle import`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ...core.store import Artifact
 from .specs import ImportStage
 
 LEFT_OVER = "released.safetensors"
-"""What of a released file no part of ours holds, for writing it back."""
+"""The tensors of a released file that no part contains. They are needed to export it again."""
 _MAKERS = {"front_end": front_end_of, "encoder": encoder_of, "head": head_of, "tokenizer": tokenizer_of}
 
 
 def import_checkpoint(run: StageRun[ImportStage]) -> None:
-    """Make an artifact of the checkpoint that the stage names: its front end, and what was trained behind it.
+    """Convert the stage's checkpoint into an artifact with its front end and its trained parts.
 
     Raises:
         ArtifactError: if the checkpoint cannot be read
@@ -42,13 +42,13 @@ def import_checkpoint(run: StageRun[ImportStage]) -> None:
 
 
 def parts_of(source: Artifact | Released, catalog: Catalog) -> dict[str, nn.Module]:
-    """Every part of an opened checkpoint that its kind knows, by role, in evaluation mode."""
+    """Load every part of an opened checkpoint, by role, in evaluation mode."""
     roles = roles_of(source)
     return {role: make(source, catalog) for role, make in _MAKERS.items() if role in roles}
 
 
 def save_parts(released: Released, folder: Path, catalog: Catalog) -> dict[str, Any]:
-    """Write the parts of a released file, and give their entries for an artifact's card."""
+    """Write the parts of a released file, and return their entries for an artifact's card."""
     left_over = {name: value for name, value in released.quantiser.items() if name in START_BUFFERS}
     if left_over:
         save_file(left_over, folder / LEFT_OVER)
@@ -59,7 +59,7 @@ _CLASSES = {"label_names", "multi_label"}
 
 
 def classes_of(released: Released) -> Mapping[str, Any]:
-    """What an artifact's card says of a classifier, among its metrics, as fine-tuning writes it."""
+    """Return the metrics that describe a classifier in an artifact's card, as fine-tuning writes them."""
     if released.kind != "fine_tuned":
         return {}
     return {"label_names": list(released.labels), "multi_label": released.multi_label}

@@ -63,7 +63,7 @@ class _Monitor:
         self._seed = run.stage.seed
 
     def __call__(self) -> dict[str, float]:
-        """The score of every view, as `monitor_METRIC_VIEW`."""
+        """Compute the score of every view, as `monitor_METRIC_VIEW`."""
         was_training = self._encoder.training
         self._encoder.eval()
         every = np.arange(len(self._clips))

@@ -25,7 +25,7 @@ _SEED = 0
 
 
 def monitor_problems(manifest: Manifest) -> list[str]:
-    """Reasons why the labels and splits of a corpus do not suffice to evaluate an encoder during pre-training."""
+    """Return reasons why a corpus's labels and splits do not suffice to evaluate an encoder during pre-training."""
     counts = manifest.labels.counts
     if not manifest.label_names or not all(counts[manifest.rows_in(split)].any() for split in (TRAIN, VALID)):
         return ["needs a corpus with labelled `train` and `valid` clips, and this one has none: remove `watch`"]
@@ -53,7 +53,7 @@ def without_test(manifest: Manifest) -> Manifest:
 
 
 def _set_aside(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Draw the training clips that settings are chosen on: (clips, classes) to their rows, ascending."""
-    teaching = label_subset(np.hstack([truth, ~truth]), _ONE_OF_EACH, seed=_SEED)
-    rest = np.setdiff1d(np.arange(len(truth)), teaching)
+    """Draw the training clips that become validation clips: (clips, classes) to their rows, ascending."""
+    training = label_subset(np.hstack([truth, ~truth]), _ONE_OF_EACH, seed=_SEED)
+    rest = np.setdiff1d(np.arange(len(truth)), training)
     return rest[label_subset(truth[rest], CHOOSING_SHARE, seed=_SEED)]

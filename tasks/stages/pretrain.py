@@ -1,4 +1,4 @@
-"""Pre-train an encoder: the actions of the stages that make encoders."""
+"""Initialise and pre-train encoders. The actions of `EncoderStage` and `PretrainStage`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .specs import EncoderStage, PretrainStage
 
 
 def initialise(run: StageRun[EncoderStage]) -> None:
-    """Write an encoder as its seed draws it, beside the front end that it was made for."""
+    """Write the untrained encoder, and the front end that it was made for, as parts of the artifact."""
     front_end = run.part("survey", "front_end", FrontEnd)
     run.parts["encoder"] = save_part(run.folder, "encoder", _build_encoder(run, front_end))
     run.copy_part("survey", "front_end")
 
 
 def pretrain(run: StageRun[PretrainStage]) -> None:
-    """Train the objective that the settings name, and keep the parts that it hands on.
+    """Train the configured objective, and save the encoder.
 
     Raises:
         ArtifactError: if the tokenizer was made for another front end
@@ -47,7 +47,7 @@ def pretrain(run: StageRun[PretrainStage]) -> None:
 
 
 def objective_of(run: StageRun[PretrainStage]) -> Objective:
-    """Build what `pretrain` trains."""
+    """Build the objective that `pretrain` trains."""
     tokenizer = run.part("tokenizer", "tokenizer", Tokenizer) if "tokenizer" in run.inputs else None
     return _objective(run, run.part("survey", "front_end", FrontEnd), tokenizer)
 
@@ -61,7 +61,7 @@ def _objective(run: StageRun[PretrainStage], front_end: FrontEnd, tokenizer: Tok
 
 
 def _frozen_tokenizer(run: StageRun[PretrainStage]) -> Tokenizer | None:
-    """The tokenizer of a stage, with a cache where that is faster."""
+    """Load the tokenizer of a stage, with a cache if that is faster."""
     if "tokenizer" not in run.inputs:
         return None
     tokenizer = run.part("tokenizer", "tokenizer", Tokenizer)
@@ -72,17 +72,17 @@ def _frozen_tokenizer(run: StageRun[PretrainStage]) -> Tokenizer | None:
 
 
 def check_front_end(run: StageRun[Stage], role: str, front_end: FrontEnd) -> None:
-    """Refuse an input that was made for another front end than the survey's.
+    """Check that an input was made for the front end of the survey.
 
     Raises:
-        ArtifactError: if it was
+        ArtifactError: if it was made for another front end
     """
     other = run.part(role, "front_end", FrontEnd)
     if other.fingerprint() != front_end.fingerprint():
         raise ArtifactError(
             f"the {role} in {run.inputs[role].path} was made for another front end or other statistics than "
-            f"those in {run.inputs['survey'].path}; all parts of a chain must hear the same spectrogram: where it "
-            "comes from a checkpoint, set `front_end: {checkpoint: PATH}` to the same"
+            f"those in {run.inputs['survey'].path}. All parts of a chain need the same spectrogram. If it comes from "
+            "a checkpoint, set `front_end: {checkpoint: PATH}` to the same"
         )
 
 

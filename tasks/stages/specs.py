@@ -1,4 +1,4 @@
-"""The stages that train and import parts, and those that measure or fine-tune them; importable without torch."""
+"""The stages that train, import, measure and fine-tune parts. Importable without torch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ UNTRAINED = "untrained"
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderStage(Stage):
-    """Make an encoder as its seed draws it or a checkpoint has it, before any training.
+    """Make an encoder before any training, with random weights or the weights of a checkpoint.
 
     Attributes:
-        encoder: the part
+        encoder: the encoder to make
     """
 
     kind = "encoder"
@@ -38,10 +38,10 @@ class EncoderStage(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportStage(Stage):
-    """Make an artifact of a checkpoint, for stages that take one, such as a teacher.
+    """Convert a checkpoint into an artifact that other stages can use, for example as a teacher.
 
     Attributes:
-        checkpoint: where it is
+        checkpoint: the checkpoint to convert
     """
 
     kind = "import"
@@ -52,12 +52,12 @@ class ImportStage(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerStage(CorpusStage):
-    """Draw a tokenizer, fit it to a corpus, or train it there.
+    """Prepare a tokenizer: draw it from its seed, fit it to a corpus, or train it there.
 
     Attributes:
         splits, batch_seconds, crop_seconds: the clips that it is fitted to, and how they are batched
-        training: how it is trained; None if it is drawn or fitted
-        encoder: the encoder of the experiment, whose shape a trained tokenizer may take over; None without training
+        training: the configuration of the training; None if it is drawn or fitted
+        encoder: the encoder of the experiment, whose shape a trained tokenizer may copy; None without training
     """
 
     kind = "tokenizer"
@@ -81,8 +81,8 @@ class PretrainStage(CorpusStage):
     """Pre-train an encoder.
 
     Attributes:
-        encoder: the part, from scratch or out of a checkpoint
-        training: how, and by which objective
+        encoder: the encoder to train, from scratch or from a checkpoint
+        training: the configuration of the training, with the objective
     """
 
     kind = "pretrain"
@@ -100,10 +100,10 @@ class PretrainStage(CorpusStage):
 
 @dataclass(frozen=True, kw_only=True)
 class TokensStage(CorpusStage):
-    """Measure what the labels of a tokenizer hold.
+    """Measure the statistics of a tokenizer's tokens.
 
     Attributes:
-        crop_seconds: of longer clips only the first so many seconds are used
+        crop_seconds: length to which longer clips are cut, from their start
     """
 
     kind = "tokens"
@@ -115,12 +115,12 @@ class TokensStage(CorpusStage):
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneStage(CorpusStage):
-    """Fine-tune an encoder on a corpus's labels, to classify or to teach; the artifact holds encoder and head.
+    """Fine-tune an encoder on a corpus's labels, to classify or to teach. The artifact contains encoder and head.
 
-    It learns from the clips of `train`, or from those of all folds where the corpus has folds and no `test` split.
+    It trains on the clips of `train`, or on those of all folds if the corpus has folds and no `test` split.
 
     Attributes:
-        training: how
+        training: the configuration of the training
     """
 
     kind = "fine_tune"
@@ -157,7 +157,7 @@ class FineTunedEvaluationStage(CorpusStage):
 
 
 def start_stage(name: str, experiment: Experiment, *, survey: str) -> EncoderStage:
-    """The encoder before any pre-training: the baseline to beat."""
+    """Create the stage that makes the encoder before any pre-training, the baseline."""
     return EncoderStage(name=name, encoder=experiment.encoder, inputs={"survey": survey}, seed=experiment.seed)
 
 
@@ -171,11 +171,11 @@ def tokenizer_stage(
     training: TokenizerTrainingConfig | None = None,
     teacher: str | None = None,
 ) -> TokenizerStage:
-    """Prepare a tokenizer on the experiment's corpus.
+    """Create the stage that prepares a tokenizer on the experiment's corpus.
 
     Args:
-        training: how it is trained; needed by a tokenizer whose configuration names an objective, and by no other
-        teacher: the stage whose encoder it learns from
+        training: the configuration of the training; only for a tokenizer whose configuration names an objective
+        teacher: name of the stage whose encoder is the teacher
     """
     return TokenizerStage(
         name=name,
@@ -202,12 +202,12 @@ def pretrain_stage(
     subject: str,
     control: bool = False,
 ) -> PretrainStage:
-    """Pre-train the experiment's encoder.
+    """Create the stage that pre-trains the experiment's encoder.
 
     Args:
-        tokenizer: the stage whose tokenizer gives the labels; None where the objective learns from none
-        subject: what reports call the encoder
-        control: whether it is there to show what a gain must exceed
+        tokenizer: name of the stage whose tokenizer gives the targets; None if the objective needs no tokenizer
+        subject: display name of the encoder
+        control: whether it is a control, whose gain the others must exceed
     """
     return PretrainStage(
         name=name,
@@ -221,13 +221,13 @@ def pretrain_stage(
 
 
 def teacher_facts(stage: Stage, stages: Mapping[str, Stage], catalog: Catalog) -> Mapping[str, object]:
-    """What is known before training about the encoder that a stage learns from, for `Config.check_compatibility`.
+    """Return what is known before training about the teacher of a stage, for `Config.check_compatibility`.
 
-    `teacher_width` and `teacher_layers`, and `teacher_classes`, which is 0, where it surely has no classifier. Nothing
-    for a stage without a teacher.
+    The facts are `teacher_width`, `teacher_layers`, and `teacher_classes`, which is present only if it is known to be
+    0. Empty for a stage without a teacher.
 
     Args:
-        stages: all stages by their names
+        stages: all stages by name
         catalog: the experiment's catalog
     """
     if "teacher" not in stage.inputs:
@@ -245,7 +245,7 @@ def teacher_facts(stage: Stage, stages: Mapping[str, Stage], catalog: Catalog) -
 
 
 def tokens_stage(experiment: Experiment, tokenizer: str, *, survey: str, subject: str) -> TokensStage:
-    """Measure what the labels of a tokenizer hold, on the experiment's own corpus."""
+    """Create the stage that measures a tokenizer's tokens on the corpus of the experiment."""
     corpus = experiment.corpus_display_name(experiment.corpus)
     return TokensStage(
         name=f"tokens/{corpus}/{subject}",
@@ -257,17 +257,17 @@ def tokens_stage(experiment: Experiment, tokenizer: str, *, survey: str, subject
     )
 
 
-def fine_tuned_evaluation_stage(asked: Assignment, subject: str) -> FineTunedEvaluationStage:
-    """Fine-tune and evaluate an encoder.
+def fine_tuned_evaluation_stage(assignment: Assignment, subject: str) -> FineTunedEvaluationStage:
+    """Create the stage that fine-tunes and evaluates an encoder.
 
     Args:
-        subject: one of `asked.encoders`
+        subject: one of `assignment.encoders`
     """
     return FineTunedEvaluationStage(
-        name=f"{asked.title}/{asked.corpus_display_name}/{subject}",
-        corpus=asked.corpus,
-        task=asked.task,
-        inputs={"encoder": asked.encoders[subject], "survey": asked.survey},
-        seed=asked.experiment.seed,
-        tags={"task": asked.title, "corpus": asked.corpus_display_name, "subject": subject},
+        name=f"{assignment.title}/{assignment.corpus_display_name}/{subject}",
+        corpus=assignment.corpus,
+        task=assignment.task,
+        inputs={"encoder": assignment.encoders[subject], "survey": assignment.survey},
+        seed=assignment.experiment.seed,
+        tags={"task": assignment.title, "corpus": assignment.corpus_display_name, "subject": subject},
     )

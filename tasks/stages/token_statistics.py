@@ -2,10 +2,10 @@
 
 Notable choices:
 
-- Normalised mutual information is never zero on finite data, least of all where all patches of a clip share its class.
-  It is therefore reported together with its chance level, measured with the classes shuffled over the clips.
-- Where a tokenizer gives a patch several labels, every figure is the mean over these streams, each measured separately.
-  Measured jointly, few patches would share a label, and any position or class could be read off them.
+- Normalised mutual information is never zero on finite data, in particular if all patches of a clip share its class. It
+  is therefore reported together with its chance level, measured with the classes shuffled over the clips.
+- If a tokenizer gives a patch several tokens, every figure is the mean over these streams, each measured separately.
+  Measured jointly, few patches would share a label, and the labels would identify every position and class.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ FILE = "tokens.json"
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """Figures of one tokenizer on clips that it may have learnt from; shares of information in [0, 1].
+    """Statistics of one tokenizer on clips that it may have learnt from. Shares of information are in [0, 1].
 
     Attributes:
         codebook_size: K
         streams: G, tokens of a patch
-        used: codes that occur, to the nearest whole number
-        perplexity: how many equally frequent codes would have the same entropy
+        used: number of codes that occur, rounded
+        perplexity: number of equally frequent codes with the same entropy
         label_information: normalised mutual information (arithmetic mean) of token and class; None without classes
-        label_chance: the mean of the same over classes shuffled over the clips
+        label_chance: mean of the same with the classes shuffled over the clips
         position_information: normalised mutual information of token and position in the grid
-        column_information: of token and time column
-        band_information: of token and frequency band
+        column_information: normalised mutual information of token and time column
+        band_information: normalised mutual information of token and frequency band
         clips: number of clips measured
     """
 
@@ -66,7 +66,7 @@ class TokenStatistics:
 
 
 def measure(run: StageRun[TokensStage]) -> None:
-    """Write `tokens.json`, the statistics of the source's tokenizer; of several streams also those of each."""
+    """Write `tokens.json`, the statistics of the tokenizer. With several streams it also lists those of each."""
     tokens, clips, bands, size = _tokens(run)
     each = [
         token_statistics(list(stream), clips, bands=bands, codebook_size=size, seed=run.stage.seed)
@@ -79,7 +79,7 @@ def measure(run: StageRun[TokensStage]) -> None:
 
 
 def mean_statistics(streams: Sequence[TokenStatistics]) -> TokenStatistics:
-    """The figures of a tokenizer from those of each of its streams, on the same clips."""
+    """Average the statistics of a tokenizer's streams on the same clips."""
     return replace(
         streams[0],
         streams=len(streams),
@@ -104,7 +104,7 @@ def token_statistics(
     """Measure one stream of tokens.
 
     Args:
-        tokens: those of each clip's real patches, time-major
+        tokens: the tokens of each clip's real patches, time-major
         clips: the clips, in the same order
         bands: patches per time column
     """
@@ -143,8 +143,8 @@ def _label_information(
     return information(classes), float(np.mean(shuffled))
 
 
-def _heard_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
-    """The training clips, whose classes are known; of a corpus without any, what else a pre-training may have heard."""
+def _training_rows(survey: Artifact, manifest: Manifest) -> npt.NDArray[np.int64]:
+    """Return the training clips with known classes, or without any the other clips that pre-training may use."""
     rows = good_rows(survey, manifest, (TRAIN,))
     if manifest.label_names and not manifest.multi_label:
         rows = rows[manifest.labels.counts[rows] > 0]
@@ -159,12 +159,12 @@ def _tokens(run: StageRun[TokensStage]) -> tuple[list[npt.NDArray[np.int64]], Ma
     front_end = load_part(source, "front_end", FrontEnd, catalog)
     tokenizer = load_part(source, "tokenizer", Tokenizer, catalog).to(compute_device())
     manifest = run.manifest()
-    rows = _heard_rows(run.inputs["survey"], manifest)
+    rows = _training_rows(run.inputs["survey"], manifest)
     found: dict[int, npt.NDArray[np.int64]] = {}
     crop_seconds = run.stage.crop_seconds
     for batch in patch_batches(manifest, rows, front_end, batch_seconds=BATCH_SECONDS, crop_seconds=crop_seconds):
         tokens = tokenizer.tokenize(batch)
         for row, ids, valid in zip(batch.rows, tokens.by_stream.cpu(), tokens.valid.cpu(), strict=True):
             found[row] = ids[valid].numpy()
-    kept = np.array(sorted(found), dtype=np.int64)
-    return [found[row] for row in kept], manifest.take(kept), front_end.bands, tokenizer.codebook_size
+    order = np.array(sorted(found), dtype=np.int64)
+    return [found[row] for row in order], manifest.take(order), front_end.bands, tokenizer.codebook_size

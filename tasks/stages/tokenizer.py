@@ -1,4 +1,7 @@
-"""Prepare a tokenizer: draw it from its seed, fit it to one pass over a corpus, or train it. A stage's action."""
+"""Prepare a tokenizer: draw it from its seed, fit it in one pass over a corpus, or train it.
+
+The action of `TokenizerStage`.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,9 @@ def prepare(run: StageRun[TokenizerStage]) -> None:
 
 
 def objective_of(run: StageRun[TokenizerStage]) -> Objective:
-    """Build what `prepare` trains, where it trains."""
+    """Build the objective that `prepare` trains. Only for stages with a training."""
     training = run.stage.training
-    assert training is not None  # only stages that train are asked for an objective
+    assert training is not None  # only stages with a training build an objective
     offers = _offers(run, run.part("survey", "front_end", FrontEnd))
     tokenizer = build(run.stage.tokenizer, Tokenizer, seed=run.stage.seed, **offers)
     return _objective(run, training, tokenizer, offers)

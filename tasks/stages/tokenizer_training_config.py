@@ -16,13 +16,13 @@ class TokenizerTrainingConfig(TrainingConfig):
     """How a tokenizer is trained."""
 
     objective: ObjectiveChoice | None = None
-    """What it learns from; the tokenizer's own objective with its defaults when absent."""
+    """The training objective; the tokenizer's default objective when absent."""
 
     def objective_of(self, tokenizer: PartChoice, catalog: Catalog) -> PartChoice:
-        """What a tokenizer learns from: what is stated here, or its own objective with its defaults."""
+        """Return the training objective of a tokenizer: `objective`, or the tokenizer's default objective."""
         if self.objective is not None:
             return self.objective
         config = tokenizer.config
         assert isinstance(config, TokenizerConfig)
-        assert config.objective is not None  # a schedule adds a training to trained tokenizers alone
+        assert config.objective is not None  # schedules add a training only to tokenizers with an objective
         return PartChoice.of(catalog.get("objective", config.objective), {})

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-import ossicle.audio.clip_cache as keeping
+import ossicle.audio.clip_cache as clip_cache_module
 import ossicle.audio.pipeline as pipeline
 from ossicle.audio.clip_cache import LIMIT_VARIABLE, Clip, ClipCache, clip_cache
 from ossicle.audio.corpora.folder import FolderCorpus
@@ -54,7 +54,7 @@ def write(path: Path, samples: np.ndarray) -> None:
 @pytest.fixture(autouse=True)
 def old_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat every file as unchanged for long enough, so that no test has to wait."""
-    monkeypatch.setattr(keeping, "_COARSEST_CLOCK_NS", 0)
+    monkeypatch.setattr(clip_cache_module, "_COARSEST_CLOCK_NS", 0)
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_a_file_that_was_just_changed_is_not_cached(
 ) -> None:
     """Its next change could be in the same tick of the file system's clock."""
     store = keep(PLENTY)
-    monkeypatch.setattr(keeping, "_COARSEST_CLOCK_NS", 3600 * 10**9)
+    monkeypatch.setattr(clip_cache_module, "_COARSEST_CLOCK_NS", 3600 * 10**9)
     one_pass(manifest)
     assert store.size == 0
 

@@ -1,4 +1,4 @@
-"""The data pipeline: every clip once an epoch, in full batches with little padding, and resumable to the sample."""
+"""The data pipeline: every clip once per epoch, full batches with little padding, and exact resuming."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FRONT_END = KaldiFbank(KaldiFbankConfig(mel_bins=32))
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty clips of noise, .2 to 2.5 s."""
+    """Sixty clips of noise, 0.2 to 2.5 s."""
     folder = tmp_path_factory.mktemp("clips")
     rng = np.random.default_rng(0)
     for number in range(CLIPS):
@@ -51,7 +51,7 @@ def stream(manifest: Manifest, **options: Any) -> Any:
 
 
 def take(pipeline: Any, clips: int) -> list[SpectrogramBatch]:
-    """Batches until at least so many clips have come."""
+    """Take batches until they have at least `clips` clips."""
     batches: list[SpectrogramBatch] = []
     for batch in pipeline:
         batches.append(batch)
@@ -69,8 +69,8 @@ def rows_of(batches: list[SpectrogramBatch]) -> list[int]:
     return [row for batch in batches for row in batch.clips.tolist()]
 
 
-def test_every_clip_comes_once_before_any_comes_again(manifest: Manifest) -> None:
-    # One clip a batch, so that nothing waits in a bucket and the order of the stream shows.
+def test_every_clip_occurs_once_per_epoch(manifest: Manifest) -> None:
+    # With one clip per batch, no clip waits in a bucket, so the batches have the order of the stream.
     rows = rows_of(take(stream(manifest, batch_seconds=0.01), 3 * CLIPS))
 
     epochs = [rows[start : start + CLIPS] for start in range(0, 3 * CLIPS, CLIPS)]
@@ -79,19 +79,19 @@ def test_every_clip_comes_once_before_any_comes_again(manifest: Manifest) -> Non
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-def test_no_clip_is_favoured_when_clips_wait_for_others_of_their_length(manifest: Manifest) -> None:
+def test_bucketing_does_not_favour_any_clip(manifest: Manifest) -> None:
     counts = np.bincount(rows_of(take(stream(manifest), 20 * CLIPS)), minlength=CLIPS)
     assert counts.min() >= 17
     assert counts.max() <= 21
 
 
-def test_one_seed_gives_one_stream_and_another_seed_another(manifest: Manifest) -> None:
+def test_the_seed_determines_the_stream(manifest: Manifest) -> None:
     first, same_seed = take(stream(manifest), 100), take(stream(manifest), 100)
     assert all(map(same, first, same_seed))
     assert rows_of(first) != rows_of(take(stream(manifest, seed=2), 100))
 
 
-def test_goes_on_exactly_from_the_middle_of_an_epoch(manifest: Manifest) -> None:
+def test_resumes_exactly_in_the_middle_of_an_epoch(manifest: Manifest) -> None:
     whole = take(stream(manifest, crop_seconds=1.0), 150)
     first = stream(manifest, crop_seconds=1.0)
     cut = 7
@@ -110,7 +110,7 @@ def test_goes_on_exactly_from_the_middle_of_an_epoch(manifest: Manifest) -> None
 
 
 @pytest.mark.slow
-def test_goes_on_exactly_from_wherever_it_was_stopped(manifest: Manifest) -> None:
+def test_resumes_exactly_after_any_batch(manifest: Manifest) -> None:
     """fairseq2's `shuffle` with `repeat`, and its parallel `map`, lost clips at some stops and not at others."""
     options = {"batch_seconds": 3.0, "crop_seconds": 1.0}
     uninterrupted = iter(stream(manifest, **options))
@@ -125,19 +125,19 @@ def test_goes_on_exactly_from_wherever_it_was_stopped(manifest: Manifest) -> Non
         assert all(same(next(continued), batch) for batch in expected[stop : stop + 15]), stop
 
 
-def test_batches_keep_to_their_size_with_little_padding(manifest: Manifest) -> None:
+def test_batches_do_not_exceed_their_size_and_have_little_padding(manifest: Manifest) -> None:
     batches = take(stream(manifest), 20 * CLIPS)
 
-    held = np.array([batch.frames.shape[0] * batch.frames.shape[1] for batch in batches])
+    padded = np.array([batch.frames.shape[0] * batch.frames.shape[1] for batch in batches])
     real = np.array([int(batch.lengths.sum()) for batch in batches])
 
-    assert held.max() <= 6.0 / FRONT_END.hop_seconds
-    assert held.mean() > 0.6 * 6.0 / FRONT_END.hop_seconds
-    assert 1 - real.sum() / held.sum() < 0.1
+    assert padded.max() <= 6.0 / FRONT_END.hop_seconds
+    assert padded.mean() > 0.6 * 6.0 / FRONT_END.hop_seconds
+    assert 1 - real.sum() / padded.sum() < 0.1
 
 
 @pytest.mark.slow
-def test_crops_move_between_epochs_and_repeat_between_runs(manifest: Manifest) -> None:
+def test_crops_differ_between_epochs_and_are_the_same_in_every_run(manifest: Manifest) -> None:
     longest = int(np.argmax(manifest.seconds))
 
     def crops() -> list[torch.Tensor]:
@@ -153,7 +153,7 @@ def test_crops_move_between_epochs_and_repeat_between_runs(manifest: Manifest) -
 
 
 def test_a_crop_is_a_stretch_of_its_clip(tmp_path: Path) -> None:
-    ramp = np.linspace(0.01, 0.9, 4 * RATE)  # the level tells the place
+    ramp = np.linspace(0.01, 0.9, 4 * RATE)  # the level determines the position
     soundfile.write(tmp_path / "ramp.wav", ramp * np.sin(np.arange(4 * RATE)), RATE)
     manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
 
@@ -168,12 +168,12 @@ def test_a_crop_is_a_stretch_of_its_clip(tmp_path: Path) -> None:
     assert level(5 * RATE // 2) < max(levels) <= level(7 * RATE // 2)
 
 
-def test_ranks_share_an_epoch_out(manifest: Manifest) -> None:
+def test_ranks_divide_an_epoch_between_them(manifest: Manifest) -> None:
     both = [rows_of(take(stream(manifest, batch_seconds=0.01, rank=rank, world_size=2), CLIPS // 2)) for rank in (0, 1)]
     assert sorted(both[0] + both[1]) == list(range(CLIPS))
 
 
-def test_a_file_that_vanishes_is_left_out_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_file_is_left_out_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(0)
     for name in "abc":
         soundfile.write(tmp_path / f"{name}.wav", rng.uniform(-0.5, 0.5, RATE), RATE)
@@ -189,7 +189,7 @@ def test_a_file_that_vanishes_is_left_out_with_one_warning(tmp_path: Path, caplo
     assert "b.wav` does not exist" in record.getMessage()
 
 
-def test_a_stream_without_a_readable_file_ends_in_an_error(tmp_path: Path) -> None:
+def test_a_stream_without_a_readable_file_is_an_error(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
     manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
     (tmp_path / "a.wav").unlink()
@@ -205,12 +205,12 @@ def test_a_file_that_grew_keeps_its_bucket(tmp_path: Path) -> None:
     assert batch.samples.tolist() == [RATE]
 
 
-def test_no_rows_are_refused(manifest: Manifest) -> None:
+def test_an_empty_list_of_rows_is_refused(manifest: Manifest) -> None:
     with pytest.raises(CorpusError, match="no clip to train on"):
         training_pipeline(manifest, np.arange(0), FRONT_END, batch_seconds=1.0, crop_seconds=1.0, seed=0)
 
 
-def test_one_pass_gives_each_row_once_under_its_own_number(manifest: Manifest) -> None:
+def test_one_pass_gives_each_row_once(manifest: Manifest) -> None:
     rows = np.arange(CLIPS)[::-3].copy()
     seen = {}
     for batch in clip_batches(manifest, rows, FRONT_END, batch_seconds=5.0, crop_seconds=1.5):
@@ -224,7 +224,7 @@ def test_one_pass_gives_each_row_once_under_its_own_number(manifest: Manifest) -
         assert torch.equal(frames, FRONT_END.spectrogram(torch.from_numpy(waveform[: 3 * RATE // 2])))
 
 
-def test_clips_shorter_than_a_frame_come_through(tmp_path: Path) -> None:
+def test_clips_shorter_than_a_frame_are_used(tmp_path: Path) -> None:
     for number, samples in enumerate((1, 399, 400, 3000)):
         soundfile.write(tmp_path / f"{number}.wav", np.full(samples, 0.1), RATE)
     manifest = FolderCorpus(FolderConfig(path=tmp_path)).manifest()
@@ -235,7 +235,7 @@ def test_clips_shorter_than_a_frame_come_through(tmp_path: Path) -> None:
 
 
 def of_lengths(seconds: np.ndarray) -> Manifest:
-    """A manifest of clips that do not exist."""
+    """Make a manifest of clips that do not exist."""
     clips = len(seconds)
     return Manifest(
         root=Path(),
@@ -248,7 +248,7 @@ def of_lengths(seconds: np.ndarray) -> Manifest:
 
 
 def padded_share(batches: Iterable[SpectrogramBatch]) -> float:
-    """How much of the patches is padding."""
+    """Compute the share of patches that are padding."""
     valid = [FRONT_END.patches(batch).valid for batch in batches]
     return 1 - sum(int(mask.sum()) for mask in valid) / sum(mask.numel() for mask in valid)
 
@@ -260,7 +260,7 @@ def silence(path: Path, rate: int, *, start_seconds: float, seconds: float) -> n
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_seconds", [32.0, 128.0])
 @pytest.mark.parametrize("mix", ["log-normal", "mostly whole", "uniform"])
-def test_less_than_five_in_a_hundred_patches_are_padding(
+def test_less_than_five_per_cent_of_patches_are_padding(
     monkeypatch: pytest.MonkeyPatch, mix: str, batch_seconds: float
 ) -> None:
     rng = np.random.default_rng(0)
@@ -285,7 +285,7 @@ def test_less_than_five_in_a_hundred_patches_are_padding(
     st.lists(st.floats(0.05, 40.0), min_size=1, max_size=60),
     st.floats(0.5, 200.0),
 )
-def test_every_clip_fits_a_bucket_and_every_bucket_is_filled_in_a_pass(lengths: list[float], budget: float) -> None:
+def test_every_clip_fits_a_bucket_and_every_bucket_is_filled_in_one_pass(lengths: list[float], budget: float) -> None:
     seconds = np.array(lengths)
     buckets = _buckets(seconds, budget, 0.01)
     edges = [edge for _, edge in buckets]
@@ -294,10 +294,10 @@ def test_every_clip_fits_a_bucket_and_every_bucket_is_filled_in_a_pass(lengths: 
     assert all(clips == 1 or clips * edge * 0.01 <= budget + 1e-6 for clips, edge in buckets)
     if len(buckets) > 1:
         inside = np.histogram(np.ceil(seconds / 0.01), [0, *np.array(edges) + 0.5])[0]
-        assert all(held >= clips for held, (clips, _) in zip(inside, buckets, strict=True))
+        assert all(count >= clips for count, (clips, _) in zip(inside, buckets, strict=True))
 
 
-def test_more_buckets_never_pad_more_than_the_best_pair_that_can_be_tried() -> None:
+def test_edges_pad_at_most_as_much_as_the_best_pair() -> None:
     seconds = np.sort(np.random.default_rng(0).lognormal(1.0, 0.7, 40))
 
     def padding(edges: np.ndarray) -> float:
@@ -309,18 +309,18 @@ def test_more_buckets_never_pad_more_than_the_best_pair_that_can_be_tried() -> N
     assert 1 - seconds.sum() / padding(found) <= PADDING
 
 
-def test_what_waits_for_its_batch_is_small(manifest: Manifest) -> None:
+def test_the_state_of_a_stream_is_small(manifest: Manifest) -> None:
     pipeline = stream(manifest, batch_seconds=20.0)
     take(pipeline, 3)
     state = io.BytesIO()
     torch.save(pipeline.state_dict(), state)
-    # Two batches are prefetched, 20 s each of 32 bins a frame; everything else is numbers.
+    # Two batches of 20 s with 32 bins per frame are prefetched. Everything else is numbers.
     assert state.tell() < 3 * 20 * 100 * 32 * 4
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 @pytest.mark.parametrize("rate", [16000, 44100])
-def test_any_format_rate_and_number_of_channels_sounds_the_same(tmp_path: Path, suffix: str, rate: int) -> None:
+def test_formats_rates_and_channels_give_the_same_spectrum(tmp_path: Path, suffix: str, rate: int) -> None:
     def write(folder: str, suffix: str, rate: int, channels: int) -> Manifest:
         (tmp_path / folder).mkdir()
         time = np.arange(rate) / rate
@@ -328,17 +328,17 @@ def test_any_format_rate_and_number_of_channels_sounds_the_same(tmp_path: Path, 
         soundfile.write(tmp_path / folder / f"a.{suffix}", np.stack([tone] * channels, axis=1), rate)
         return FolderCorpus(FolderConfig(path=tmp_path / folder)).manifest()
 
-    def heard(manifest: Manifest) -> torch.Tensor:
+    def spectrum(manifest: Manifest) -> torch.Tensor:
         (batch,) = take(stream(manifest, batch_seconds=0.01), 1)
-        return batch.frames[0, 10:80].softmax(-1).mean(0)  # where in the spectrum the energy lies
+        return batch.frames[0, 10:80].softmax(-1).mean(0)  # distribution of energy over the spectrum
 
-    plain = heard(write("plain", "wav", RATE, 1))
-    found = heard(write("other", suffix, rate, 2))
+    plain = spectrum(write("plain", "wav", RATE, 1))
+    found = spectrum(write("other", suffix, rate, 2))
 
     torch.testing.assert_close(found, plain, atol=0.03, rtol=0)
 
 
-def test_labels_come_along(tmp_path: Path) -> None:
+def test_batches_have_labels(tmp_path: Path) -> None:
     for name in ("cat/a", "dog/b", "cat/c"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         soundfile.write(tmp_path / f"{name}.wav", np.full(RATE, 0.1), RATE)

@@ -1,4 +1,4 @@
-"""`ossicle bench` measures, compares with others, and says who does something else."""
+"""`ossicle bench` measures, compares with other implementations, and reports those with different outputs."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from ossicle.encoders.beats import Beats
 
 @pytest.fixture(scope="module", autouse=True)
 def importable() -> Iterator[None]:
-    """Lets the processes of contenders find this module."""
+    """Make this module importable in the processes of contenders."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[2])
         yield
 
 
 @pytest.mark.usefixtures("forked")
-def test_it_prints_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_prints_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
     assert main(["bench", "--quick", "--only", "front-end", "--out", str(page)]) == 0
     shown = capsys.readouterr().out
@@ -56,12 +56,12 @@ def test_it_prints_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "`ossicle bench --quick --only front-end`" in page.read_text()
 
 
-def test_a_work_that_is_none_is_refused() -> None:
+def test_an_unknown_work_is_refused() -> None:
     with pytest.raises(OssicleError, match=r"there is no work called `encoders`\. Did you mean `encoder`"):
         running.bench(Console(), quick=True, targets=False, only=["encoders"], peers=[], out=None, command="")
 
 
-def test_each_only_counts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_can_be_repeated(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--quick", "--only", "encoders", "--only", "front-end"]) == 2
     assert "there is no work called `encoders`" in capsys.readouterr().err
 
@@ -73,13 +73,13 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(tm
         running.bench(Console(), quick=True, targets=False, only=["front-end"], peers=[], out=out, command="")
 
 
-def test_a_peer_needs_a_folder(tmp_path: Path) -> None:
+def test_a_missing_folder_of_a_peer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OssicleError, match="nowhere: not a folder; give the folder of BEATs"):
         find_peers([tmp_path / "nowhere"])
 
 
 def right(weights: Weights) -> Callable[[AudioBatch], Tensor]:
-    """Another implementation that takes the released weights."""
+    """An implementation with correct output that uses the released weights."""
     released = convert_released(dict(weights))
     model = Beats(released.config, patch_dim=256, bands=8).eval()
     load_weights(model, released.encoder)
@@ -96,25 +96,25 @@ def broken(weights: Weights) -> Callable[[AudioBatch], Tensor]:
     raise RuntimeError("no such kernel")
 
 
-def among_others(case: Case, paths: Sequence[Path]) -> Work:
+def with_peers(case: Case, paths: Sequence[Path]) -> Work:
     return encoder_work(case, [Peer(how.__name__, how.__name__, how) for how in (broken, wrong, right)])
 
 
 @pytest.fixture(scope="module")
 def table(slow: None) -> Table:
-    """Ours among others, of whom one gives something else and one nothing."""
+    """Ossicle measured with three peers, one of which has a different output and one fails."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         with forks():
-            made = measure(Case("encoder", "tiny", 1), [], seconds=0.1, prepare=among_others)
+            made = measure(Case("encoder", "tiny", 1), [], seconds=0.1, prepare=with_peers)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     return made
 
 
-def test_only_those_who_agree_are_timed(table: Table) -> None:
+def test_only_contenders_with_equal_outputs_are_timed(table: Table) -> None:
     assert table.baseline == "right"
     assert table.contenders["right"].difference == pytest.approx(0.0, abs=1e-5)
     assert table.contenders["wrong"].failure == "its output differs: 1.0e-02"
@@ -125,20 +125,20 @@ def test_only_those_who_agree_are_timed(table: Table) -> None:
     assert "- not timed: wrong: its output differs: 1.0e-02" in page
 
 
-def test_nothing_outruns_bare_products(table: Table) -> None:
+def test_no_encoder_is_faster_than_its_matrix_products(table: Table) -> None:
     assert table.rates["fp32"] > 0
     share = table.contenders["ossicle fp32"].share
     assert share is not None
     assert 0 < share.median < 1.1
 
 
-def killing() -> Callable[[], Contender]:
+def aborting() -> Callable[[], Contender]:
     os.abort()
 
 
 @pytest.mark.usefixtures("forked")
-def test_a_process_of_its_own_may_be_killed(tmp_path: Path) -> None:
-    with Seat(killing, str(tmp_path), ours=False) as seat, pytest.raises(OssicleError, match="its process was killed"):
+def test_a_killed_process_of_a_contender_is_reported(tmp_path: Path) -> None:
+    with Seat(aborting, str(tmp_path), ours=False) as seat, pytest.raises(OssicleError, match="its process was killed"):
         seat.enter()
 
 
@@ -149,10 +149,10 @@ imported: list[Tensor] = []
 def importing() -> Callable[[], Contender]:
     if not imported:
         imported.append(torch.ones(2 * NEEDED, dtype=torch.uint8))
-    handed_on: list[Tensor] = []
+    captured: list[Tensor] = []
 
     def make() -> Contender:
-        handed_on.append(torch.ones(NEEDED, dtype=torch.uint8))
+        captured.append(torch.ones(NEEDED, dtype=torch.uint8))
         return filling_memory()
 
     return make
@@ -164,14 +164,14 @@ def filling_memory() -> Contender:
 
 
 @pytest.mark.slow
-def test_what_finding_and_making_a_contender_took_is_no_memory_of_its_work(tmp_path: Path) -> None:
+def test_memory_excludes_importing_and_making_a_contender(tmp_path: Path) -> None:
     with Seat(importing, str(tmp_path), ours=False) as seat:
         entry = seat.enter()
         assert entry.memory == pytest.approx(NEEDED, rel=0.2)
         assert seat.turn().cpu > 0
 
 
-def test_names_are_printed_as_they_are() -> None:
+def test_names_are_not_parsed_as_markup() -> None:
     console = Console(file=io.StringIO(), width=200, color_system=None)
     failed = Measured(failure="no file [/data/x]")
     print_table(console, Table("encoder [v2]", 80.0, "[ours]", 3, {}, {"[ours]": failed}))

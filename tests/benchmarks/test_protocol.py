@@ -1,4 +1,4 @@
-"""Times, ratios, operation counts and comparisons of outputs are correct."""
+"""Times, ratios, operation counts and comparisons of outputs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_contenders_take_turns() -> None:
     assert {name: len(times) for name, times in taken.items()} == {"one": 3, "two": 3}
 
 
-def test_a_ratio_is_taken_within_each_round() -> None:
+def test_a_ratio_is_computed_within_each_round() -> None:
     # The ratio of the medians would be 2 / 10.
     assert ratio([1.0, 2.0, 30.0], [10.0, 1.0, 20.0]) == Spread(median=1.5, lowest=0.1, highest=2.0)
 
@@ -47,7 +47,7 @@ def test_waiting_takes_no_processor_seconds() -> None:
     assert taken.cpu < 0.1
 
 
-def test_products_and_attention_are_counted_as_by_hand() -> None:
+def test_operation_counts_of_products_and_attention_are_correct() -> None:
     bare = BareProducts(Products(rows=10, width=8, hidden=32), "fp32", torch.device("cpu"), flops=1)
     assert count_flops(bare) == bare.flops == 2 * 2 * 10 * 8 * 32
     query = torch.randn(2, 3, 20, 16)
@@ -56,7 +56,7 @@ def test_products_and_attention_are_counted_as_by_hand() -> None:
     assert attended == 2 * (2 * 2 * 3 * 20 * 20 * 16)
 
 
-def test_an_encoder_is_counted_as_by_hand() -> None:
+def test_operation_counts_of_an_encoder_are_correct() -> None:
     shape, patches = SIZES["tiny"], 496
     projections = 4 * shape.width**2 + 2 * shape.width * shape.feed_forward
     attention = 2 * patches * shape.width
@@ -70,7 +70,7 @@ def test_an_encoder_is_counted_as_by_hand() -> None:
     assert by_hand <= counted <= 1.02 * (by_hand + convolution)
 
 
-def test_a_share_is_taken_within_each_round() -> None:
+def test_a_share_is_computed_within_each_round() -> None:
     bare = BareProducts(Products(rows=10, width=8, hidden=32), "fp32", torch.device("cpu"), flops=1)
     found = shares(bare.flops // 2, [1.0, 4.0, 1.0], bare, [1.0, 2.0, 0.5])
     assert found == Spread(median=0.25, lowest=0.25, highest=0.5)

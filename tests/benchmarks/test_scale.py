@@ -1,4 +1,4 @@
-"""What grows with a corpus, and how fast: counted in calls and in bytes, never in seconds."""
+"""Costs that grow with a corpus, counted in calls and bytes, because times vary."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 def calls(work: Callable[[], object]) -> int:
-    """Functions that are called, of Python's and of C's."""
+    """Count the calls of Python and C functions."""
     count = 0
 
-    def note(frame: Any, event: str, argument: Any) -> None:
+    def record(frame: Any, event: str, argument: Any) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
-    sys.setprofile(note)
+    sys.setprofile(record)
     try:
         work()
     finally:
@@ -71,25 +71,25 @@ def test_nothing_grows_faster_than_the_corpus(name: str) -> None:
         assert growth(SIZES, costs) < 1.15, (cost.__name__, costs)
 
 
-def kept_bytes(work: Callable[[], object]) -> int:
+def result_bytes(work: Callable[[], object]) -> int:
     tracemalloc.start()
-    kept = work()
-    held, _ = tracemalloc.get_traced_memory()
+    result = work()
+    size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    del kept
-    return held
+    del result
+    return size
 
 
 @pytest.mark.slow
-def test_a_clip_takes_few_bytes_and_no_object_of_its_own() -> None:
+def test_a_clip_takes_few_bytes_and_not_a_separate_object() -> None:
     more_clips = SIZES[2] - SIZES[1]
-    small, large = (kept_bytes(lambda clips=clips: simulated(clips)) for clips in SIZES[1:])
+    small, large = (result_bytes(lambda clips=clips: simulated(clips)) for clips in SIZES[1:])
     assert large - small < 100 * more_clips
     small, large = (peak_bytes(lambda clips=clips: open_training(clips)) for clips in map(simulated, SIZES[1:]))
     assert large - small < 150 * more_clips
 
 
-def test_what_is_quadratic_is_seen() -> None:
+def test_growth_detects_quadratic_costs() -> None:
     def quadratic(manifest: Manifest) -> object:
         return manifest.frames[:, None] < manifest.frames[None, :]
 
@@ -99,7 +99,7 @@ def test_what_is_quadratic_is_seen() -> None:
 
 
 @pytest.mark.slow
-def test_measurements_come_as_rows() -> None:
+def test_measurements_are_rows() -> None:
     (row,) = scale.rows(scale.corpus_costs([100]))
     assert list(row) == ["clips", "manifest_mib", "fingerprint_seconds", "first_batch_seconds", "first_batch_mib"]
     assert all(row["share"] < 0.06 for row in scale.rows(scale.padding_shares(1500, batches=4)))

@@ -1,4 +1,4 @@
-"""ESPnet's files, in miniature: the layout that its modules give, with random weights.
+"""Small files in ESPnet's layouts with random weights.
 
 The expected numbers were computed with the encoder in the package `openbeats` 0.1.1 on these weights.
 """
@@ -83,7 +83,7 @@ QUANTISER: dict[str, tuple[int, ...]] = {
 
 
 def weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Random weights that a name alone decides; the layers share one table."""
+    """Draw random weights that depend only on their names. The layers share one table."""
     made = {}
     for name, shape in shapes.items():
         drawn = name.replace("layers.1.self_attn.relative", "layers.0.self_attn.relative")
@@ -107,7 +107,7 @@ def clips() -> tuple[np.ndarray[Any, Any], list[int]]:
     waves = np.stack([0.3 * np.sin(2 * np.pi * 440 * time), 0.2 * np.sin(2 * np.pi * 1000 * time**1.5)])
     rng = np.random.RandomState(0)
     waves *= rng.uniform(0, 1, (2, 9, 1)).repeat(1000, axis=2).reshape(2, 9000)
-    waves += 0.002 * rng.standard_normal(waves.shape)  # in an empty band, rounding would decide
+    waves += 0.002 * rng.standard_normal(waves.shape)  # without noise, empty bands would contain only rounding errors
     waves[1, 6000:] = 0
     return waves.astype(np.float32), [9000, 6000]
 
@@ -133,14 +133,14 @@ CLIP_MEANS = np.array(
     dtype=np.float32,
 ).reshape(2, 16)
 OTHER_STATISTICS = [0.0583, -0.173, 0.8564, -0.3432]
-"""The first numbers of the first clip's mean with the statistics 12.5 and 4.25."""
+"""The first numbers of the mean of the first clip with the statistics 12.5 and 4.25."""
 TOKENS = [
     [23, 9, 23, 23, 23, 23, 23, 9, 23, 9, 23, 23, 9, 23, 9, 9, 23, 9, 9, 23, 23, 23, 23, 9],
     [9, 23, 23, 23, 9, 23, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9],
 ]
 
 
-def test_an_encoder_gives_what_openbeats_gives(tmp_path: Path) -> None:
+def test_an_encoder_gives_the_output_of_openbeats(tmp_path: Path) -> None:
     waves, lengths = clips()
     part = ossicle.load(save(tmp_path, {"cfg": SETTINGS, "model": weights(ENCODER)}))
     found = part.embed(waves, sample_rate=RATE, lengths=lengths)
@@ -149,7 +149,9 @@ def test_an_encoder_gives_what_openbeats_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrap", [dict, lambda weights: {"module": weights}], ids=["plain", "deepspeed"])
-def test_the_encoder_of_a_whole_training(tmp_path: Path, wrap: Callable[[dict[str, Tensor]], object]) -> None:
+def test_an_encoder_from_the_weights_of_a_whole_training(
+    tmp_path: Path, wrap: Callable[[dict[str, Tensor]], object]
+) -> None:
     content = {**below_encoder(weights(ENCODER)), "decoder.mask_token": torch.zeros(1, 1, 4)}
     statistics = {"fbank_mean": 12.5, "fbank_std": 4.25}
     path = save(tmp_path, wrap(content), {"encoder": "beats", "encoder_conf": {"beats_config": SETTINGS, **statistics}})
@@ -159,14 +161,14 @@ def test_the_encoder_of_a_whole_training(tmp_path: Path, wrap: Callable[[dict[st
     assert not read_released(path).notes
 
 
-def test_statistics_in_the_file_count_and_a_lack_of_them_is_told(tmp_path: Path) -> None:
+def test_statistics_in_the_file_are_used_and_missing_ones_are_noted(tmp_path: Path) -> None:
     content = {"cfg": {**SETTINGS, "fbank_mean": 12.5, "fbank_std": 4.25}, "model": weights(ENCODER)}
     waves, _ = clips()
     found = ossicle.load(save(tmp_path, content)).embed(waves[0], sample_rate=RATE)
     torch.testing.assert_close(found.clip[0, :4], torch.tensor(OTHER_STATISTICS), atol=2e-4, rtol=0)
-    unsaid = convert_released({"cfg": SETTINGS, "model": weights(ENCODER)})
-    assert unsaid.front_end.mean == 15.41663
-    assert "does not say which filter-bank statistics" in unsaid.notes[0]
+    without = convert_released({"cfg": SETTINGS, "model": weights(ENCODER)})
+    assert without.front_end.mean == 15.41663
+    assert "does not state the filter-bank statistics" in without.notes[0]
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -225,14 +227,16 @@ def test_a_fine_tuned_encoder_is_built_like_the_file_it_started_from(tmp_path: P
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        (None, "holds weights alone: put the config.yaml of its training beside it"),
-        ({"encoder_conf": {"beats_config": SETTINGS, "max_layer": 0}}, "sets `max_layer`, which gives the encoder"),
+        (None, "holds only weights: put the config.yaml of its training beside it"),
+        ({"encoder_conf": {"beats_config": SETTINGS, "max_layer": 0}}, "sets `max_layer`, which changes the encoder"),
         ({"encoder_conf": {"beats_config": SETTINGS, "downsampling_rate": 2}}, "sets `downsampling_rate`"),
         ({"encoder_conf": {"beats_config": {**SETTINGS, "rotary": True}}}, "unknown settings in `cfg`: `rotary`"),
         ({"encoder_conf": {"beats_config": {**SETTINGS, "encoder_layers": 1}}}, "unknown weights: `encoder.layers.1."),
     ],
 )
-def test_what_cannot_be_told_is_refused(tmp_path: Path, training: dict[str, Any] | None, message: str) -> None:
+def test_incomplete_or_unknown_settings_are_refused(
+    tmp_path: Path, training: dict[str, Any] | None, message: str
+) -> None:
     with pytest.raises(ArtifactError, match=message.replace(".", r"\.")):
         read_released(save(tmp_path, below_encoder(weights(ENCODER)), training))
 
@@ -243,7 +247,7 @@ def test_further_modules_are_refused(tmp_path: Path) -> None:
         read_released(save(tmp_path, content, {"encoder_conf": {"beats_config": SETTINGS}}))
 
 
-def test_another_pooling_leaves_the_classifier_out(tmp_path: Path) -> None:
+def test_a_classifier_with_another_pooling_is_left_out(tmp_path: Path) -> None:
     head = {"decoder.linear_out.weight": torch.zeros(3, 16), "decoder.linear_out.bias": torch.zeros(3)}
     training = {"encoder_conf": {"beats_config": SETTINGS}, "decoder_conf": {"pooling": "max"}}
     released = read_released(save(tmp_path, below_encoder(weights(ENCODER)) | head, training))

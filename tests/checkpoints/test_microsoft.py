@@ -1,4 +1,4 @@
-"""Reading released checkpoints: what they hold, and the text of each refusal."""
+"""Reading released checkpoints: their content, and the text of each error."""
 
 from __future__ import annotations
 
@@ -69,24 +69,24 @@ def test_labels_and_training_options(golden: Path):
         (lambda c: c["cfg"].pop("max_distance"), "`cfg` lacks `max_distance`"),
         (lambda c: c["cfg"].update(use_flash=True), "unknown settings in `cfg`: `use_flash`"),
         (lambda c: c["cfg"].update(layer_norm_first=True), "set `deep_norm: false`"),
-        (lambda c: c["cfg"].update(activation_fn="mish"), "describes no encoder that we can build: activation"),
+        (lambda c: c["cfg"].update(activation_fn="mish"), "describes an encoder that we cannot build: activation"),
         (lambda c: c["cfg"].update(input_patch_size=-1), "`cfg.input_patch_size` must divide 128, but is -1"),
         (lambda c: c["cfg"].update(finetuned_model=True), "`predictor` weights disagree"),
         (lambda c: c["model"].update(mystery=torch.zeros(1)), "unknown weights: `mystery`"),
         (lambda c: c.update(cfg=[]), "`cfg` must be a mapping"),
-        (lambda c: c.update(model=7), "`model` one from names to tensors"),
-        (lambda c: c["model"].update({"layer_norm.weight": "much"}), "`model` one from names to tensors"),
-        (lambda c: c["model"].update({"predictor.0.weight": torch.ones(1)}), "the `predictor` must be a linear one"),
+        (lambda c: c.update(model=7), "`model` a mapping from names to tensors"),
+        (lambda c: c["model"].update({"layer_norm.weight": "much"}), "`model` a mapping from names to tensors"),
+        (lambda c: c["model"].update({"predictor.0.weight": torch.ones(1)}), "the `predictor` must be a linear layer"),
         (lambda c: c.update(label_dict={"dog": 0}), "must name each of the 0 classes"),
         (lambda c: c.update(label_dict={0: "dog"}), "must name each of the 0 classes"),
-        (lambda c: c["cfg"].update(fbank_std=-1.0), "describes no front end that we can build: std"),
+        (lambda c: c["cfg"].update(fbank_std=-1.0), "describes a front end that we cannot build: std"),
         (
             lambda c: c["model"].update({TABLE.format(0): torch.zeros(4, 2), TABLE.format(1): torch.ones(4, 2)}),
-            "the layers share one table",
+            "the layers must share one table",
         ),
     ],
 )
-def test_what_we_do_not_know_is_refused(change: Callable[[dict[str, Any]], object], message: str):
+def test_unknown_or_invalid_content_is_refused(change: Callable[[dict[str, Any]], object], message: str):
     content = {"cfg": dict(CFG), "model": {}}
     assert convert_released(content).config.shape.layers == 2
     change(content)
@@ -99,14 +99,14 @@ def test_missing_weights_are_refused():
         encoder_of(convert_released({"cfg": CFG, "model": {}}), CATALOG)
 
 
-def test_files_that_are_no_checkpoints(tmp_path: Path):
+def test_files_that_are_not_checkpoints(tmp_path: Path):
     with pytest.raises(ArtifactError, match="does not exist"):
         read_released(tmp_path / "none.pt")
     (tmp_path / "junk.pt").write_bytes(b"junk")
     with pytest.raises(ArtifactError, match="not a checkpoint of tensors and plain values"):
         read_released(tmp_path / "junk.pt")
     torch.save({"cfg": {}, "model": {}, "code": Path("x")}, tmp_path / "objects.pt")
-    with pytest.raises(ArtifactError, match=r"it holds `pathlib\.PosixPath`, which is never loaded"):
+    with pytest.raises(ArtifactError, match=r"it contains `pathlib\.PosixPath`, which is never loaded"):
         read_released(tmp_path / "objects.pt")
 
 
@@ -130,7 +130,7 @@ def test_every_weight_has_one_released_name(options: dict[str, Any]) -> None:
     config = BeatsConfig(**(shape | options))
     ours = weight_names(config).values()
     assert set(ours) == set(Beats(config, patch_dim=256, bands=8).state_dict())
-    assert len(ours) - len(set(ours)) == (1 if config.relative_bias else 0), "the table alone is stored per layer"
+    assert len(ours) - len(set(ours)) == (1 if config.relative_bias else 0), "only the table is stored per layer"
 
 
 def test_statistics_of_another_corpus() -> None:

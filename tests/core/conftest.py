@@ -1,4 +1,4 @@
-"""A catalog of small parts under the names of real ones: the core is tested without any room below it."""
+"""A catalog of small parts under the names of real ones, so the core is tested without the other folders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Folder(Config):
     """A folder."""
 
     path: Path = Path("recordings")
-    """Where it lies."""
+    """The path of the folder."""
 
 
 class KaldiFbank(Config):
@@ -59,19 +59,19 @@ class RandomProjection(Config):
 
 
 class MaskedPrediction(Config):
-    """Predict what is hidden."""
+    """Predict hidden patches."""
 
     mask_ratio: float = Field(0.75, gt=0, lt=1)
 
 
 class Iteration(Config):
-    """One turn."""
+    """One iteration."""
 
     tokenizer: TokenizerChoice
 
 
 class Iterations(Config):
-    """Turns."""
+    """Iterations."""
 
     iterations: tuple[Iteration, ...] = Field(min_length=1)
 
@@ -98,7 +98,7 @@ PARTS: list[tuple[str, str, type[Config]]] = [
 
 @pytest.fixture
 def catalog_for() -> Callable[[Sequence[Path]], Catalog]:
-    """What `load_experiment` takes: plugin files to a catalog; files are imported, but register nothing."""
+    """Make the function for `load_experiment` that maps plugin files to a catalog. Files are only imported."""
 
     def build(files: Sequence[Path]) -> Catalog:
         for file in files:
@@ -120,17 +120,17 @@ def catalog(catalog_for: Callable[[Sequence[Path]], Catalog]) -> Catalog:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Lay a module and its metadata where Python looks for them, as pip does."""
+    """Make a function that installs a module and its metadata where Python looks for them, like pip."""
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", str(site))
 
-    def lay(name: str, code: str) -> None:
+    def write(name: str, code: str) -> None:
         (site / f"{name}.py").write_text(code)
         information = site / f"{name}-1.0.dist-info"
         information.mkdir()
         (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (information / "entry_points.txt").write_text(f"[ossicle]\n{name} = {name}\n")
 
-    return lay
+    return write

@@ -1,4 +1,4 @@
-"""One way to build a part of any kind: constructor arguments are matched by name, and a failure has one message."""
+"""`build` for parts of every kind: constructor arguments are matched by name, and every failure has a message."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class NothingConfig(ossicle.Config):
 
 
 class Asks:
-    """Keeps what its constructor is given."""
+    """Records the arguments of its constructor."""
 
     def __init__(self, config: NothingConfig, seed: int, catalog: Catalog, extra: str, other: int = 7) -> None:
         super().__init__()
-        self.asked = (seed, catalog, extra, other)
+        self.arguments = (seed, catalog, extra, other)
 
 
 class AskingCorpus(Asks, ossicle.Corpus):
@@ -70,7 +70,7 @@ class AskingEncoder(Asks, ossicle.Encoder):
 class AskingTokenizer(ossicle.Tokenizer):
     def __init__(self, config: NothingConfig, seed: int, catalog: Catalog, extra: str, other: int = 7) -> None:
         super().__init__(2)
-        self.asked = (seed, catalog, extra, other)
+        self.arguments = (seed, catalog, extra, other)
 
     def forward(self, batch: PatchBatch) -> Tensor:
         raise NotImplementedError
@@ -138,19 +138,19 @@ def described(part: Part) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_constructor_gets_what_it_names_and_no_more(kind: str) -> None:
+def test_a_constructor_gets_only_the_arguments_that_it_names(kind: str) -> None:
     choice = choice_of(kind, ASKING[kind])
-    built = build(choice, ASKING[kind], seed=3, extra="of the caller", encoder="not asked for")
-    assert built.asked == (3, choice.part.catalog, "of the caller", 7)
+    built = build(choice, ASKING[kind], seed=3, extra="of the caller", encoder="not named")
+    assert built.arguments == (3, choice.part.catalog, "of the caller", 7)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_on_offer_is_reported_with_what_is(kind: str) -> None:
+def test_an_unavailable_argument_is_reported_with_the_available_ones(kind: str) -> None:
     choice = choice_of(kind, ASKING[kind])
     with pytest.raises(PluginError) as caught:
         build(choice, ASKING[kind], seed=3)
     assert str(caught.value) == (
-        f"{described(choice.part)}its constructor asks for `extra`, but only these are on offer: catalog, seed"
+        f"{described(choice.part)}its constructor needs `extra`, but only these are available: catalog, seed"
     )
 
 
@@ -169,7 +169,7 @@ def test_a_part_must_implement_the_interface_of_its_kind(kind: str) -> None:
     assert str(caught.value) == f"{described(choice.part)}it must be an ossicle.{interface}, but is a `NotAPart`"
 
 
-def test_what_a_function_gives_is_checked_too() -> None:
+def test_the_result_of_a_function_is_checked() -> None:
     catalog = load_plugins().catalog
     with catalog.added_by(CATALOG.part_kind("encoder").origin):
         catalog.add("encoder", "number", "builtins:repr", config=NothingConfig)
@@ -186,7 +186,7 @@ class Drawn(AskingEncoder):
         self.weight = nn.Parameter(torch.randn(3))
 
 
-def test_a_module_without_a_seed_is_drawn_from_0_and_leaves_the_generator_alone() -> None:
+def test_a_module_without_a_seed_uses_seed_0_and_not_the_global_generator() -> None:
     choice = choice_of("encoder", Drawn)
     state = torch.random.get_rng_state()
     drawn, zero, other = build(choice, Drawn), build(choice, Drawn, seed=0), build(choice, Drawn, seed=1)

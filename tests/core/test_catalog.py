@@ -1,4 +1,4 @@
-"""The catalog: what may be offered, under which name, and what is told when it does not fit."""
+"""The catalog: what can be offered, under which name, and the errors for what cannot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONE, TWO = Origin("ears", "1.0"), Origin("noses", "2.0")
 
 
 class Settings(ossicle.Config):
-    """What may be set."""
+    """Settings of a part."""
 
 
 class Part:
@@ -60,11 +60,11 @@ def test_a_part_is_found_by_kind_and_name() -> None:
         "Does nothing.",
         "ears 1.0",
     )
-    assert catalog.get("encoder", "mine").summary == "What may be set."
+    assert catalog.get("encoder", "mine").summary == "Settings of a part."
     assert [(part.kind, part.name) for part in catalog.parts()] == [("encoder", "mine"), ("tokenizer", "mine")]
 
 
-def test_an_unknown_part_is_told_with_what_there_is() -> None:
+def test_an_unknown_part_is_reported_with_the_allowed_names() -> None:
     catalog = with_kinds()
     with catalog.added_by(ONE):
         catalog.add("tokenizer", "random_projection", Part)
@@ -78,23 +78,23 @@ def test_an_unknown_part_is_told_with_what_there_is() -> None:
         catalog.get("encoder", "x")
 
 
-def test_two_plugins_may_not_claim_one_name() -> None:
+def test_two_plugins_cannot_offer_the_same_name() -> None:
     catalog = with_kinds()
     with catalog.added_by(ONE):
         catalog.add("tokenizer", "mine", Part)
         catalog.add("tokenizer", "mine", Part)
         with pytest.raises(PluginError, match=r"tokenizer `mine` is offered twice by ears 1\.0; rename one of them"):
             catalog.add("tokenizer", "mine", Other)
-    told = "tokenizer `mine` is offered by ears 1.0 and by noses 2.0; rename one of them"
+    message = "tokenizer `mine` is offered by ears 1.0 and by noses 2.0; rename one of them"
 
     def second() -> None:
         with catalog.added_by(TWO):
             catalog.add("tokenizer", "also", Part)
             catalog.add("tokenizer", "mine", Other)
 
-    with pytest.raises(PluginError, match=told):
+    with pytest.raises(PluginError, match=message):
         second()
-    assert catalog.names("tokenizer") == ["mine"], "nothing of a plugin that fails may stay"
+    assert catalog.names("tokenizer") == ["mine"], "a plugin that fails must leave nothing behind"
     assert catalog.get("tokenizer", "mine").load() is Part
 
 
@@ -111,7 +111,7 @@ def test_a_part_is_also_found_by_its_former_names_but_listed_once() -> None:
 
 
 @pytest.mark.parametrize(("name", "aliases"), [("stale", []), ("other", ["stale"]), ("other", ["fresh"])])
-def test_a_former_name_is_taken_too(name: str, aliases: list[str]) -> None:
+def test_a_former_name_cannot_be_offered_by_another_plugin(name: str, aliases: list[str]) -> None:
     catalog = with_kinds()
     with catalog.added_by(ONE):
         catalog.add("tokenizer", "fresh", Part, aliases=["stale"])
@@ -130,7 +130,7 @@ class Counting(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class AlsoCounting(Stage):
-    """Another one with the same id."""
+    """Another kind of stage with the same id."""
 
     kind = "counting"
     action = f"{__name__}:count"
@@ -146,7 +146,7 @@ class Sorting(Counting):
 def count(run: StageRun[Counting]) -> None: ...
 
 
-def test_two_plugins_may_not_claim_one_id_of_a_stage() -> None:
+def test_two_plugins_cannot_offer_the_same_id_of_a_stage() -> None:
     catalog = Catalog()
     with catalog.added_by(ONE):
         catalog.add_stage(Counting)
@@ -160,11 +160,11 @@ def test_two_plugins_may_not_claim_one_id_of_a_stage() -> None:
 
     with pytest.raises(PluginError, match=r"stage `counting` is offered by ears 1\.0 and by noses 2\.0; rename one"):
         second()
-    assert list(catalog.stage_kinds) == ["counting"], "nothing of a plugin that fails may stay"
+    assert list(catalog.stage_kinds) == ["counting"], "a plugin that fails must leave nothing behind"
     assert catalog.origin_of(Counting(name="one")) == ONE
 
 
-def test_a_stage_of_a_program_changes_with_its_action() -> None:
+def test_the_origin_of_a_programs_stage_includes_its_action() -> None:
     catalog = Catalog()
     catalog.add_stage(Counting)
     origin = catalog.origin_of(Counting(name="one"))
@@ -194,12 +194,12 @@ class UnknownAttribute:
 
 @pytest.mark.parametrize("part", [NoConfig, Unannotated, WrongType, UnknownName, UnknownAttribute])
 def test_a_constructor_must_take_a_configuration(part: type) -> None:
-    told = f"the first argument of `{part.__name__}.__init__` must be annotated with a subclass of ossicle.Config"
-    with pytest.raises(PluginError, match=told):
+    message = f"the first argument of `{part.__name__}.__init__` must be annotated with a subclass of ossicle.Config"
+    with pytest.raises(PluginError, match=message):
         config_of(part)
 
 
-def test_a_configuration_is_read_off_an_inherited_constructor() -> None:
+def test_a_configuration_is_found_in_an_inherited_constructor() -> None:
     assert config_of(Heir) is Settings
 
 
@@ -215,7 +215,7 @@ def test_a_configuration_is_read_off_an_inherited_constructor() -> None:
         ("tokenizer", 3, 'tokenizer `x` must be a class, or text of the form "module:Class", but is 3'),
     ],
 )
-def test_what_cannot_be_offered(kind: str, part: Any, message: str) -> None:
+def test_an_invalid_part_is_refused(kind: str, part: Any, message: str) -> None:
     with pytest.raises(PluginError) as caught:
         with_kinds().add(kind, "x", part, config=Settings)
     assert str(caught.value).startswith(message)
@@ -235,7 +235,7 @@ def test_what_cannot_be_offered(kind: str, part: Any, message: str) -> None:
         ),
     ],
 )
-def test_a_part_that_cannot_be_imported_is_told_when_it_is_used(target: str, message: str) -> None:
+def test_a_part_that_cannot_be_imported_is_reported_when_it_is_used(target: str, message: str) -> None:
     catalog = with_kinds()
     with catalog.added_by(ONE):
         catalog.add("tokenizer", "x", target, config=Settings)
@@ -260,7 +260,7 @@ def test_a_decorator_needs_a_name() -> None:
         ossicle.front_end(Part)  # type: ignore[arg-type]
 
 
-def test_a_files_fingerprint_follows_its_content_and_not_its_place(tmp_path: Path) -> None:
+def test_the_fingerprint_of_a_file_depends_on_its_content_but_not_its_folder(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     paths = [tmp_path / "mine.py", tmp_path / "here" / "mine.py"]
     for path in paths:

@@ -1,4 +1,4 @@
-"""A manifest: the same clips whichever way they are given, and columns that take no more than they must."""
+"""Manifests: labels as columns, fingerprints, and memory use."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def manifest(labels: list[tuple[int, ...]], /, **changes: object) -> Manifest:
 
 
 @given(LABELS, st.randoms())
-def test_labels_in_columns_are_the_labels_of_clips(clips: list[tuple[int, ...]], random: object) -> None:
+def test_columns_of_labels_equal_the_labels_of_clips(clips: list[tuple[int, ...]], random: object) -> None:
     labels = Labels.of(clips)
     assert labels == clips
     assert [labels[clip] for clip in range(-len(clips), len(clips))] == clips + clips
@@ -71,17 +71,17 @@ def test_every_column_enters_the_fingerprint(changes: dict[str, object]) -> None
 
 
 def test_columns_of_unequal_length_are_refused() -> None:
-    with pytest.raises(CorpusError, match=r"must have one length, but have \[1, 2\]"):
+    with pytest.raises(CorpusError, match=r"must have the same length, but have \[1, 2\]"):
         manifest([(0,), (1,)], labels=[(0,)])
 
 
-def test_one_long_path_does_not_lengthen_the_others() -> None:
-    def held(longest: str) -> int:
+def test_one_long_path_does_not_use_memory_for_the_others() -> None:
+    def memory(longest: str) -> int:
         tracemalloc.start()
-        kept = manifest([()] * 20_000, paths=[longest, *("short.wav" for _ in range(19_999))])
+        clips = manifest([()] * 20_000, paths=[longest, *("short.wav" for _ in range(19_999))])
         size, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert str(kept.paths[0]) == longest
+        assert str(clips.paths[0]) == longest
         return size
 
-    assert held("long/" * 200) < held("short.wav") + 100_000
+    assert memory("long/" * 200) < memory("short.wav") + 100_000

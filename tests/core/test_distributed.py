@@ -1,4 +1,4 @@
-"""Several processes learn what one learns, end together, and go on exactly; each test starts real ones."""
+"""Several processes learn the same as one, end together, and continue exactly. Most tests start real processes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ AVERAGED_TEACHER = (
 )
 
 FAILING = '''
-"""A tokenizer that is fitted, which is the first process's work alone."""
+"""A tokenizer that is fitted, which only the first process does."""
 import ossicle, torch
 from ossicle.core.distributed import sum_over_ranks
 
@@ -82,8 +82,8 @@ class Failing(ossicle.Tokenizer):
 
 
 @dataclass
-class Crew:
-    """Processes that run one experiment into one folder; a fork server spares each the imports."""
+class Processes:
+    """Processes that run one experiment together. A fork server saves each of them the imports."""
 
     experiment: Path
     folder: Path
@@ -91,12 +91,16 @@ class Crew:
     overrides: Sequence[str] = field(default_factory=tuple)
 
     def run(self, *, ranks: int | None = None, end: str = "", elastic: bool = False) -> list[int | None]:
-        """Start the processes and give their exit codes; `end` is `RANK:STEP:SIGNAL`."""
+        """Run the processes and return their exit codes.
+
+        Args:
+            end: as in `rank_worker.main`
+        """
         context = forking()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        for error in self.folder.glob("kept/*/error"):
+        for error in self.folder.glob("results/*/error"):
             error.unlink()
         ranks = ranks or self.ranks
         shared = {"ranks": ranks, "port": port, "end": end, "elastic": elastic, "overrides": list(self.overrides)}
@@ -117,25 +121,25 @@ class Crew:
         assert not hung
         return [process.exitcode for process in processes]
 
-    def said(self, rank: int) -> str:
-        path = self.folder / "kept" / str(rank) / "error"
+    def error_of(self, rank: int) -> str:
+        path = self.folder / "results" / str(rank) / "error"
         return path.read_text() if path.is_file() else ""
 
     @property
-    def told(self) -> str:
-        """What the one process that speaks for all said."""
-        told = [self.said(rank) for rank in (0, 1)]
-        return "".join(text for text in told if not text.startswith("StoppedElsewhere"))
+    def error(self) -> str:
+        """The error of the process that reports it for all."""
+        errors = [self.error_of(rank) for rank in (0, 1)]
+        return "".join(text for text in errors if not text.startswith("StoppedElsewhere"))
 
-    def kept(self, rank: int = 0) -> list[dict[str, Any]]:
-        """What a process ended each of its trainings with."""
+    def results(self, rank: int = 0) -> list[dict[str, Any]]:
+        """Read the final state of each training of a process."""
         return [
             {**json.loads(path.read_text()), "tensors": load_file(path.with_suffix(".tensors"))}
-            for path in sorted((self.folder / "kept" / str(rank)).glob("*.json"))
+            for path in sorted((self.folder / "results" / str(rank)).glob("*.json"))
         ]
 
     def curves(self, name: str) -> dict[str, list[float]]:
-        """A figure over the steps of each training, by its artifact."""
+        """Read a metric over the steps of each training, by artifact."""
         store = self.folder / "store"
         return {
             str(path.relative_to(store)): [json.loads(line)[name] for line in path.read_text().splitlines()]
@@ -150,7 +154,7 @@ class Crew:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips of one second and two classes, so that two halves of a batch are the batch of one process."""
+    """Clips of one second in two classes. Clips of equal length make two half batches equal one whole batch."""
     home = tmp_path_factory.mktemp("several")
     draw = np.random.default_rng(0)
     for split, clips in (("train", 12), ("valid", 2), ("test", 2)):
@@ -166,29 +170,29 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(home: Path) -> Crew:
-    """The whole method, learnt by one process."""
-    crew = Crew(home / "experiment.yaml", home / "alone", overrides=WHOLE_METHOD)
-    assert crew.run(ranks=1) == [0]
-    return crew
+def one_process(home: Path) -> Processes:
+    """A run of the whole method in one process."""
+    processes = Processes(home / "experiment.yaml", home / "one process", overrides=WHOLE_METHOD)
+    assert processes.run(ranks=1) == [0]
+    return processes
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_processes_learn_what_one_learns(home: Path, alone: Crew, parallel: str) -> None:
-    spread = tuple(f"{place}.parallel={parallel}" for place in ("pretrain", "schedule.distill", "evaluate.0"))
-    crew = Crew(home / "experiment.yaml", home / parallel, overrides=(*WHOLE_METHOD, *spread))
-    assert crew.run() == [0, 0]
-    assert crew.said(0) == crew.said(1) == ""
+def test_two_processes_learn_the_same_as_one(home: Path, one_process: Processes, parallel: str) -> None:
+    spread = tuple(f"{path}.parallel={parallel}" for path in ("pretrain", "schedule.distill", "evaluate.0"))
+    processes = Processes(home / "experiment.yaml", home / parallel, overrides=(*WHOLE_METHOD, *spread))
+    assert processes.run() == [0, 0]
+    assert processes.error_of(0) == processes.error_of(1) == ""
 
     for figure in ("loss", "grad_norm", "audio_seconds"):
-        expected, found = alone.curves(figure), crew.curves(figure)
-        assert expected.keys() == found.keys()  # the number of processes enters no key
+        expected, found = one_process.curves(figure), processes.curves(figure)
+        assert expected.keys() == found.keys()  # the number of processes does not enter any key
         assert len(expected) == 4
         for stage, values in expected.items():
             assert found[stage] == pytest.approx(values, abs=1e-4)
-    trainings = alone.kept(0)
-    for single, first, second in zip(trainings, crew.kept(0), crew.kept(1), strict=True):
+    trainings = one_process.results(0)
+    for single, first, second in zip(trainings, processes.results(0), processes.results(1), strict=True):
         assert first["kinds"] == second["kinds"] == single["kinds"]
         assert first["seconds"] == second["seconds"] == single["seconds"]
         for name, tensor in single["tensors"].items():
@@ -200,15 +204,17 @@ def test_two_processes_learn_what_one_learns(home: Path, alone: Crew, parallel: 
 
 
 @pytest.mark.slow
-def test_a_teacher_that_follows_the_encoder_is_the_same_in_all_processes(home: Path) -> None:
-    crews = []
+def test_an_averaged_teacher_is_the_same_in_all_processes(home: Path) -> None:
+    setups = []
     for name, ranks in (("one teacher", 1), ("ddp", 2), ("fsdp", 2)):
         spread = () if ranks == 1 else (f"pretrain.parallel={name}",)
-        crews.append(Crew(home / "experiment.yaml", home / f"averaged {name}", ranks, (*AVERAGED_TEACHER, *spread)))
-        assert crews[-1].run() == [0] * ranks
-    (single,) = crews[0].kept()
-    for crew in crews[1:]:
-        (first,), (second,) = crew.kept(0), crew.kept(1)
+        setups.append(
+            Processes(home / "experiment.yaml", home / f"averaged {name}", ranks, (*AVERAGED_TEACHER, *spread))
+        )
+        assert setups[-1].run() == [0] * ranks
+    (single,) = setups[0].results()
+    for processes in setups[1:]:
+        (first,), (second,) = processes.results(0), processes.results(1)
         for name, tensor in single["tensors"].items():
             assert np.array_equal(first["tensors"][name], second["tensors"][name])
             assert first["tensors"][name] == pytest.approx(tensor, abs=1e-4)
@@ -220,16 +226,16 @@ def test_a_teacher_that_follows_the_encoder_is_the_same_in_all_processes(home: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_processes_that_are_stopped_and_killed_go_on_exactly(home: Path, parallel: str) -> None:
+def test_processes_that_were_stopped_and_killed_continue_exactly(home: Path, parallel: str) -> None:
     spread = (f"pretrain.parallel={parallel}",)
-    whole = Crew(home / "dropout.yaml", home / f"whole {parallel}", overrides=spread)
-    parts = Crew(home / "dropout.yaml", home / f"parts {parallel}", overrides=spread)
+    whole = Processes(home / "dropout.yaml", home / f"whole {parallel}", overrides=spread)
+    parts = Processes(home / "dropout.yaml", home / f"parts {parallel}", overrides=spread)
     assert whole.run() == [0, 0]
 
     assert parts.run(end="1:4:SIGTERM") == [0, 0]
-    assert sorted(parts.said(rank).partition(":")[0] for rank in (0, 1)) == ["Interrupted", "StoppedElsewhere"]
-    assert f"stopped after step 5 of {STEPS}" in parts.told
-    # When one is gone, the other ends as well.
+    assert sorted(parts.error_of(rank).partition(":")[0] for rank in (0, 1)) == ["Interrupted", "StoppedElsewhere"]
+    assert f"stopped after step 5 of {STEPS}" in parts.error
+    # If one process is killed, the other one ends as well.
     assert parts.run(end="1:1:SIGKILL") == [1, -9]
     assert (parts.work / "checkpoints" / "step_5").is_dir()
     assert parts.run() == [0, 0]
@@ -237,47 +243,47 @@ def test_processes_that_are_stopped_and_killed_go_on_exactly(home: Path, paralle
     for figure in ("loss", "grad_norm", "masked_accuracy"):
         assert parts.curves(figure) == whole.curves(figure)
     for rank in (0, 1):
-        (expected,), (found,) = whole.kept(rank), parts.kept(rank)
+        (expected,), (found,) = whole.results(rank), parts.results(rank)
         assert found["seconds"] == expected["seconds"]
         for name, tensor in expected["tensors"].items():
             assert np.array_equal(found["tensors"][name], tensor)
 
 
 @pytest.mark.slow
-def test_checkpoints_of_other_processes_are_refused_or_dealt_out_anew(home: Path) -> None:
-    whole = Crew(home / "experiment.yaml", home / "inelastic")
-    crew = Crew(home / "experiment.yaml", home / "elastic")
-    assert whole.run(ranks=1) == crew.run(ranks=1, end="0:2:SIGTERM") == [0]
-    assert "stopped after step 3" in crew.said(0)
+def test_checkpoints_of_another_number_of_processes_are_refused_or_redistributed(home: Path) -> None:
+    whole = Processes(home / "experiment.yaml", home / "inelastic")
+    processes = Processes(home / "experiment.yaml", home / "elastic")
+    assert whole.run(ranks=1) == processes.run(ranks=1, end="0:2:SIGTERM") == [0]
+    assert "stopped after step 3" in processes.error_of(0)
 
-    crew.run()
-    assert crew.told == (
-        f"OssicleError: 1 process began the training in {crew.work}, and this is 2 processes under ddp. Go on without "
-        "torchrun, or delete that folder to begin anew, or let `--elastic` deal out what they kept anew: the clips "
-        "then come in a slightly different order"
+    processes.run()
+    assert processes.error == (
+        f"OssicleError: {processes.work} contains checkpoints of 1 process, but this run uses 2 processes under ddp. "
+        "Continue without torchrun, or delete that folder to start again, or redistribute them with `--elastic`: the "
+        "clips then come in a slightly different order"
     )
-    sharded = Crew(crew.experiment, crew.folder, overrides=["pretrain.parallel=fsdp"])
+    sharded = Processes(processes.experiment, processes.folder, overrides=["pretrain.parallel=fsdp"])
     sharded.run(elastic=True)
-    assert "`--elastic` cannot help, for under fsdp every process keeps a shard of the weights" in sharded.told
+    assert "`--elastic` cannot help, because under fsdp every process stores a shard of the weights" in sharded.error
 
-    crew.run(elastic=True, end="0:1:SIGTERM")
-    assert "stopped after step 5" in crew.told
-    crew.run(ranks=1)
-    assert crew.told.startswith(
-        f"OssicleError: 2 processes under ddp began the training in {crew.work}, and this is 1 process. Go on with "
-        "`torchrun --nproc-per-node 2` and `parallel: ddp`, or delete"
+    processes.run(elastic=True, end="0:1:SIGTERM")
+    assert "stopped after step 5" in processes.error
+    processes.run(ranks=1)
+    assert processes.error.startswith(
+        f"OssicleError: {processes.work} contains checkpoints of 2 processes under ddp, but this run uses 1 process. "
+        "Continue with `torchrun --nproc-per-node 2` and `parallel: ddp`, or delete"
     )
-    assert crew.run(ranks=1, elastic=True) == [0]
+    assert processes.run(ranks=1, elastic=True) == [0]
 
-    assert crew.told == ""
-    assert crew.kept()[0]["seconds"] == whole.kept()[0]["seconds"]
-    # The clips are of one length: nothing waited in a bucket, so nothing is lost.
+    assert processes.error == ""
+    assert processes.results()[0]["seconds"] == whole.results()[0]["seconds"]
+    # All clips have the same length, so no clip waits in a bucket and none is lost.
     ((_, expected),) = whole.curves("loss").items()
-    ((_, found),) = crew.curves("loss").items()
+    ((_, found),) = processes.curves("loss").items()
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-def test_dealing_out_that_is_cut_short_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_redistribution_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "trainer").mkdir()
     files = [tmp_path / "trainer" / f"rank_{number:02}.pt" for number in range(2)]
     for file in files:
@@ -299,30 +305,30 @@ def test_dealing_out_that_is_cut_short_changes_nothing(tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
-def test_what_fails_in_the_first_process_alone_ends_all_of_them(home: Path) -> None:
+def test_a_failure_in_the_first_process_ends_all_processes(home: Path) -> None:
     plugin = home / "failing.py"
     plugin.write_text(FAILING)
     overrides = [f"plugins=[{plugin}]", "schedule.iterations=[{tokenizer: failing}]"]
-    crew = Crew(home / "experiment.yaml", home / "failing", overrides=overrides)
-    crew.run()
-    assert crew.said(0) == "OssicleError: one process fits, and sums to 1.0"
-    assert crew.said(1).startswith("StoppedElsewhere: another process")
+    processes = Processes(home / "experiment.yaml", home / "failing", overrides=overrides)
+    processes.run()
+    assert processes.error_of(0) == "OssicleError: one process fits, and sums to 1.0"
+    assert processes.error_of(1).startswith("StoppedElsewhere: another process ended this run")
 
 
 def test_processes_agree_on_what_is_damaged(home: Path) -> None:
-    crew = Crew(home / "experiment.yaml", home / "damaged")
-    assert crew.run() == [0, 0]
-    (weights,) = (crew.folder / "store").glob("pretrain-*/encoder.safetensors")
+    processes = Processes(home / "experiment.yaml", home / "damaged")
+    assert processes.run() == [0, 0]
+    (weights,) = (processes.folder / "store").glob("pretrain-*/encoder.safetensors")
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100])
-    assert crew.run() == [0, 0]
-    assert crew.told == ""
+    assert processes.run() == [0, 0]
+    assert processes.error == ""
     assert weights.read_bytes() == whole
-    assert [len(crew.kept(rank)) for rank in (0, 1)] == [2, 2], "both take part when it is made again"
+    assert [len(processes.results(rank)) for rank in (0, 1)] == [2, 2], "both processes run the stage again"
 
 
 class Nested(Objective):
-    """Layers in lists, one of them with a list of its own."""
+    """Layers in lists, one of which contains another list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -337,6 +343,6 @@ class Nested(Objective):
         return {}
 
 
-def test_the_outermost_members_of_lists_are_what_fsdp_splits() -> None:
+def test_fsdp_splits_the_outermost_members_of_lists() -> None:
     made = Nested()
     assert shards(made) == [*made.inner, made.lists[0][0]]

@@ -1,4 +1,4 @@
-"""A plugin may add a kind of part: it is chosen, checked, listed, explained and built like the built-in ones."""
+"""Kinds of parts from plugins: chosen, checked, listed, explained and built like the built-in ones."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Noisy(Reconstruction):
 
 @pytest.fixture
 def noise(install: Callable[..., None]) -> None:
-    """Two installed packages; that with the part is loaded before that with its kind."""
+    """Two installed packages. The package with the part is loaded before the package with its kind."""
     install("fake_a_white", PART)
     install("fake_b_noise", KIND)
 
@@ -124,7 +124,7 @@ def test_an_experiment_runs_with_a_part_of_a_new_kind(noisy: Path, tmp_path: Pat
         ("{type: white, level: loud}", "`pretrain.objective.noise.level` must be a number, but is the text `loud`"),
     ],
 )
-def test_a_wrong_choice_is_reported_at_its_place(
+def test_a_wrong_choice_is_reported_with_its_location(
     written: str, message: str, noisy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = noisy.read_text().replace("{type: white, level: 0.5}", written)
@@ -136,7 +136,7 @@ def test_a_wrong_choice_is_reported_at_its_place(
     assert reported.rstrip().endswith(message)
 
 
-def test_a_kind_that_is_missing_is_named_with_the_plugin_that_failed(
+def test_a_missing_kind_is_reported_with_the_plugin_that_failed(
     noisy: Path, install: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     install("fake_b_noise", "import nowhere_to_be_found\n")
@@ -154,7 +154,7 @@ def test_a_part_of_an_unknown_kind_fails_with_its_plugin(install: Callable[..., 
     assert failure.error.startswith("there is no kind of part called `nois`. Did you mean `noise`? Allowed: corpus, ")
 
 
-def test_files_may_be_named_in_any_order(tmp_path: Path) -> None:
+def test_the_order_of_plugin_files_does_not_matter(tmp_path: Path) -> None:
     kind, part = tmp_path / "kind.py", tmp_path / "part.py"
     kind.write_text(KIND)
     part.write_text(PART.replace("from fake_b_noise import Noise\n", "Noise = object\n"))
@@ -214,7 +214,7 @@ class Documented:
 class Undocumented: ...
 
 
-def test_two_plugins_may_not_add_one_kind() -> None:
+def test_two_plugins_cannot_add_the_same_kind() -> None:
     catalog = Catalog()
     for _ in range(2):
         with catalog.added_by(Origin("ears", "1.0")):
@@ -225,10 +225,10 @@ def test_two_plugins_may_not_add_one_kind() -> None:
             catalog.add_part_kind("also", Documented)
             catalog.add_part_kind("noise", Documented)
 
-    told = r"kind of part `noise` is offered by ears 1\.0 and by noses 2\.0; rename one of them"
-    with pytest.raises(PluginError, match=told):
+    message = r"kind of part `noise` is offered by ears 1\.0 and by noses 2\.0; rename one of them"
+    with pytest.raises(PluginError, match=message):
         second()
-    assert list(catalog.part_kinds) == ["noise"], "nothing of a plugin that fails may stay"
+    assert list(catalog.part_kinds) == ["noise"], "a plugin that fails must leave nothing behind"
 
 
 def test_a_kind_needs_documentation() -> None:

@@ -1,4 +1,4 @@
-"""Building parts, and keeping them as tensors and configuration."""
+"""Building parts, and storing them as tensors and configuration."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ BATCH = PatchBatch(
 
 
 class Settings(Config):
-    """Of a part."""
+    """Settings of a part."""
 
     size: int = 4
 
 
 class Asking(Tokenizer):
-    """Asks for more than there is."""
+    """Needs the argument `cochlea`, which an artifact cannot store."""
 
     def __init__(self, config: Settings, patch_dim: int, cochlea: object, bands: int = 7) -> None:
         super().__init__(config.size)
-        self.asked = (patch_dim, cochlea, bands)
+        self.arguments = (patch_dim, cochlea, bands)
 
     def forward(self, batch: PatchBatch) -> Tensor:
         return torch.zeros(batch.valid.shape, dtype=torch.int64)
@@ -64,22 +64,22 @@ def build_tokenizer(of: PartChoice, **arguments: Any) -> Tokenizer:
     return build(of, Tokenizer, **arguments)  # type: ignore[type-abstract]
 
 
-def test_a_constructor_gets_what_it_names_and_no_more() -> None:
-    built = build_tokenizer(choice(Asking), patch_dim=5, cochlea="snail", encoder="not asked for")
+def test_a_constructor_gets_only_the_arguments_that_it_names() -> None:
+    built = build_tokenizer(choice(Asking), patch_dim=5, cochlea="snail", encoder="not named")
     assert isinstance(built, Asking)
-    assert built.asked == (5, "snail", 7)
+    assert built.arguments == (5, "snail", 7)
 
 
-def test_asking_for_what_is_not_on_offer() -> None:
+def test_an_unavailable_argument_is_reported_with_the_available_ones() -> None:
     with pytest.raises(PluginError) as caught:
         build_tokenizer(choice(Asking), patch_dim=5, bands=2)
     assert str(caught.value) == (
-        "tokenizer `mine` of ears 1.0 cannot be built: its constructor asks for `cochlea`, "
-        "but only these are on offer: bands, catalog, patch_dim"
+        "tokenizer `mine` of ears 1.0 cannot be built: its constructor needs `cochlea`, "
+        "but only these are available: bands, catalog, patch_dim"
     )
 
 
-def test_what_could_not_be_loaded_again_is_refused_before_it_is_trained() -> None:
+def test_a_part_that_could_not_be_loaded_again_is_refused_before_training() -> None:
     with pytest.raises(
         PluginError, match="its constructor needs `cochlea`, which is missing when the part is loaded again: give"
     ):
@@ -94,14 +94,14 @@ def test_a_part_of_the_wrong_class() -> None:
         build(choice(Asking), Encoder, patch_dim=5)  # type: ignore[type-abstract]
 
 
-def test_the_seed_alone_decides_a_parts_first_values() -> None:
+def test_initial_values_depend_only_on_the_seed() -> None:
     of, _ = sign_hash()
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
     one, same, other = (build_tokenizer(of, patch_dim=5, seed=seed).state_dict()["planes"] for seed in (3, 3, 4))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    assert torch.equal(torch.random.get_rng_state(), state), "building must leave the global generator alone"
+    assert torch.equal(torch.random.get_rng_state(), state), "building must not change the global generator"
 
 
 def saved(folder: Path, **config: Any) -> tuple[Tokenizer, Artifact, Catalog]:
@@ -126,8 +126,10 @@ def test_a_part_from_a_plugin_file_is_the_same_after_saving_and_loading(tmp_path
 
 def test_the_plugin_that_a_part_needs_is_named(tmp_path: Path) -> None:
     _, artifact, _ = saved(tmp_path)
-    told = r"needs the plugin sign_hash.py sha256:\w{16}, which is not loaded: there is no tokenizer called `sign_hash`"
-    with pytest.raises(UnknownPartError, match=told):
+    message = (
+        r"needs the plugin sign_hash.py sha256:\w{16}, which is not loaded: there is no tokenizer called `sign_hash`"
+    )
+    with pytest.raises(UnknownPartError, match=message):
         load_tokenizer(artifact, load_plugins().catalog)
 
 
@@ -138,14 +140,14 @@ def test_a_role_that_an_artifact_does_not_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         ("cut", "the tensors of tokenizer do not fit its configuration"),
         ("gone", r"tokenizer\.safetensors is missing"),
         ("other shape", "the tensors of tokenizer do not fit its configuration"),
     ],
 )
-def test_damaged_tensors_are_reported(damage: str, told: str, tmp_path: Path) -> None:
+def test_damaged_tensors_are_reported(damage: str, message: str, tmp_path: Path) -> None:
     _, artifact, catalog = saved(tmp_path, bits=4)
     file = tmp_path / "tokenizer.safetensors"
     if damage == "cut":
@@ -154,7 +156,7 @@ def test_damaged_tensors_are_reported(damage: str, told: str, tmp_path: Path) ->
         file.unlink()
     else:
         artifact.card["parts"]["tokenizer"]["config"]["bits"] = 5
-    with pytest.raises(ArtifactError, match=told):
+    with pytest.raises(ArtifactError, match=message):
         load_tokenizer(artifact, catalog)
 
 
@@ -168,17 +170,17 @@ def test_tensors_that_do_not_match_the_card_are_not_loaded(tmp_path: Path) -> No
         load_tokenizer(Artifact(tmp_path), catalog)
 
 
-def test_a_configuration_that_no_longer_fits_is_told(tmp_path: Path) -> None:
+def test_a_configuration_that_no_longer_fits_is_reported(tmp_path: Path) -> None:
     _, artifact, catalog = saved(tmp_path)
     artifact.card["parts"]["tokenizer"]["config"]["old"] = 1
     with pytest.raises(
-        ArtifactError, match="the configuration of its tokenizer no longer fits `sign_hash`; make it an"
+        ArtifactError, match="the configuration of its tokenizer no longer fits `sign_hash`; make it again"
     ):
         load_tokenizer(artifact, catalog)
 
 
 class Wrapping(Tokenizer):
-    """Holds a part that it was told to build."""
+    """Builds and wraps another tokenizer."""
 
     def __init__(self, config: Settings, patch_dim: int, inner: PartChoice) -> None:
         super().__init__(config.size)
@@ -188,7 +190,7 @@ class Wrapping(Tokenizer):
         return self.inner(batch)
 
 
-def test_a_part_given_as_an_argument_is_kept_with_its_configuration(tmp_path: Path) -> None:
+def test_a_part_in_an_argument_is_stored_with_its_configuration(tmp_path: Path) -> None:
     of, catalog = sign_hash(bits=4)
     with catalog.added_by(Origin("ears", "1.0")):
         catalog.add("tokenizer", "wrapping", Wrapping)
@@ -200,6 +202,6 @@ def test_a_part_given_as_an_argument_is_kept_with_its_configuration(tmp_path: Pa
     assert torch.equal(loaded.tokenize(BATCH).ids, made.tokenize(BATCH).ids)
 
 
-def test_what_is_no_part_cannot_be_kept(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="`Linear` cannot be kept, because it is no part of the catalog"):
+def test_a_module_that_is_not_a_part_cannot_be_stored(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="`Linear` cannot be stored, because it is not a part of the catalog"):
         save_part(tmp_path, "encoder", torch.nn.Linear(2, 2))

@@ -1,4 +1,4 @@
-"""The three ways in, and what a broken plugin costs."""
+"""Loading plugins from packages, files and decorators, and the errors of broken ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Install = Callable[..., None]
 
 
 def plugin(name: str, *, hook: str = "ossicle_register", arguments: str = "catalog", body: str = "") -> str:
-    """A plugin that offers a tokenizer."""
+    """Write the code of a plugin that offers a tokenizer."""
     return (
         "import ossicle\n"
         "class Settings(ossicle.Config):\n"
@@ -50,21 +50,21 @@ def decorated(name: str) -> str:
     return EXAMPLE.read_text().replace('"sign_hash"', f'"{name}"')
 
 
-def test_a_file_brings_its_parts() -> None:
+def test_a_file_offers_its_parts() -> None:
     catalog = load_plugins([EXAMPLE]).catalog
     part = catalog.get("tokenizer", "sign_hash")
     assert part.origin.source == "sign_hash.py"
     assert part.origin.path == str(EXAMPLE)
-    assert "sign_hash" not in load_plugins().catalog.names("tokenizer"), "a file counts where it is named, only"
+    assert "sign_hash" not in load_plugins().catalog.names("tokenizer"), "a file must not affect later catalogs"
 
 
-def test_a_file_named_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_named_twice_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(EXAMPLE.parent)
     catalog = load_plugins([EXAMPLE, Path("sign_hash.py"), EXAMPLE.parent / "../examples/sign_hash.py"]).catalog
     assert catalog.names("tokenizer").count("sign_hash") == 1
 
 
-def test_an_edited_file_is_read_anew(tmp_path: Path) -> None:
+def test_an_edited_file_is_loaded_again(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(decorated("first"))
     before = load_plugins([file]).catalog
@@ -94,7 +94,7 @@ BROKEN_FILES = [
 
 
 @pytest.mark.parametrize(("code", "message"), BROKEN_FILES, ids=[message[:40] for _, message in BROKEN_FILES])
-def test_a_broken_file_is_told_with_its_line(
+def test_a_broken_file_is_reported_with_its_line(
     code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.py").write_text(code)
@@ -113,8 +113,8 @@ def test_a_broken_file_stops_the_run(tmp_path: Path, tiny: Path, capsys: pytest.
     (tmp_path / "mine.py").write_text(plugin("mine", body="raise ValueError('no')"))
     tiny.write_text(f"plugins: [./mine.py]\n{tiny.read_text()}")
     assert main(["run", str(tiny), "--out", str(tmp_path / "runs")]) == 2
-    told = capsys.readouterr().err
-    assert told == f"{tiny}:1:11: plugin file {tmp_path / 'mine.py'}:9: ValueError: no\n"
+    reported = capsys.readouterr().err
+    assert reported == f"{tiny}:1:11: plugin file {tmp_path / 'mine.py'}:9: ValueError: no\n"
     assert not (tmp_path / "runs").exists()
 
 
@@ -134,7 +134,7 @@ BROKEN_PACKAGES = {
 }
 
 
-def test_broken_installed_plugins_cost_one_line_each(
+def test_each_broken_installed_plugin_gives_one_line(
     install: Install, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install("fake_a", plugin("sound"))
@@ -158,11 +158,11 @@ def test_broken_installed_plugins_cost_one_line_each(
     assert main(["check", str(tiny)]) == 0
     assert capsys.readouterr().err.count("warning: plugin fake_") == len(BROKEN_PACKAGES)
     assert main(["check", str(tiny), "schedule.iterations.0.tokenizer=x"]) == 2
-    told = capsys.readouterr().err
+    reported = capsys.readouterr().err
     allowed = ", ".join(load_plugins().catalog.names("tokenizer"))
     assert "sound" in allowed
-    assert f"there is no tokenizer called `x`. Allowed: {allowed}." in told
-    assert "Plugin fake_import 1.0 (fake_import) may offer it, but failed to load: ModuleNotFound" in told
+    assert f"there is no tokenizer called `x`. Allowed: {allowed}." in reported
+    assert "Plugin fake_import 1.0 (fake_import) may offer it, but failed to load: ModuleNotFound" in reported
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_broken_installed_plugins_cost_one_line_each(
         ("PKG-INFO", "Name: fake_edited\n"),
     ],
 )
-def test_editing_a_package_installed_for_editing_changes_its_origin(
+def test_a_change_of_an_editable_package_changes_its_origin(
     file: str, text: str, install: Install, tmp_path: Path
 ) -> None:
     def origin() -> str:
@@ -190,14 +190,14 @@ def test_editing_a_package_installed_for_editing_changes_its_origin(
     assert origin().startswith("fake_edited 1.0 sha256:")
 
 
-def test_decorated_parts_of_an_installed_package_are_its_own(install: Install) -> None:
+def test_decorated_parts_belong_to_their_installed_package(install: Install) -> None:
     install("fake_decorated", decorated("decorated"))
     catalog = load_plugins().catalog
     assert catalog.failures == []
     assert catalog.get("tokenizer", "decorated").origin.describe() == "fake_decorated 1.0"
 
 
-def test_a_broken_package_leaves_its_decorated_parts_out(install: Install) -> None:
+def test_decorated_parts_of_a_broken_package_are_not_offered(install: Install) -> None:
     install("fake_half", decorated("half") + "\nraise ValueError('half way')\n")
     catalog = load_plugins().catalog
     assert catalog.failures == [PluginFailure("fake_half 1.0 (fake_half)", "ValueError: half way")]
@@ -205,8 +205,8 @@ def test_a_broken_package_leaves_its_decorated_parts_out(install: Install) -> No
 
 
 @pytest.mark.slow
-def test_a_built_package_brings_its_parts(tmp_path: Path) -> None:
-    """A project is built with setuptools, laid out as pip does, and found by a fresh process."""
+def test_a_built_package_offers_its_parts(tmp_path: Path) -> None:
+    """Build a project with setuptools, unpack it like pip, and find it in a new process."""
     if int(importlib.metadata.version("setuptools").split(".")[0]) < 77:
         pytest.skip("setuptools >= 77, which the `dev` extra asks for, is not installed")
     project, site = tmp_path / "project", tmp_path / "site"
@@ -235,7 +235,7 @@ def test_a_built_package_brings_its_parts(tmp_path: Path) -> None:
 
 
 def test_a_script_declares_a_part_and_runs_an_experiment(tiny: Path, tmp_path: Path, program: Program) -> None:
-    """As a notebook would: the class in the running program, then `ossicle.run`."""
+    """Like a notebook: define the class in the running program, then call `ossicle.run`."""
     text = tiny.read_text().replace(
         "{type: random_projection, codebook_size: 16, codebook_dim: 8}", "{type: sign_hash}"
     )
@@ -257,20 +257,20 @@ def test_a_script_declares_a_part_and_runs_an_experiment(tiny: Path, tmp_path: P
     assert card["metrics"]["codebook_size"] == 512
 
 
-PROMISES = [
+INVALID_TOKENS = [
     ("torch.zeros(2, 3, dtype=torch.int64)", r"must give \(2, 4\) int64 tokens, but gave \(2, 3\) torch.int64"),
     ("torch.zeros(2, 4)", r"must give \(2, 4\) int64 tokens, but gave \(2, 4\) torch.float32"),
-    ("torch.full((2, 4), 8)", "says `codebook_size` 8, but gave tokens from 8 to 8"),
-    ("torch.full((2, 4), -1)", "says `codebook_size` 8, but gave tokens from -1 to -1"),
+    ("torch.full((2, 4), 8)", "has `codebook_size` 8, but gave tokens from 8 to 8"),
+    ("torch.full((2, 4), -1)", "has `codebook_size` 8, but gave tokens from -1 to -1"),
     ("None", r"must give \(2, 4\) int64 tokens, but gave NoneType"),
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), PROMISES)
-def test_a_tokenizer_is_held_to_its_promises(given: str, message: str, tmp_path: Path) -> None:
-    kept = EXAMPLE.read_text()
-    code = kept.replace("return (bits <<", f"return {given}\n        return (bits <<")
-    assert code != kept
+@pytest.mark.parametrize(("given", "message"), INVALID_TOKENS)
+def test_tokens_that_violate_the_interface_are_refused(given: str, message: str, tmp_path: Path) -> None:
+    original = EXAMPLE.read_text()
+    code = original.replace("return (bits <<", f"return {given}\n        return (bits <<")
+    assert code != original
     (tmp_path / "mine.py").write_text(code)
     catalog = load_plugins([tmp_path / "mine.py"]).catalog
     choice = PartChoice.of(catalog.get("tokenizer", "sign_hash"), {"bits": 3})

@@ -1,4 +1,4 @@
-"""Running stages: what is made, kept, reused and told to plugins."""
+"""Running stages: what is made, stored, reused and reported to plugins."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ pytestmark = pytest.mark.usefixtures("own_plugins")
 Run = Callable[..., list[StageRecord]]
 
 
-class Diary:
-    """A plugin that writes down which hooks were called."""
+class HookRecorder:
+    """A plugin that records which hooks were called."""
 
     def __init__(self) -> None:
-        self.entries: list[str] = []
+        self.calls: list[str] = []
 
     @hookimpl
     def ossicle_stage_start(self, stage: Stage) -> None:
-        self.entries.append(f"start {stage.name}")
+        self.calls.append(f"start {stage.name}")
 
     @hookimpl
     def ossicle_stage_end(self, stage: Stage, artifact: Any) -> None:
-        self.entries.append(f"end {stage.name}: {artifact.card['metrics']}")
+        self.calls.append(f"end {stage.name}: {artifact.card['metrics']}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Number(Stage):
-    """Adds a number to those of its inputs."""
+    """Adds a number to the numbers of its inputs."""
 
     kind = "number"
     action = "fake_actions:write"
@@ -61,7 +61,7 @@ class Number(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class Interruptible(Number):
-    """The same, but stops half way the first time."""
+    """Like `Number`, but is interrupted the first time."""
 
     kind = "interruptible"
     action = "fake_actions:interrupted"
@@ -69,7 +69,7 @@ class Interruptible(Number):
 
 @dataclass(frozen=True, kw_only=True)
 class Failing(Number):
-    """The same, but fails."""
+    """Like `Number`, but fails."""
 
     kind = "failing"
     action = "fake_actions:fail"
@@ -77,23 +77,23 @@ class Failing(Number):
 
 @dataclass(frozen=True, kw_only=True)
 class Unregistered(Number):
-    """Takes the id of another kind."""
+    """Uses the id of another kind."""
 
 
 @pytest.fixture
-def diary() -> Diary:
-    return Diary()
+def recorder() -> HookRecorder:
+    return HookRecorder()
 
 
 @pytest.fixture
 def warnings() -> list[str]:
-    """What the display of `run` has warned of."""
+    """The warnings of the display of `run`."""
     return []
 
 
 @pytest.fixture
-def run(tmp_path: Path, diary: Diary, warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run stages over one store; their actions live in a module of the test's own."""
+def run(tmp_path: Path, recorder: HookRecorder, warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Make a function that runs stages with one store. Their actions are in a module `fake_actions`."""
     actions = ModuleType("fake_actions")
     monkeypatch.setitem(sys.modules, "fake_actions", actions)
 
@@ -118,7 +118,7 @@ def run(tmp_path: Path, diary: Diary, warnings: list[str], monkeypatch: pytest.M
     actions.__dict__.update(write=write, interrupted=interrupted, fail=fail)
     manager = pluggy.PluginManager("ossicle")
     manager.add_hookspecs(Hooks)
-    manager.register(diary)
+    manager.register(recorder)
     catalog = Catalog()
     for kind in (Number, Interruptible, Failing):
         catalog.add_stage(kind)
@@ -137,10 +137,10 @@ def stage(name: str, number: int = 1, kind: type[Number] = Number, **inputs: str
     return kind(name=name, number=number, inputs=inputs)
 
 
-def test_stages_run_in_order_and_hooks_are_told(run: Run, diary: Diary) -> None:
+def test_stages_run_in_order_and_hooks_are_called(run: Run, recorder: HookRecorder) -> None:
     records = run(stage("sum", 10, left="one", right="two"), stage("one", 1), stage("two", 2))
     assert [record.stage.name for record in records] == ["one", "two", "sum"]
-    assert diary.entries == [
+    assert recorder.calls == [
         "start one",
         "end one: {'number': 1}",
         "start two",
@@ -155,7 +155,7 @@ def test_stages_run_in_order_and_hooks_are_told(run: Run, diary: Diary) -> None:
     assert {"python", "ossicle", "torch", "fairseq2"} <= set(card["versions"])
 
 
-def test_a_card_says_what_its_kind_of_stage_says(run: Run) -> None:
+def test_a_card_describes_its_kind_of_stage(run: Run) -> None:
     (record,) = run(stage("one", 1))
     card = record.artifact.card
     assert (card["kind"], card["flags"], card["training"], card["processes"]) == ("number", [], None, 1)
@@ -168,31 +168,33 @@ def test_a_kind_of_stage_must_be_registered(run: Run) -> None:
         run(stage("odd", kind=Unregistered))
 
 
-def test_what_exists_is_not_made_again(run: Run, diary: Diary) -> None:
+def test_existing_artifacts_are_not_made_again(run: Run, recorder: HookRecorder) -> None:
     first = run(stage("one", 1), stage("sum", 10, left="one"))
-    diary.entries.clear()
+    recorder.calls.clear()
     again = run(stage("one", 1), stage("sum", 10, left="one"))
     assert [record.reused for record in again] == [True, True]
     assert [record.artifact for record in again] == [record.artifact for record in first]
-    assert diary.entries == []
+    assert recorder.calls == []
 
 
-def test_two_experiments_share_what_they_have_in_common(run: Run) -> None:
+def test_two_experiments_share_equal_stages(run: Run) -> None:
     run(stage("one", 1), stage("sum", 10, left="one"))
     other = run(stage("first of another", 1), stage("sum", 20, left="first of another"))
     assert [record.reused for record in other] == [True, False]
 
 
-def test_a_change_makes_all_that_follows_from_it_anew(run: Run) -> None:
+def test_a_changed_stage_and_all_that_depend_on_it_run_again(run: Run) -> None:
     run(stage("one", 1), stage("two", 5), stage("sum", 10, left="one"))
     after = run(stage("one", 2), stage("two", 5), stage("sum", 10, left="one"))
     assert {record.stage.name: record.reused for record in after} == {"one": False, "two": True, "sum": False}
 
 
-def test_a_failing_stage_leaves_no_artifact_and_keeps_those_before(run: Run, diary: Diary, tmp_path: Path) -> None:
+def test_a_failing_stage_leaves_no_artifact_and_keeps_earlier_ones(
+    run: Run, recorder: HookRecorder, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="no luck"):
         run(stage("one", 1), stage("bad", kind=Failing, left="one"))
-    assert diary.entries == ["start one", "end one: {'number': 1}", "start bad"]
+    assert recorder.calls == ["start one", "end one: {'number': 1}", "start bad"]
     assert len(list((tmp_path / "store").glob("*/card.json"))) == 1
     assert not list((tmp_path / "store").rglob("*draft*"))
     assert [record.reused for record in run(stage("one", 1))] == [True]
@@ -203,11 +205,11 @@ def test_an_interrupted_stage_finds_its_work_again(run: Run, tmp_path: Path) -> 
         run(stage("one", 1, kind=Interruptible))
     assert not list((tmp_path / "store").glob("*/card.json"))
     assert [record.reused for record in run(stage("one", 1, kind=Interruptible))] == [False]
-    assert not list((tmp_path / "store" / "work").iterdir()), "work is cleared once it is done"
+    assert not list((tmp_path / "store" / "work").iterdir()), "unfinished work is removed after the stage has run"
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "told"),
+    ("name", "damage", "message"),
     [
         ("number.json", b"", r"number\.json is damaged: it has 0 bytes instead of 1"),
         ("number.json", b"7", r"number\.json is damaged: its content does not match the digest in the card"),
@@ -217,7 +219,7 @@ def test_an_interrupted_stage_finds_its_work_again(run: Run, tmp_path: Path) -> 
     ],
 )
 def test_a_damaged_artifact_is_made_again_before_it_is_read(
-    name: str, damage: bytes | None, told: str, run: Run, warnings: list[str]
+    name: str, damage: bytes | None, message: str, run: Run, warnings: list[str]
 ) -> None:
     first = run(stage("one", 1), stage("sum", 10, left="one"))
     file = first[0].artifact.path / name
@@ -229,13 +231,13 @@ def test_a_damaged_artifact_is_made_again_before_it_is_read(
     assert {record.stage.name: record.reused for record in again} == {"one": False, "sum": True, "other sum": False}
     assert again[2].artifact.read_json("number.json") == 21
     assert len(warnings) == 1
-    assert re.fullmatch(f"`one` runs again: {re.escape(str(first[0].artifact.path))}.{told}", warnings[0])
+    assert re.fullmatch(f"`one` runs again: {re.escape(str(first[0].artifact.path))}.{message}", warnings[0])
 
     assert all(record.reused for record in run(stage("one", 1), stage("sum", 10, left="one")))
     assert len(warnings) == 1
 
 
-def test_artifacts_from_before_files_were_listed_are_reused(run: Run, warnings: list[str]) -> None:
+def test_older_artifacts_without_a_list_of_files_are_reused(run: Run, warnings: list[str]) -> None:
     [record] = run(stage("one", 1))
     card = {name: value for name, value in record.artifact.card.items() if name not in ("files", "sha256")}
     (record.artifact.path / "card.json").write_text(json.dumps(card))
@@ -293,7 +295,7 @@ class PcaSign(ossicle.Tokenizer):
 '''
 
 
-def test_a_fitted_tokenizer_goes_through_the_schedule(tiny: Path, tmp_path: Path) -> None:
+def test_a_fitted_tokenizer_runs_in_a_schedule(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "pca_sign.py").write_text(PCA_SIGN)
     text = tiny.read_text().replace("{type: random_projection, codebook_size: 16, codebook_dim: 8}", "pca_sign")
     tiny.write_text(f"plugins: [./pca_sign.py]\n{text}")
@@ -314,5 +316,7 @@ def test_a_fitted_tokenizer_goes_through_the_schedule(tiny: Path, tmp_path: Path
 
     (tmp_path / "pca_sign.py").write_text(PCA_SIGN.replace("> 0", ">= 0"))
     edited = check(tiny, [], Corpora(Silent()), prepare=True)
-    wanted = [item for item in edited.stages if item.kind in ("survey", "tokenizer")]
-    assert [record.reused for record in run_it(wanted)] == [True, False], "an edited plugin makes its parts anew"
+    changed = [item for item in edited.stages if item.kind in ("survey", "tokenizer")]
+    assert [record.reused for record in run_it(changed)] == [True, False], (
+        "the parts of an edited plugin must be made again"
+    )

@@ -1,4 +1,4 @@
-"""Stages: what is fit for a kind of them, and what enters the key under which their results are kept."""
+"""Stages: which classes can be kinds of stages, and what enters the key of a result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Plain(Stage):
 
 
 class PartConfig(Config):
-    """Of a part."""
+    """Settings of a part."""
 
     size: int = 1
 
@@ -59,7 +59,7 @@ def choice(kind: str = "encoder", *, version: str = "1.0", **config: Any) -> Par
 
 @dataclass(frozen=True, kw_only=True)
 class Training(CorpusStage):
-    """A stage with settings of every sort."""
+    """A stage with settings of every type."""
 
     kind = "training"
     action = "module:function"
@@ -71,21 +71,21 @@ class Training(CorpusStage):
 
 @dataclass(frozen=True, kw_only=True)
 class Another(Training):
-    """The same under another id."""
+    """The same kind of stage under another id."""
 
     kind = "another"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Revised(Training):
-    """The same with a revised action."""
+    """The same kind of stage with a revised action."""
 
     revision = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Renamed(Training):
-    """The same after it was renamed, and its action moved."""
+    """The same kind of stage with another class name and a moved action."""
 
     action = "elsewhere:other"
     objective_builder = "elsewhere:objective"
@@ -109,7 +109,7 @@ def key(
 
 
 def changed(kind: type[Training] = Training, **settings: Any) -> Stage:
-    """The stage with some fields changed, perhaps as another kind."""
+    """Copy the stage with some fields changed, optionally as another kind."""
     fields = {one.name: getattr(BASE, one.name) for one in dataclasses.fields(BASE)}
     return kind(**{**fields, **settings})
 
@@ -118,7 +118,7 @@ def training(**fields: Any) -> Stage:
     return changed(training=TrainingConfig(**{"steps": 100, **fields}))
 
 
-DECIDES = {
+ENTERS_KEY = {
     "an encoder's configuration": changed(encoder=choice(size=2)),
     "the version of the plugin": changed(encoder=choice(version="1.1")),
     "steps": training(steps=101),
@@ -129,13 +129,13 @@ DECIDES = {
     "the id of its kind": changed(Another),
     "the revision of its kind": changed(Revised),
 }
-DOES_NOT = {
+DOES_NOT_ENTER_KEY = {
     "how often metrics are written": training(log_every=5),
     "how often it is checkpointed": training(log_every=5, checkpoint_every=10),
     "how many threads compute": training(threads=4),
-    "what people call it": changed(name="other", tags={"corpus": "other"}),
-    "what people call its inputs": changed(inputs={"tokenizer": "other/tokenizer"}),
-    "the name of its class, and where its action lies": changed(Renamed),
+    "its display name": changed(name="other", tags={"corpus": "other"}),
+    "the display names of its inputs": changed(inputs={"tokenizer": "other/tokenizer"}),
+    "the name of its class and the module of its action": changed(Renamed),
     "how a corpus is configured, if its clips are the same": changed(corpus=choice("corpus", size=2)),
 }
 
@@ -145,13 +145,13 @@ def test_keys_are_the_same_in_every_process() -> None:
     assert len(key()) == 64
 
 
-@pytest.mark.parametrize("other", DECIDES.values(), ids=DECIDES)
-def test_what_decides_a_result_changes_its_key(other: Stage) -> None:
+@pytest.mark.parametrize("other", ENTERS_KEY.values(), ids=ENTERS_KEY)
+def test_what_determines_a_result_changes_its_key(other: Stage) -> None:
     assert key(other) != key()
 
 
-@pytest.mark.parametrize("other", DOES_NOT.values(), ids=DOES_NOT)
-def test_what_does_not_decide_a_result_leaves_its_key(other: Stage) -> None:
+@pytest.mark.parametrize("other", DOES_NOT_ENTER_KEY.values(), ids=DOES_NOT_ENTER_KEY)
+def test_what_does_not_determine_a_result_does_not_change_its_key(other: Stage) -> None:
     assert key(other) == key()
 
 
@@ -187,21 +187,24 @@ def test_a_kind_of_stage_keeps_its_keys_in_another_module(tmp_path: Path) -> Non
 
 
 def test_a_setting_of_an_unknown_type_is_refused() -> None:
-    with pytest.raises(PluginError, match=r"a stage's settings are plain values, .* but one is <object object at"):
+    with pytest.raises(PluginError, match=r"a stage's settings must be plain values, .* but one is <object object at"):
         key(changed(splits=object()))
 
 
-UNFIT = {
+INVALID = {
     "not a stage": (Clips, r"the kind of stage `Clips` must be a subclass of ossicle\.Stage with `@dataclass\("),
-    "no dataclass": (type("Odd", (Plain,), {}), r"must be a subclass of ossicle\.Stage with `@dataclass\("),
+    "not a dataclass": (type("Odd", (Plain,), {}), r"must be a subclass of ossicle\.Stage with `@dataclass\("),
     "no id": (dataclass(frozen=True)(type("Odd", (Stage,), {})), "stage `Odd` needs a stable id"),
-    "an id that names no folder": (dataclass(frozen=True)(type("Odd", (Plain,), {"kind": "a/b"})), "needs a stable id"),
+    "an id that cannot name a folder": (
+        dataclass(frozen=True)(type("Odd", (Plain,), {"kind": "a/b"})),
+        "needs a stable id",
+    ),
     "no action": (dataclass(frozen=True)(type("Odd", (Stage,), {"kind": "odd"})), "must name the function"),
 }
 
 
-@pytest.mark.parametrize(("kind", "message"), UNFIT.values(), ids=UNFIT)
-def test_a_class_that_is_not_fit_for_a_kind_of_stage(kind: type[Stage], message: str) -> None:
+@pytest.mark.parametrize(("kind", "message"), INVALID.values(), ids=INVALID)
+def test_an_invalid_kind_of_stage_is_refused(kind: type[Stage], message: str) -> None:
     with pytest.raises(PluginError, match=message):
         Catalog().add_stage(kind)
 
@@ -212,7 +215,7 @@ def test_settings_are_described_as_plain_data() -> None:
     assert json.loads(json.dumps(described)) == described
 
 
-def test_moving_a_folder_of_recordings_leaves_the_keys(tones: Path, tmp_path: Path) -> None:
+def test_moving_a_folder_of_recordings_does_not_change_keys(tones: Path, tmp_path: Path) -> None:
     catalog = load_plugins().catalog
 
     def key_at(folder: Path) -> str:

@@ -32,11 +32,11 @@ def made(store: Store, text: str = "[1, 2, 3]") -> Artifact:
 
 
 def flip(path: Path) -> None:
-    """Change one bit, and nothing else that can be seen without reading the file."""
+    """Change one bit of a file, which keeps its size."""
     state, content = path.stat(), bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    # A new time, because a process reads a file again only if that has changed.
+    # A process computes a digest again only if the modification time has changed.
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
 
 
@@ -49,7 +49,7 @@ def test_a_committed_draft_is_found_with_its_card(store: Store) -> None:
     (store.work("survey", KEY) / "half.txt").write_text("unfinished")
     with store.draft("survey", KEY) as folder:
         (folder / "result.json").write_text("[1]")
-        assert store.find("survey", KEY) is None, "nothing may be seen before it is whole"
+        assert store.find("survey", KEY) is None, "an artifact must not be found before it is complete"
         made = store.commit(folder, "survey", KEY, {"answer": 42})
     found = store.find("survey", KEY)
     assert found == made
@@ -58,7 +58,7 @@ def test_a_committed_draft_is_found_with_its_card(store: Store) -> None:
     assert contents(store) == [f"survey-{KEY[:16]}/{name}" for name in (CARD, "result.json")]
 
 
-def test_a_draft_that_fails_leaves_nothing_but_its_unfinished_work(store: Store) -> None:
+def test_a_draft_that_fails_leaves_only_unfinished_work(store: Store) -> None:
     (store.work("survey", KEY) / "checkpoint").write_text("step 3")
 
     def stopped() -> None:
@@ -72,7 +72,7 @@ def test_a_draft_that_fails_leaves_nothing_but_its_unfinished_work(store: Store)
     assert contents(store) == [f"work/survey-{KEY[:16]}/checkpoint"]
 
 
-def test_a_draft_of_a_process_that_was_killed_is_removed_by_the_next(store: Store) -> None:
+def test_a_draft_of_a_killed_process_is_removed_by_the_next_process(store: Store) -> None:
     left = store.root / "work" / f"survey-{KEY[:16]}.draft-1"
     left.mkdir(parents=True)
     (left / "large").touch()
@@ -88,7 +88,7 @@ def test_a_card_that_cannot_be_written_leaves_no_artifact(store: Store) -> None:
     assert store.find("survey", KEY) is None
 
 
-def test_whoever_comes_second_gives_way(store: Store) -> None:
+def test_a_second_commit_keeps_the_first_artifact(store: Store) -> None:
     with store.draft("survey", KEY) as folder:
         first = store.commit(folder, "survey", KEY, {"by": "first"})
     with store.draft("survey", KEY) as folder:
@@ -121,21 +121,21 @@ def test_a_damaged_artifact_is_not_found_and_replaced(damage: str, store: Store)
     assert store.find("survey", KEY, contents=True) is not None
     harm, message = DAMAGES[damage]
     harm(artifact.path)
-    told: list[str] = []
-    assert store.find("survey", KEY, contents=True, on_damage=told.append) is None
-    assert len(told) == 1
-    assert told[0].startswith(message.format(folder=artifact.path))
+    reports: list[str] = []
+    assert store.find("survey", KEY, contents=True, on_damage=reports.append) is None
+    assert len(reports) == 1
+    assert reports[0].startswith(message.format(folder=artifact.path))
 
     assert made(store, "[4, 5, 6]").path == artifact.path
-    found = store.find("survey", KEY, contents=True, on_damage=told.append)
+    found = store.find("survey", KEY, contents=True, on_damage=reports.append)
     assert found is not None
     assert found.read_json("result.json") == [4, 5, 6]
-    assert len(told) == 1
+    assert len(reports) == 1
     assert not list((store.root / "work").iterdir())
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_reader_is_told_of_damage_in_one_line(damage: str, store: Store) -> None:
+def test_reading_a_damaged_artifact_raises_an_error_of_one_line(damage: str, store: Store) -> None:
     artifact = made(store)
     harm, message = DAMAGES[damage]
     harm(artifact.path)
@@ -156,7 +156,7 @@ def test_looking_an_artifact_up_does_not_read_its_files(store: Store) -> None:
     assert store.find("survey", KEY) is not None
 
 
-def test_what_others_put_into_an_artifact_does_no_harm(store: Store) -> None:
+def test_further_files_in_an_artifact_are_ignored(store: Store) -> None:
     artifact = made(store)
     (artifact.path / "notes.txt").write_text("mine")
     assert store.find("survey", KEY, contents=True) is not None
@@ -164,7 +164,7 @@ def test_what_others_put_into_an_artifact_does_no_harm(store: Store) -> None:
         artifact.file("notes.txt")
 
 
-def test_an_artifact_from_before_files_were_listed_stays_usable(store: Store) -> None:
+def test_an_older_artifact_without_a_list_of_files_stays_usable(store: Store) -> None:
     folder = store.root / f"survey-{KEY[:16]}"
     folder.mkdir(parents=True)
     (folder / CARD).write_text('{"answer": 42}')
@@ -176,7 +176,7 @@ def test_an_artifact_from_before_files_were_listed_stays_usable(store: Store) ->
         found.read_json("other.json")
 
 
-def test_a_reader_survives_that_its_artifact_is_replaced(store: Store) -> None:
+def test_a_reader_can_continue_after_its_artifact_was_replaced(store: Store) -> None:
     artifact = made(store)
     assert artifact.card["answer"] == 42
     with (artifact.path / "inner" / "more.txt").open() as opened:
@@ -241,41 +241,41 @@ def test_a_damaged_card_is_reported_with_the_remedy(damage: bytes, tmp_path: Pat
     assert str(caught.value).endswith("; repeat the run, or the import, that made it")
 
 
-def test_a_folder_that_is_no_artifact(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_an_artifact(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nothing is not an artifact: it holds no card\.json"):
         _ = Artifact(tmp_path / "nothing").card
 
 
-def test_a_run_names_the_encoder_that_is_its_result(tmp_path: Path) -> None:
+def test_the_artifact_of_a_run_is_its_encoder(tmp_path: Path) -> None:
     (tmp_path / RUN).write_text(json.dumps({"encoder": "own", "stages": []}))
     (tmp_path / "own").mkdir()
     write_card(tmp_path / "own", {})
     assert find_artifact(tmp_path).path == tmp_path / "own"
 
 
-def test_one_makes_an_artifact_while_others_wait(store: Store) -> None:
-    told: list[str] = []
+def test_one_process_makes_an_artifact_while_others_wait(store: Store) -> None:
+    events: list[str] = []
 
     def make(name: str) -> None:
-        with store.making("kind", KEY, on_wait=lambda: told.append(f"{name} waits")):
-            told.append(f"{name} makes")
+        with store.making("kind", KEY, on_wait=lambda: events.append(f"{name} waits")):
+            events.append(f"{name} makes")
 
     with store.making("kind", KEY):
         other = threading.Thread(target=make, args=["other"])
         other.start()
-        while not told:
+        while not events:
             time.sleep(0.01)
         make_elsewhere = threading.Thread(target=make, args=["third"])
         make_elsewhere.start()
-        while len(told) < 2:
+        while len(events) < 2:
             time.sleep(0.01)
-        told.append("first is done")
+        events.append("first is done")
     other.join()
     make_elsewhere.join()
-    assert sorted(told[:2]) == ["other waits", "third waits"]
-    assert told[2] == "first is done"
-    assert sorted(line for line in told[3:] if line.endswith("makes")) == ["other makes", "third makes"]
+    assert sorted(events[:2]) == ["other waits", "third waits"]
+    assert events[2] == "first is done"
+    assert sorted(line for line in events[3:] if line.endswith("makes")) == ["other makes", "third makes"]
     assert not list((store.root / "work").glob("*.lock"))
-    with store.making("another", KEY, on_wait=lambda: told.append("waits for another kind")):
+    with store.making("another", KEY, on_wait=lambda: events.append("waits for another kind")):
         make("last")
-    assert told[-1] == "last makes"
+    assert events[-1] == "last makes"

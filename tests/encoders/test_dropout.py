@@ -36,7 +36,7 @@ def test_remaining_elements_are_scaled_to_preserve_the_mean() -> None:
     assert out.mean() == pytest.approx(1.0, abs=0.01)
 
 
-def test_the_seed_decides() -> None:
+def test_the_seed_decides_what_is_dropped() -> None:
     def drawn() -> torch.Tensor:
         torch.manual_seed(3)
         return Dropout(0.5).train()(torch.ones(50))

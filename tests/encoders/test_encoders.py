@@ -1,4 +1,4 @@
-"""What every encoder promises: padding changes nothing, and visible patches keep their positions."""
+"""Properties of every encoder: padding changes nothing, and visible patches keep their positions."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ every_encoder = pytest.mark.parametrize("build", ENCODERS.values(), ids=ENCODERS
 
 
 def clips(*columns: int) -> PatchBatch:
-    """Random clips; padding is random too, so that leaks show."""
+    """Draw random clips. Their padding is random too, so that it shows if padding has an effect."""
     torch.manual_seed(1)
     grid = Grid(max(columns), BANDS)
     valid = torch.arange(grid.patches) < torch.tensor(columns)[:, None] * BANDS
     return PatchBatch(torch.randn(len(columns), grid.patches, PATCH_DIM), valid, grid)
 
 
-def first_alone(batch: PatchBatch) -> PatchBatch:
+def first_clip(batch: PatchBatch) -> PatchBatch:
     count = int(batch.valid[0].sum())
     return PatchBatch(batch.patches[:1, :count], batch.valid[:1, :count], Grid(count // BANDS, BANDS))
 
 
-def everything(batch: PatchBatch) -> VisiblePatches:
+def all_visible(batch: PatchBatch) -> VisiblePatches:
     index = torch.arange(batch.grid.patches).repeat(batch.patches.shape[0], 1)
     return VisiblePatches(index * batch.valid, batch.valid)
 
 
-def some() -> VisiblePatches:
-    """Five visible patches in the first of two clips, seven in the second."""
+def some_visible() -> VisiblePatches:
+    """Make five patches visible in the first of two clips, and seven in the second."""
     index = torch.tensor([[1, 2, 6, 9, 11, 0, 0], [0, 3, 4, 11, 15, 20, 23]])
     return VisiblePatches(index, torch.arange(7) < torch.tensor([[5], [7]]))
 
@@ -77,30 +77,30 @@ def sequence(encoder: Encoder, batch: PatchBatch, visible: VisiblePatches | None
 
 
 @every_encoder
-def test_a_clip_alone_equals_the_clip_in_a_batch(build):
+def test_a_clip_has_the_same_output_in_a_padded_batch(build):
     encoder, batch = build(), clips(3, 6)
-    alone, together = sequence(encoder, first_alone(batch)), sequence(encoder, batch)
-    torch.testing.assert_close(together[:1, : alone.shape[1]], alone, atol=1e-5, rtol=0)
+    single, together = sequence(encoder, first_clip(batch)), sequence(encoder, batch)
+    torch.testing.assert_close(together[:1, : single.shape[1]], single, atol=1e-5, rtol=0)
 
 
 @every_encoder
-def test_visible_patches_of_a_clip_alone_and_in_a_batch(build):
-    encoder, batch, visible = build(), clips(3, 6), some()
-    alone = sequence(encoder, first_alone(batch), VisiblePatches(visible.index[:1, :5], visible.valid[:1, :5]))
+def test_visible_patches_have_the_same_output_in_a_padded_batch(build):
+    encoder, batch, visible = build(), clips(3, 6), some_visible()
+    single = sequence(encoder, first_clip(batch), VisiblePatches(visible.index[:1, :5], visible.valid[:1, :5]))
     together = sequence(encoder, batch, visible)
-    torch.testing.assert_close(together[:1, :5], alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together[:1, :5], single, atol=1e-5, rtol=0)
 
 
 @every_encoder
-def test_all_visible_is_the_same_as_none_hidden(build):
+def test_stating_that_all_patches_are_visible_changes_nothing(build):
     encoder, batch = build(), clips(3, 6)
-    all_of_them, plain = sequence(encoder, batch, everything(batch)), sequence(encoder, batch)
+    all_of_them, plain = sequence(encoder, batch, all_visible(batch)), sequence(encoder, batch)
     torch.testing.assert_close(all_of_them[batch.valid], plain[batch.valid], atol=1e-5, rtol=0)
 
 
 @every_encoder
-def test_hidden_patches_are_not_seen(build):
-    encoder, batch, visible = build(), clips(6, 6), some()
+def test_hidden_patches_have_no_effect(build):
+    encoder, batch, visible = build(), clips(6, 6), some_visible()
     before = sequence(encoder, batch, visible)
     hidden = torch.ones_like(batch.valid).scatter(1, visible.index, False)
     batch.patches[hidden] = 100.0
@@ -109,7 +109,7 @@ def test_hidden_patches_are_not_seen(build):
 
 @every_encoder
 def test_the_order_of_visible_patches_does_not_matter(build):
-    encoder, batch, visible = build(), clips(6, 6), some()
+    encoder, batch, visible = build(), clips(6, 6), some_visible()
     order = torch.randperm(7)
     shuffled = VisiblePatches(visible.index[:, order], visible.valid[:, order])
     expected = sequence(encoder, batch, visible)[:, order]
@@ -118,7 +118,7 @@ def test_the_order_of_visible_patches_does_not_matter(build):
 
 
 @every_encoder
-def test_a_clip_of_padding_alone_gives_numbers(build):
+def test_a_clip_of_only_padding_gives_finite_numbers(build):
     encoder, batch = build(), clips(2, 0)
     encoded = encoder.train()(batch)
     encoded.sequence[encoded.valid].sum().backward()
@@ -127,7 +127,7 @@ def test_a_clip_of_padding_alone_gives_numbers(build):
 
 
 @every_encoder
-def test_layers_on_request(build):
+def test_layers_are_returned_on_request(build):
     encoder, batch = build(), clips(3)
     assert encoder(batch).layers == []
     encoded = encoder(batch, layers=True)
@@ -136,27 +136,27 @@ def test_layers_on_request(build):
 
 
 def test_hiding_patches_does_not_move_the_others():
-    batch, visible = clips(6, 6), some()
+    batch, visible = clips(6, 6), some_visible()
     squeezed = sequence(beats(positions="squeezed"), batch, visible)
     assert (sequence(beats(), batch, visible) - squeezed).abs().max() > 0.01
     compact = PatchBatch(batch.patches[1:, visible.index[1]], torch.ones(1, 7, dtype=torch.bool), Grid(7, BANDS))
     torch.testing.assert_close(sequence(beats(), compact), squeezed[1:], atol=1e-5, rtol=0)
 
 
-def test_running_under_inference_mode_spoils_no_training():
+def test_training_works_after_inference_mode():
     encoder, batch = beats().train(), clips(3, 6)
     with torch.inference_mode():
-        encoder(batch, visible=some())
+        encoder(batch, visible=some_visible())
         encoder(batch)
-    encoder(batch, visible=some()).sequence.sum().backward()
+    encoder(batch, visible=some_visible()).sequence.sum().backward()
 
 
-def test_a_training_step_repeats_under_one_seed_and_reaches_every_parameter():
+def test_a_training_step_is_reproducible_and_reaches_every_parameter():
     encoder, batch = beats(layer_drop=0.5).train(), clips(3, 6)
     outputs = []
     for _ in range(2):
         torch.manual_seed(5)
-        outputs.append(encoder(batch, visible=some()).sequence)
+        outputs.append(encoder(batch, visible=some_visible()).sequence)
     assert torch.equal(*outputs)
     outputs[0].sum().backward()
     assert all(p.grad is not None for p in encoder.parameters())
@@ -175,8 +175,8 @@ def test_sine_cosine_positions_differ():
 
 
 @pytest.mark.slow
-def test_the_convolution_sums_up_as_much_with_patches_hidden_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else every vector would be far larger in use than it was in training."""
+def test_the_sums_of_the_convolution_have_the_same_mean_with_hidden_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise vectors would be far larger in use than in training."""
     monkeypatch.setattr(torch.nn.functional, "gelu", lambda sums: sums)
     encoder = beats(conv_position_kernel=96)
     with torch.no_grad():
@@ -189,8 +189,8 @@ def test_the_convolution_sums_up_as_much_with_patches_hidden_as_without(monkeypa
         index = torch.randperm(batch.grid.patches, generator=generator)[: batch.grid.patches // 4].sort().values[None]
         seen = torch.ones_like(index, dtype=torch.bool)
         sums.append(encoder._conv_position(gather(vectors, index), seen, index, batch).mean(1))
-    middle = torch.stack(sums).mean(0)
-    assert (middle - whole).norm() < 0.2 * whole.norm()
+    mean = torch.stack(sums).mean(0)
+    assert (mean - whole).norm() < 0.2 * whole.norm()
 
 
 @every_encoder

@@ -28,7 +28,7 @@ def encoded(columns, bands=3, width=4, padding=0, fill=float("nan")):
 
 @given(COLUMNS)
 @settings(max_examples=25, deadline=None)
-def test_views_equal_the_loops(columns):
+def test_views_equal_loops(columns):
     batch = encoded(columns)
     views = encoded_views(batch)
     assert {name: tuple(view.shape) for name, view in views.items()} == {

@@ -310,7 +310,7 @@ MOVES, CONFIGURATION = "every_tensor_moves_with_it", "configuration_is_frozen_an
     [
         (AnotherShape, SHAPE, "`AnotherShape` must give (4, 64) int64 tokens, but gave (4, 64, 1) torch.int64"),
         (AnotherType, SHAPE, "int64 tokens, but gave (4, 64) torch.float32"),
-        (OneTooMany, SHAPE, "says `codebook_size` 16, but gave tokens from 1 to 16"),
+        (OneTooMany, SHAPE, "has `codebook_size` 16, but gave tokens from 1 to 16"),
         (OutOfRangeInSilence, SHAPE, "gave tokens from -1 to 15"),
         (Constant, "tokens_tell_patches_apart", "the same token 3: tokens must depend"),
         (ChanceInTheConstructor, "same_seed_same_tokens", "differ in `planes`: draw random numbers with `self.seed"),
@@ -331,7 +331,7 @@ MOVES, CONFIGURATION = "every_tensor_moves_with_it", "configuration_is_frozen_an
         (Explodes, LEARNT, "training tokenizer `Explodes` by `distillation` gives the loss nan"),
         (ThawedHash, CONFIGURATION, "`Thawed` must keep `frozen=True`"),
         (UndocumentedHash, CONFIGURATION, "`Undocumented.bits` has no docstring: describe the field in a string below"),
-        (AsksForMore, SHAPE, "asks for `cochlea`, but only these are on offer: bands, catalog, encoder_choice"),
+        (AsksForMore, SHAPE, "needs `cochlea`, but only these are available: bands, catalog, encoder_choice"),
     ],
 )  # fmt: skip
 def test_a_defect_is_reported(defect: type[Tokenizer], test: str, message: str, fixtures: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ def over(job: Job) -> bool:
 
 @pytest.fixture(autouse=True)
 def no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Finds what a launcher has started, orphans as well, by an environment variable that processes inherit."""
+    """Check that no process of a launcher is left, not even an orphan. Processes inherit an environment variable."""
     mark = uuid4().hex
     monkeypatch.setenv(MARK, mark)
     yield
@@ -49,7 +49,7 @@ def no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def is_marked(process: psutil.Process, mark: str) -> bool:
-    """Whether this test has started a process. Multiprocessing keeps its resource tracker until the tests are over."""
+    """Return whether this test has started a process. The resource tracker of multiprocessing may stay."""
     with suppress(psutil.Error):
         mine = process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE
         return mine and "resource_tracker" not in " ".join(process.cmdline())
@@ -72,7 +72,7 @@ def submitit_local(tmp_path: Path) -> Iterator[Slurm]:
     launcher.close()
 
 
-def test_a_process_serves_one_function_after_another_and_is_replaced_when_it_dies(
+def test_a_process_runs_several_functions_and_is_replaced_when_it_dies(
     local: Local, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -86,7 +86,7 @@ def test_a_process_serves_one_function_after_another_and_is_replaced_when_it_die
     with pytest.raises(OssicleError, match="ValueError: math domain error"):
         wrong.result()
     dead = local.submit("kill", signal.raise_signal, signal.SIGKILL)
-    with pytest.raises(OssicleError, match=r"its process was killed \(SIGKILL\); if it was for want of memory"):
+    with pytest.raises(OssicleError, match=r"its process was killed \(SIGKILL\); if it ran out of memory"):
         dead.result()
     threads = local.submit("threads", os.getenv, "OMP_NUM_THREADS")
     assert threads.result() == str(max(1, len(os.sched_getaffinity(0)) // 2))
@@ -110,7 +110,7 @@ MOMENTS = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 @pytest.mark.parametrize("interrupt", [signal.SIG_IGN, signal.default_int_handler], ids=["background", "foreground"])
 def test_a_job_can_be_cancelled_at_any_moment(launcher: str, interrupt: Any, request: pytest.FixtureRequest) -> None:
     jobs = request.getfixturevalue(launcher)
-    # A shell lets commands in the background ignore SIGINT, and the jobs inherit that.
+    # Commands that a shell starts in the background ignore SIGINT, and so do their jobs.
     with handling(signal.SIGINT, interrupt):
         submitted = [(moment, jobs.submit("sleep", time.sleep, 600.0)) for moment in MOMENTS]
     started = time.monotonic()
@@ -123,7 +123,7 @@ def test_a_job_can_be_cancelled_at_any_moment(launcher: str, interrupt: Any, req
             job.result()
 
 
-def test_cancelling_a_job_that_is_over_does_not_disturb_the_next_one(local: Local) -> None:
+def test_cancelling_a_finished_job_does_not_affect_the_next_one(local: Local) -> None:
     first = local.submit("pid", os.getpid)
     assert over(first)
     second = local.submit("sleep", time.sleep, 0.5)
@@ -132,7 +132,7 @@ def test_cancelling_a_job_that_is_over_does_not_disturb_the_next_one(local: Loca
     assert local.submit("pid", os.getpid).result() == first.result()
 
 
-def test_a_cancelled_process_takes_no_further_function(local: Local, tmp_path: Path) -> None:
+def test_a_cancelled_process_runs_no_further_function(local: Local, tmp_path: Path) -> None:
     job = local.submit("patient", exec, PATIENT, {"started": tmp_path / "started"})
     wait_for(tmp_path / "started")
     job.cancel()
@@ -160,7 +160,7 @@ try:
 except KeyboardInterrupt:
     time.sleep(2)
 """
-"""A function that takes its time to stop, as one that writes a checkpoint does."""
+"""A function that needs some time to stop, like one that writes a checkpoint."""
 
 STUBBORN = """
 import os, pathlib, time
@@ -180,7 +180,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
-def test_a_cancelled_job_of_submitit_has_time_to_keep_what_it_has(submitit_local: Slurm, tmp_path: Path) -> None:
+def test_a_cancelled_job_of_submitit_has_time_to_write_a_checkpoint(submitit_local: Slurm, tmp_path: Path) -> None:
     job = submitit_local.submit("patient", exec, PATIENT, {"started": tmp_path / "started"})
     wait_for(tmp_path / "started")
     job.cancel()
@@ -205,7 +205,7 @@ def test_a_cancelled_job_does_not_start_even_if_its_signal_was_lost(tmp_path: Pa
     function = _Submitted(math.sqrt, flag)
     with handling(signal.SIGTERM, signal.SIG_DFL):
         assert function(9.0) == 3.0
-        signal.raise_signal(signal.SIGTERM)  # SLURM preempts the job: submitit decides what happens
+        signal.raise_signal(signal.SIGTERM)  # as if SLURM preempted the job, which submitit handles
         flag.touch()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
@@ -224,7 +224,7 @@ CLUSTER = {
 """The commands of a cluster whose jobs never start."""
 
 
-def test_a_cancelled_job_of_a_cluster_is_over_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_job_of_a_cluster_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CLUSTER", str(tmp_path))
@@ -241,14 +241,16 @@ def test_a_cancelled_job_of_a_cluster_is_over_at_once(tmp_path: Path, monkeypatc
     launcher.close()
 
 
-def test_a_job_whose_time_is_up_is_queued_again_with_its_arguments(tmp_path: Path) -> None:
+def test_a_job_at_its_time_limit_is_queued_again_with_its_arguments(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     delayed = _Submitted(math.sqrt, tmp_path / "flag").checkpoint(9.0)
     with handling(signal.SIGTERM, signal.SIG_DFL):
         assert delayed.function(*delayed.args) == 3.0
 
 
-def test_a_job_is_queued_again_as_often_as_its_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_queued_again_more_often_than_submitits_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OssicleError, match=r"cannot reach the cluster: .*or use `launcher: local`"):
@@ -257,7 +259,7 @@ def test_a_job_is_queued_again_as_often_as_its_time_is_up(tmp_path: Path, monkey
     assert Slurm(SlurmConfig(), folder=tmp_path)._executor._executor.max_num_timeout > 1000
 
 
-def test_without_submitit_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_submitit_the_error_states_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(
         OssicleError, match=r"launcher `slurm` needs submitit: `pip install 'ossicle\[slurm\]'`, or use"

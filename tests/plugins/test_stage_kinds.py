@@ -1,4 +1,4 @@
-"""Kinds of stages of a third-party plugin: planned, run, reported and loaded like Ossicle's own."""
+"""Kinds of stages of a third-party plugin: planned, run, reported and loaded like those of Ossicle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ossicle.tasks.stages.specs import PretrainStage
 
 @dataclass(frozen=True, kw_only=True)
 class ShortPretrainStage(PretrainStage):
-    """Pre-train for a part of the steps."""
+    """Pre-trains for a part of the steps."""
 
     kind = "short_pretrain"
     action = f"{__name__}:pretrain_shortly"
@@ -54,7 +54,7 @@ def pretrain_shortly(run: ossicle.StageRun[ShortPretrainStage]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class GuessStage(ossicle.CorpusStage):
-    """Score an encoder that always answers the same class."""
+    """Scores an encoder that always predicts the same class."""
 
     kind = "guess"
     action = f"{__name__}:guess"
@@ -81,14 +81,14 @@ def guess(run: ossicle.StageRun[GuessStage]) -> None:
 
 
 class GuessingConfig(ossicle.Config):
-    """What is guessed."""
+    """Settings of the guess."""
 
     answer: int = 0
 
 
 @ossicle.schedule("guessing")
 class Guessing(ossicle.Schedule):
-    """Pre-train shortly, and guess."""
+    """Pre-trains for few steps, and guesses."""
 
     def __init__(self, config: GuessingConfig) -> None:
         self.config = config
@@ -172,7 +172,7 @@ def test_a_change_of_the_plugin_makes_only_its_stages_again(guessing: Path, tmp_
     assert reused() == {"tones/survey": True, "short/pretrain": False, "guess": False}
 
 
-def test_a_stage_that_no_plugin_registers_is_found_before_anything_runs(
+def test_an_unregistered_kind_of_stage_is_reported_before_anything_runs(
     guessing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plugin = tmp_path / "guessing.py"
@@ -181,7 +181,7 @@ def test_a_stage_that_no_plugin_registers_is_found_before_anything_runs(
     assert "no plugin offers `GuessStage`, the kind of stage `guess`" in capsys.readouterr().err
 
 
-def test_two_plugins_may_not_claim_one_id(guessing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_plugins_cannot_offer_the_same_id(guessing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = guessing.parent / "guessing.py"
     plugin.write_text(plugin.read_text().replace('kind = "guess"', 'kind = "survey"'))
     assert main(["check", str(guessing)]) == 2

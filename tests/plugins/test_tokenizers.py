@@ -1,4 +1,4 @@
-"""Every tokenizer in an experiment: composed by both schedules, planned, trained or fitted, measured and read back."""
+"""Every tokenizer in an experiment: listed by both schedules, planned, trained or fitted, measured and read back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOKENIZERS = {
     "position": "{type: position, columns: 8}",
     "shuffled": f"{{type: shuffled, tokenizer: {PROJECTION}}}",
 }
-TAUGHT = {"hubert", "fsq", "residual"}
+NEEDS_TEACHER = {"hubert", "fsq", "residual"}
 
 
 def stages(tiny: Path, *overrides: str) -> dict[str, Stage]:
@@ -41,36 +41,36 @@ def stages(tiny: Path, *overrides: str) -> dict[str, Stage]:
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_one_alone(tiny: Path, name: str) -> None:
-    taught = ", teacher: untrained" if name in TAUGHT else ""
-    found = stages(tiny, f"schedule={{type: single, tokenizer: {TOKENIZERS[name]}{taught}, {DISTILL}}}")
+def test_a_single_tokenizer(tiny: Path, name: str) -> None:
+    teacher = ", teacher: untrained" if name in NEEDS_TEACHER else ""
+    found = stages(tiny, f"schedule={{type: single, tokenizer: {TOKENIZERS[name]}{teacher}, {DISTILL}}}")
     inputs = found["iteration 1/tokenizer"].inputs
-    assert inputs.get("teacher") == ("untrained" if name in TAUGHT else None)
+    assert inputs.get("teacher") == ("untrained" if name in NEEDS_TEACHER else None)
 
 
-@pytest.mark.parametrize("name", sorted(TAUGHT))
-def test_one_that_is_taught_needs_a_teacher(tiny: Path, name: str) -> None:
+@pytest.mark.parametrize("name", sorted(NEEDS_TEACHER))
+def test_a_missing_teacher_is_reported(tiny: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="there is no previous encoder to teach tokenizer"):
         stages(tiny, f"schedule={{type: single, tokenizer: {TOKENIZERS[name]}, {DISTILL}}}")
 
 
-def test_k_means_of_patches_has_no_use_for_a_teacher(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match="tokenizer `kmeans` learns from no teacher; leave `teacher` out"):
+def test_k_means_of_patches_refuses_a_teacher(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match="tokenizer `kmeans` does not learn from a teacher; remove `teacher`"):
         stages(tiny, "schedule={type: single, tokenizer: kmeans, teacher: untrained}")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_report")
-def test_all_in_turn(tiny: Path, tones: Path, tmp_path: Path) -> None:
-    turns = ", ".join(f"{{name: {name}, tokenizer: {tokenizer}}}" for name, tokenizer in TOKENIZERS.items())
+def test_all_tokenizers_in_one_experiment(tiny: Path, tones: Path, tmp_path: Path) -> None:
+    iterations = ", ".join(f"{{name: {name}, tokenizer: {tokenizer}}}" for name, tokenizer in TOKENIZERS.items())
     overrides = [
-        f"schedule={{type: beats, {DISTILL}, iterations: [{turns}]}}",
+        f"schedule={{type: beats, {DISTILL}, iterations: [{iterations}]}}",
         *("pretrain.steps=2", "pretrain.log_every=1", "evaluate=[]"),
     ]
     planned = {one.stage.name: one for one in plan(tiny, overrides=overrides).stages}
     assert not [one.unknown for one in planned.values() if one.unknown]
-    weighed = {name: planned[f"{name}/pretrain"].training for name in TOKENIZERS}
-    assert all(weighed.values())
+    trainings = {name: planned[f"{name}/pretrain"].training for name in TOKENIZERS}
+    assert all(trainings.values())
 
     folder = run(tiny, overrides=overrides, out=tmp_path / "runs")
     record = RunRecord.read(folder)
@@ -88,14 +88,14 @@ def test_all_in_turn(tiny: Path, tones: Path, tmp_path: Path) -> None:
     assert all(one.used > 1 for one in record.tokens)
     measured = {one.name: one for one in record.stages if one.kind == "tokens"}["tokens/tones/best-rq"]
     by_stream = json.loads((measured.folder / "tokens.json").read_text())["by_stream"]
-    assert len({one["perplexity"] for one in by_stream}) == 3, "each codebook is another"
+    assert len({one["perplexity"] for one in by_stream}) == 3, "the codebooks must differ"
     made = {one.name: one.folder for one in record.stages}
     assert ossicle.load(made["hubert/tokenizer"]).tokenizer is not None
-    written(made["residual/tokenizer"], tones, tmp_path)
+    check_files_of_tokens(made["residual/tokenizer"], tones, tmp_path)
 
 
-def written(tokenizer: Path, tones: Path, tmp_path: Path) -> None:
-    """Several labels a patch are a list in a table, and one more axis of an array."""
+def check_files_of_tokens(tokenizer: Path, tones: Path, tmp_path: Path) -> None:
+    """Check that several tokens of a patch are a list in a table, and a further axis of an array."""
     import numpy as np
     import pyarrow.parquet
 

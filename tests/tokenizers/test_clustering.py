@@ -1,4 +1,4 @@
-"""k-means: against scikit-learn and slow second writings, what it is run on, and whose layer it clusters."""
+"""k-means compared with scikit-learn and slow second implementations, its sample, and the layer that it clusters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEACHER = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 16, "dropout": 
 
 
 def clustered(*, clusters: int = 5, each: int = 40) -> tuple[Tensor, Tensor]:
-    """Vectors around far-apart centres, and the centres."""
+    """Draw vectors around centres that are far apart, and return both."""
     generator = torch.Generator().manual_seed(0)
     centres = 10 * torch.randn(clusters, PATCH_DIM, generator=generator)
     noise = 0.1 * torch.randn(clusters * each, PATCH_DIM, generator=generator)
@@ -35,7 +35,7 @@ def clustered(*, clusters: int = 5, each: int = 40) -> tuple[Tensor, Tensor]:
 
 
 def batches(vectors: Tensor, *, clips: int = 4) -> list[PatchBatch]:
-    """The vectors as patches of so many clips, two to a batch; beyond each second clip's half there is noise."""
+    """Make clips of the vectors, two in each batch. The second half of every clip is padding with noise."""
     patches = vectors.view(clips, -1, PATCH_DIM)
     made = []
     for pair in patches.split(2):
@@ -57,7 +57,7 @@ def tokenizer(*, teacher: bool = False, **config: Any) -> KMeans:
     return made
 
 
-def test_clusters_are_those_of_scikit_learn() -> None:
+def test_clusters_equal_those_of_scikit_learn() -> None:
     vectors, true = clustered()
     centres, counts = flat_kmeans(vectors, 5, rounds=50, seed=0)
     reference = Reference(5, n_init=10, random_state=7).fit(vectors.numpy()).cluster_centers_
@@ -76,7 +76,7 @@ def test_every_centre_is_the_mean_of_the_vectors_nearest_to_it() -> None:
     assert counts.sum() == 300
 
 
-def test_fewer_vectors_than_codes_and_silence_are_no_error() -> None:
+def test_fewer_vectors_than_codes_and_silence_are_allowed() -> None:
     few, counts = flat_kmeans(torch.randn(3, 4), 8, rounds=5, seed=0)
     assert few.shape == (8, 4)
     assert counts.min() >= 1
@@ -86,7 +86,7 @@ def test_fewer_vectors_than_codes_and_silence_are_no_error() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(sizes=st.lists(st.integers(0, 9), max_size=8), count=st.integers(1, 12), seed=st.integers(0, 99))
-def test_a_sample_holds_items_of_the_stream_once_each(sizes: list[int], count: int, seed: int) -> None:
+def test_a_sample_has_no_item_of_the_stream_twice(sizes: list[int], count: int, seed: int) -> None:
     stream = list(torch.arange(float(sum(sizes)))[:, None].split(sizes)) if sizes else []
     drawn = sampled(stream, count, seed=seed)
     assert len(drawn) == min(count, sum(sizes))
@@ -94,16 +94,16 @@ def test_a_sample_holds_items_of_the_stream_once_each(sizes: list[int], count: i
     assert drawn.shape[0] == 0 or set(drawn.flatten().tolist()) <= set(map(float, range(sum(sizes))))
 
 
-def test_every_item_is_as_likely_to_be_drawn() -> None:
+def test_all_items_are_equally_likely_to_be_drawn() -> None:
     hits = np.zeros(20)
     for seed in range(2000):
-        kept = np.full(5, -1)
+        sample = np.full(5, -1)
         reservoir = Reservoir(5, seed=seed)
         for first in range(0, 20, 4):
             for item, slot in enumerate(reservoir.slots(4), start=first):
                 if slot < 5:
-                    kept[slot] = item
-        hits[kept] += 1
+                    sample[slot] = item
+        hits[sample] += 1
     assert np.abs(hits / 2000 - 0.25).max() < 0.05
 
 
@@ -140,7 +140,7 @@ def test_a_layer_of_the_teacher_is_clustered_without_dropout(layer: int | str) -
     assert not any(parameter.requires_grad for parameter in made.parameters())
 
 
-def test_a_layer_that_is_not_there_is_refused() -> None:
+def test_a_layer_that_does_not_exist_is_refused() -> None:
     (fault,) = KMeansConfig(layer=3).check_compatibility({"teacher_layers": 2})
     assert fault == "`layer` must be `last` or one of 0 to 2, but is 3"
     assert KMeansConfig(layer=2).check_compatibility({"teacher_layers": 2}) == []

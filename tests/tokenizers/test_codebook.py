@@ -1,4 +1,4 @@
-"""The codebook of moving averages: against a slow second writing, and what never changes it."""
+"""The codebook of moving averages: compared with a slow second implementation, and when it does not change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 @settings(max_examples=25, deadline=None)
 @given(size=st.integers(2, 12), dim=st.integers(2, 6), count=st.integers(1, 30), decay=st.floats(0, 0.99))
-def test_an_update_equals_a_slow_second_writing(size: int, dim: int, count: int, decay: float) -> None:
+def test_an_update_equals_a_slow_second_implementation(size: int, dim: int, count: int, decay: float) -> None:
     codebook, vectors = EmaCodebook(size, dim, decay=decay), unit(count, dim, seed=count)
     before = codebook.codes.double().numpy().copy()
     ids = codebook.nearest(vectors)
@@ -37,26 +37,26 @@ def test_an_update_equals_a_slow_second_writing(size: int, dim: int, count: int,
         assert np.isclose(codebook.usage[code].item(), (1 - decay) * len(members), atol=1e-4)
 
 
-def test_looking_a_code_up_writes_nothing() -> None:
+def test_looking_up_codes_changes_nothing() -> None:
     codebook = EmaCodebook(8, 4).train()
     before = [buffer.clone() for buffer in codebook.buffers()]
     codebook.nearest(unit(20, 4))
     assert all(torch.equal(old, new) for old, new in zip(before, codebook.buffers(), strict=True))
 
 
-def test_dead_codes_come_back_where_vectors_are_and_living_ones_stay() -> None:
+def test_unused_codes_are_revived_near_the_vectors_if_configured() -> None:
     codebook = EmaCodebook(16, 3, decay=0.5, revive_below=0.01)
     vectors = normalize(torch.tensor([1.0, 0.0, 0.0]) + 0.05 * unit(200, 3, seed=3), dim=-1)
     for _ in range(10):
         codebook.update(vectors, codebook.nearest(vectors))
     assert (codebook.codes @ torch.tensor([1.0, 0.0, 0.0]) > 0.9).all()
-    stubborn = EmaCodebook(16, 3, decay=0.5)
+    without_revival = EmaCodebook(16, 3, decay=0.5)
     for _ in range(10):
-        stubborn.update(vectors, stubborn.nearest(vectors))
-    assert (stubborn.codes @ torch.tensor([1.0, 0.0, 0.0]) < 0.9).any(), "without revival unused codes stay"
+        without_revival.update(vectors, without_revival.nearest(vectors))
+    assert (without_revival.codes @ torch.tensor([1.0, 0.0, 0.0]) < 0.9).any(), "without revival, unused codes stay"
 
 
-def test_codes_start_in_the_middle_of_clusters() -> None:
+def test_codes_start_at_the_centres_of_clusters() -> None:
     centres = unit(4, 8, seed=1)
     samples = normalize(centres.repeat_interleave(50, 0) + 0.05 * torch.randn(200, 8), dim=-1)
     codebook = EmaCodebook(4, 8)
@@ -68,7 +68,7 @@ def test_codes_start_in_the_middle_of_clusters() -> None:
     assert torch.allclose(codebook.codes.norm(dim=1), torch.ones(4), atol=1e-5)
 
 
-def test_more_codes_than_vectors_is_no_error() -> None:
+def test_more_codes_than_vectors_are_allowed() -> None:
     codebook = EmaCodebook(32, 4)
     codebook.start(unit(5, 4))
     assert torch.isfinite(codebook.codes).all()

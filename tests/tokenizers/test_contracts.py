@@ -1,4 +1,4 @@
-"""What every tokenizer promises, held against variants of ours; `tests/test_testing.py` holds it against the others."""
+"""The contract of tokenizers, for variants of the built-in ones. `tests/ossicle/test_testing.py` has the others."""
 
 from __future__ import annotations
 

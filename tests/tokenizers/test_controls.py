@@ -37,7 +37,7 @@ def shuffled(*, fitted_to: list[PatchBatch], **config: Any) -> Shuffled:
 
 
 def clips(*columns: int, seed: int = 0) -> PatchBatch:
-    """Clips whose level rises with their columns, so that tokens depend on the position."""
+    """Draw clips whose patches have an offset by position, so that tokens depend on the position."""
     grid = Grid(max(columns), BANDS)
     patches = torch.randn(len(columns), grid.patches, PATCH_DIM, generator=torch.Generator().manual_seed(seed))
     patches[..., 0] += torch.arange(grid.patches) % 4
@@ -48,7 +48,7 @@ def corpus(batches: int = 6, columns: tuple[int, ...] = (4, 4, 4, 4)) -> list[Pa
     return [clips(*columns, seed=seed) for seed in range(100, 100 + batches)]
 
 
-def alone(batch: PatchBatch, clip: int) -> PatchBatch:
+def single_clip(batch: PatchBatch, clip: int) -> PatchBatch:
     count = int(batch.valid[clip].sum())
     return PatchBatch(
         batch.patches[clip : clip + 1, :count], batch.valid[clip : clip + 1, :count], Grid(count // BANDS, BANDS)
@@ -59,7 +59,7 @@ def rows(ids: Tensor) -> set[tuple[int, ...]]:
     return set(map(tuple, ids.tolist()))
 
 
-def test_a_position_has_one_token_whatever_it_sounds_like() -> None:
+def test_the_token_of_a_position_does_not_depend_on_the_audio() -> None:
     tokenizer = Position(PositionConfig(columns=3), bands=2)
     batch = PatchBatch(torch.randn(2, 10, 7), torch.ones(2, 10, dtype=torch.bool), Grid(5, 2))
     ids = tokenizer.tokenize(batch).ids
@@ -74,25 +74,25 @@ def test_the_former_name_of_the_position_control_still_works() -> None:
     assert isinstance(build(choice, Tokenizer, seed=0, patch_dim=PATCH_DIM, bands=BANDS), Position)
 
 
-def test_a_clip_has_the_tokens_of_a_clip_of_the_corpus() -> None:
+def test_the_tokens_of_a_clip_come_from_a_clip_of_the_corpus() -> None:
     made, source = shuffled(fitted_to=corpus()), make("random_projection", SOURCE)
     lent = rows(torch.cat([source.tokenize(batch).ids for batch in corpus()]))
     found = rows(torch.cat([made.tokenize(batch).ids for batch in corpus(10)]))
     assert found <= lent
-    assert len(found) > len(lent) / 2, "all clips lend their tokens"
+    assert len(found) > len(lent) / 2, "the tokens come from many clips"
 
 
 def test_tokens_are_the_same_in_every_batch_and_for_every_padding() -> None:
     made, batch = shuffled(fitted_to=corpus()), clips(2, 4, 3)
     together = made.tokenize(batch).ids
     for clip in range(3):
-        one = alone(batch, clip)
+        one = single_clip(batch, clip)
         assert torch.equal(made.tokenize(one).ids[0], together[clip, : one.grid.patches])
     noisy = PatchBatch(batch.patches + 7.0 * ~batch.valid[..., None], batch.valid, batch.grid)
     assert torch.equal(made.tokenize(noisy).ids[batch.valid], together[batch.valid])
 
 
-def test_the_least_change_of_a_clip_changes_who_lends() -> None:
+def test_the_smallest_change_of_a_clip_selects_another_source_clip() -> None:
     made, batch = shuffled(fitted_to=corpus()), clips(*[4] * 50)
     changed = batch.patches.clone()
     changed[:, 3, 2] = torch.nextafter(changed[:, 3, 2], torch.tensor(9.0))
@@ -110,7 +110,7 @@ def test_shuffling_keeps_token_frequencies_at_every_position_and_breaks_the_link
     assert float((own == lent).float().mean()) == pytest.approx(float(chance), abs=0.03)
 
 
-def test_long_clips_borrow_from_long_ones_and_the_longest_begin_anew() -> None:
+def test_long_clips_use_long_source_clips_and_repeat_those_that_are_too_short() -> None:
     made = shuffled(fitted_to=[clips(2, 5, 5, 2), clips(3, 1, 2, 3, seed=1)])
     assert made.columns[:8].tolist() == [5, 5, 3, 3, 2, 2, 2, 1]
     lent = rows(made.lent[:2, :10, 0])
@@ -134,6 +134,6 @@ def test_a_source_that_is_fitted_learns_from_the_same_pass() -> None:
 
 
 @pytest.mark.parametrize("source", ["self_distilled", {"type": "kmeans", "layer": 1}, {"checkpoint": "./somewhere"}])
-def test_a_source_that_must_be_taught_first_is_refused(source: object) -> None:
+def test_a_source_that_needs_a_teacher_or_comes_trained_is_refused(source: object) -> None:
     with pytest.raises(ValidationError, match="must be drawn, or fitted without a teacher"):
         make("shuffled", {"tokenizer": source})

@@ -1,4 +1,4 @@
-"""Finite scalar quantisation: values computed by hand, a second writing, and gradients."""
+"""Finite scalar quantisation: values computed by hand, a slow second implementation, and gradients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ossicle.tokenizers.tokenizer_config import FsqDistilledConfig
         ((4,), (-0.6,), 1, (-0.5,)),  # -0.8713
         ((4,), (-10.0,), 0, (-1.0,)),  # -1.9985
         ((4,), (10.0,), 3, (0.5,)),  # 0.9985
-        # The first number counts ones, the second threes.
+        # The first digit counts ones, the second counts threes.
         ((3, 4), (1.0, -10.0), 2 + 3 * 0, (1.0, -1.0)),
         ((3, 4), (-1.0, 10.0), 0 + 3 * 3, (-1.0, 0.5)),
         ((3, 4, 5), (0.0, 0.0, 10.0), 1 + 3 * 2 + 12 * 4, (0.0, 0.0, 1.0)),
@@ -45,7 +45,7 @@ def test_codes_computed_by_hand(
 
 @settings(max_examples=60, deadline=None)
 @given(levels=st.lists(st.integers(3, 9), min_size=1, max_size=4), seed=st.integers(0, 2**31), scale=st.floats(0, 20))
-def test_numbers_are_rounded_one_by_one(levels: list[int], seed: int, scale: float) -> None:
+def test_each_number_is_rounded_to_the_nearest_level(levels: list[int], seed: int, scale: float) -> None:
     made = FiniteScalar(levels)
     vectors = scale * torch.randn(30, len(levels), generator=torch.Generator().manual_seed(seed))
     points = made.to_code_space(vectors)
@@ -61,7 +61,7 @@ def test_numbers_are_rounded_one_by_one(levels: list[int], seed: int, scale: flo
         assert number == 0
 
 
-def test_gradients_pass_straight_through_the_rounding_alone() -> None:
+def test_gradients_pass_straight_through_only_the_rounding() -> None:
     made, vectors = FiniteScalar((5, 4)), torch.randn(1, 6, 2, requires_grad=True)
     weight = torch.randn(1, 6, 2)
     (through,) = torch.autograd.grad((made(made.to_code_space(vectors)).vectors * weight).sum(), vectors)
@@ -78,12 +78,12 @@ def test_the_start_spreads_vectors_over_the_codes() -> None:
     assert len(made.nearest(made.to_code_space(vectors)).unique()) > 100
 
 
-def test_what_is_no_number_has_a_code_too() -> None:
+def test_nan_has_a_code_too() -> None:
     made = FiniteScalar((5, 4))
     assert 0 <= int(made.nearest(made.to_code_space(torch.full((1, 2), math.nan)))) < 20
 
 
 @pytest.mark.parametrize("levels", [(), (2, 5)])
-def test_levels_that_make_no_grid_are_refused(levels: tuple[int, ...]) -> None:
+def test_impossible_levels_are_refused(levels: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="levels"):
         FsqDistilledConfig(levels=levels)

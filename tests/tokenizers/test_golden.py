@@ -1,6 +1,6 @@
-"""The self-distilled tokenizer and its codebook against arrays of the released implementation.
+"""The self-distilled tokenizer and its codebook compared with arrays of the released implementation.
 
-`shared/golden/README.md` says what the arrays are.
+`shared/golden/README.md` describes the arrays.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def loaded(path: Path) -> dict[str, Tensor]:
 
 
 def released_patches(golden: Path, arrays: dict[str, Tensor], run: str) -> PatchBatch:
-    """Patches of the waveforms, with the released code's rule for padding."""
+    """Compute the patches of the waveforms, with the mask of the released code."""
     settings = read_released(golden / "tokenizer.pt").front_end.model_copy(update={"padding": "released"})
     return KaldiFbank(settings)(AudioBatch(arrays[f"{run}/wave_i16"].float() / 32768, arrays[f"{run}/lengths"]))
 
 
 def stored_patches(arrays: dict[str, Tensor], run: str, valid: Tensor) -> PatchBatch:
-    """Patches of the stored filter banks."""
+    """Cut the stored filter banks into patches."""
     fbank = arrays[f"{run}/fbank"]
     columns = fbank.shape[1] // 16
     cells = fbank[:, : columns * 16].unflatten(1, (columns, 16)).unflatten(3, (8, 16)).transpose(2, 3)
@@ -79,7 +79,7 @@ def test_tokens(golden: Path, tokenizer: SelfDistilled, arrays: dict[str, Tensor
 
 
 @pytest.mark.parametrize("run", ["full", "padded"])
-def test_vectors_before_they_are_coded(
+def test_vectors_before_quantisation(
     golden: Path, tokenizer: SelfDistilled, arrays: dict[str, Tensor], run: str
 ) -> None:
     patches = stored_patches(arrays, run, released_patches(golden, arrays, run).valid)
@@ -90,11 +90,15 @@ def test_vectors_before_they_are_coded(
         torch.testing.assert_close(tokenizer.encode(patches), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_what_evaluation_leaves_alone(golden: Path, tokenizer: SelfDistilled, arrays: dict[str, Tensor]) -> None:
+def test_evaluation_does_not_change_the_code_usage(
+    golden: Path, tokenizer: SelfDistilled, arrays: dict[str, Tensor]
+) -> None:
     assert torch.equal(tokenizer.codebook.usage, arrays["full/cluster_size_before"])
     tokenizer.tokenize(released_patches(golden, arrays, "full"))
     assert torch.equal(tokenizer.codebook.usage, arrays["full/cluster_size_before"])
-    assert not torch.equal(tokenizer.codebook.usage, arrays["full/cluster_size_after"]), "the released code counts"
+    assert not torch.equal(tokenizer.codebook.usage, arrays["full/cluster_size_after"]), (
+        "the released code updates its counts"
+    )
 
 
 def test_one_step_of_the_moving_averages(quantiser: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Residual quantisation: against a slow second writing, and beside a single codebook."""
+"""Residual quantisation compared with a slow second implementation and with a single codebook."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ def started(streams: int, size: int, dim: int, samples: Tensor, **options: float
 
 @settings(max_examples=20, deadline=None)
 @given(streams=st.integers(1, 4), size=st.integers(2, 9), dim=st.integers(2, 5), seed=st.integers(0, 999))
-def test_codes_equal_a_slow_second_writing(streams: int, size: int, dim: int, seed: int) -> None:
+def test_codes_equal_a_slow_second_implementation(streams: int, size: int, dim: int, seed: int) -> None:
     made, vectors = started(streams, size, dim, unit(60, dim, seed=seed)), unit(2, 7, dim, seed=seed + 1)
     codebooks = [codebook.codes.double().numpy() for codebook in made.codebooks]
     found = made(vectors)
-    for place in np.ndindex(2, 7):
-        vector = vectors[place].double().numpy()
-        total, left_over = np.zeros(dim), []
+    for index in np.ndindex(2, 7):
+        vector = vectors[index].double().numpy()
+        total, residuals = np.zeros(dim), []
         for stream, codes in enumerate(codebooks):
             distances = ((vector - total - codes) ** 2).sum(1)
-            given_code = int(found.ids[*place, stream])
+            given_code = int(found.ids[*index, stream])
             assert distances[given_code] <= distances.min() + 1e-5
             total = total + codes[given_code]
-            left_over.append(((vector - total) ** 2).mean())
-        np.testing.assert_allclose(found.vectors[place].numpy(), total, atol=1e-5)
-        np.testing.assert_allclose(float(found.commitment[place]), np.mean(left_over), atol=1e-5)
+            residuals.append(((vector - total) ** 2).mean())
+        np.testing.assert_allclose(found.vectors[index].numpy(), total, atol=1e-5)
+        np.testing.assert_allclose(float(found.commitment[index]), np.mean(residuals), atol=1e-5)
 
 
-def test_every_codebook_leaves_less_over() -> None:
+def test_every_further_codebook_reduces_the_error() -> None:
     vectors = unit(2000, 8)
     errors = [float((started(g, 16, 8, vectors)(vectors).vectors - vectors).square().mean()) for g in (1, 2, 3, 4)]
     assert all(later < 0.9 * earlier for earlier, later in pairwise(errors))
 
 
-def test_the_first_stream_is_that_of_a_single_codebook() -> None:
+def test_the_first_stream_equals_that_of_a_single_codebook() -> None:
     vectors = unit(500, 6)
     torch.manual_seed(0)
     single = EmaCodebook(8, 6, decay=0.5)
@@ -66,22 +66,22 @@ def test_the_first_stream_is_that_of_a_single_codebook() -> None:
     assert torch.equal(several.codebooks[0].codes, single.codes)
 
 
-def test_codebooks_follow_what_is_left_over() -> None:
+def test_codebooks_follow_the_residual() -> None:
     vectors = unit(400, 6)
     made = started(2, 8, 6, vectors, decay=0.0)
     first, second = (codebook.codes.clone() for codebook in made.codebooks)
     ids = made.nearest(vectors)
     made.update(vectors, ids)
-    left_over = vectors - first[ids[:, 0]]
+    residuals = vectors - first[ids[:, 0]]
     for code in ids[:, 1].unique():
-        expected = left_over[ids[:, 1] == code].mean(0)
+        expected = residuals[ids[:, 1] == code].mean(0)
         torch.testing.assert_close(made.codebooks[1].codes[code], expected, atol=1e-5, rtol=1e-4)
     assert not torch.equal(made.codebooks[1].codes, second)
     norms = made.codebooks[1].codes.norm(dim=1)
-    assert not torch.allclose(norms, torch.ones_like(norms)), "what is left over lies in flat space"
+    assert not torch.allclose(norms, torch.ones_like(norms)), "residuals are not normalised"
 
 
-def test_looking_codes_up_writes_nothing_and_gradients_pass_straight_through() -> None:
+def test_looking_up_codes_changes_nothing_and_gradients_pass_straight_through() -> None:
     made = started(3, 8, 4, unit(100, 4)).train()
     before = [buffer.clone() for buffer in made.buffers()]
     vectors = unit(1, 5, 4, seed=3).requires_grad_()

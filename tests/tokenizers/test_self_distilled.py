@@ -1,4 +1,4 @@
-"""The self-distilled tokenizer: gradients, precision, and what evaluation leaves alone."""
+"""The self-distilled tokenizer: gradients, precision, its start, and evaluation without changes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def state(made: SelfDistilled) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in made.state_dict().items()}
 
 
-def test_evaluation_never_writes() -> None:
+def test_evaluation_changes_nothing() -> None:
     made = tokenizer().eval()
     before = state(made)
     made.tokenize(clips(3, 5))
@@ -50,7 +50,7 @@ def test_evaluation_never_writes() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in made.state_dict().items())
 
 
-def test_training_moves_the_codebook_by_real_patches_alone() -> None:
+def test_only_real_patches_update_the_codebook() -> None:
     batch = clips(3, 5)
     moved = []
     for noise in (0.0, 9.0):
@@ -74,7 +74,7 @@ def test_gradients_pass_straight_through_to_the_encoder() -> None:
     assert not any(parameter is buffer for parameter in made.parameters() for buffer in made.codebook.buffers())
 
 
-def test_the_codebook_is_fp32_whatever_the_encoder_computes_in() -> None:
+def test_the_codebook_is_fp32_at_any_precision_of_the_encoder() -> None:
     made = tokenizer().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         quantised = made.quantise(clips(4))
@@ -84,7 +84,7 @@ def test_the_codebook_is_fp32_whatever_the_encoder_computes_in() -> None:
     torch.testing.assert_close(norms, torch.ones_like(norms))
 
 
-def test_the_start_is_explicit_and_takes_no_more_than_it_needs() -> None:
+def test_start_uses_only_as_many_batches_as_it_needs() -> None:
     made = tokenizer().eval()
     before = made.codebook.codes.clone()
     taken = []
@@ -104,29 +104,29 @@ def test_a_clip_has_the_same_tokens_alone_and_in_a_batch() -> None:
     made = tokenizer().eval()
     made.start([clips(8, 8, 8, 8)])
     batch = clips(3, 6)
-    alone = PatchBatch(batch.patches[:1, : 3 * BANDS], batch.valid[:1, : 3 * BANDS], Grid(3, BANDS))
-    assert torch.equal(made(alone)[0], made(batch)[0, : 3 * BANDS])
+    single = PatchBatch(batch.patches[:1, : 3 * BANDS], batch.valid[:1, : 3 * BANDS], Grid(3, BANDS))
+    assert torch.equal(made(single)[0], made(batch)[0, : 3 * BANDS])
 
 
-def test_its_encoder_starts_otherwise_than_the_one_it_will_teach() -> None:
+def test_its_encoder_has_other_initial_weights_than_the_encoder_of_the_experiment() -> None:
     catalog = load_plugins().catalog
     encoder = PartChoice.of(catalog.get("encoder", "beats"), ENCODER)
-    taught = build(encoder, torch.nn.Module, seed=3, patch_dim=PATCH_DIM, bands=BANDS)
-    assert not torch.equal(taught.stem.embed.weight, tokenizer().encoder.stem.embed.weight)
+    learner = build(encoder, torch.nn.Module, seed=3, patch_dim=PATCH_DIM, bands=BANDS)
+    assert not torch.equal(learner.stem.embed.weight, tokenizer().encoder.stem.embed.weight)
 
 
-def test_an_encoder_of_its_own() -> None:
+def test_a_configured_encoder() -> None:
     made = tokenizer(encoder={"type": "plain_vit", "layers": 2, "width": 16, "heads": 2, "feed_forward": 16})
     assert made.encoder.width == 16
     assert made.tokenize(clips(3)).ids.shape == (1, 12)
 
 
-def test_a_seed_decides_all() -> None:
+def test_the_seed_decides_all_weights() -> None:
     first, again = state(tokenizer()), state(tokenizer())
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
 @pytest.mark.parametrize("field", ["codebook_size", "codebook_dim"])
-def test_sizes_below_the_least_are_refused(field: str) -> None:
+def test_sizes_below_the_minimum_are_refused(field: str) -> None:
     with pytest.raises(ValueError, match=field):
         tokenizer(**{field: 0})

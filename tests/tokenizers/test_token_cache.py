@@ -1,4 +1,4 @@
-"""Cached tokens are those that the tokenizer computed."""
+"""Cached tokens equal those that the tokenizer computes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ CODES = 50
 
 
 class Counting(Tokenizer):
-    """Tokenizes patches by their first number, and notes how many clips it was asked for."""
+    """A tokenizer that returns the first number of a patch and records the number of clips of each call."""
 
     def __init__(self, streams: int = 1) -> None:
         super().__init__(CODES, streams)
-        self.asked: list[int] = []
+        self.clips_per_call: list[int] = []
         self.weight = nn.Parameter(torch.ones(1))
 
     def forward(self, batch: PatchBatch) -> Tensor:
-        self.asked.append(len(batch.valid))
+        self.clips_per_call.append(len(batch.valid))
         ids = batch.patches[..., 0].long()
         return ids if self.streams == 1 else torch.stack([(ids + n) % CODES for n in range(self.streams)], -1)
 
 
 def batch_of(clips: list[int], count: int = 6) -> PatchBatch:
     numbers = (torch.tensor(clips)[:, None] * 7 + torch.arange(count)) % CODES
-    # A clip is as long whatever batch it comes in.
+    # The length of a clip does not depend on its batch.
     valid = torch.arange(count) < 3 + torch.tensor(clips)[:, None] % 4
     return PatchBatch(
         numbers[..., None].float(), valid, Grid(count // 2, 2), clips=torch.tensor(clips), draws=torch.tensor(clips)
@@ -52,24 +52,24 @@ def test_each_whole_clip_is_tokenized_once(tmp_path: Path, streams: int) -> None
             batch = batch_of(clips, count)
             found, expected = cache.tokenize(batch), plain.tokenize(batch)
             assert torch.equal(found.by_stream[batch.valid], expected.by_stream[batch.valid]), file_opened
-    # All; the cropped one and the new one; none. From then on the cropped one alone.
-    assert tokenizer.asked == [3, 2, 1, 1]
+    # First all clips, then the cropped and the new one, then none. Later only the cropped one, in two batches.
+    assert tokenizer.clips_per_call == [3, 2, 1, 1]
 
 
 @pytest.mark.parametrize("missing", ["clips", "draws"])
-def test_what_is_not_from_the_training_stream_is_tokenized_every_time(tmp_path: Path, missing: str) -> None:
+def test_batches_outside_the_training_stream_are_tokenized_every_time(tmp_path: Path, missing: str) -> None:
     tokenizer = Counting()
     cache = TokenCache(tokenizer, np.ones(3, bool), tmp_path / "tokens.sqlite")
     cache.tokenize(batch_of([1, 2]))
-    # Pictures show a shorter stretch of the same clips.
+    # Pictures in the report use a shorter part of the same clips.
     batch = batch_of([1, 2], 2)
     setattr(batch, missing, None)
     for _ in range(2):
         assert torch.equal(cache.tokenize(batch).ids, Counting().tokenize(batch).ids)
-    assert tokenizer.asked == [2, 2, 2]
+    assert tokenizer.clips_per_call == [2, 2, 2]
 
 
-def test_only_what_costs_more_than_reading_is_cached() -> None:
+def test_tokens_are_cached_only_if_reading_them_is_cheaper() -> None:
     light = Counting()
     del light.weight
     assert is_worth_caching(Counting(), augmented=False)
@@ -77,7 +77,7 @@ def test_only_what_costs_more_than_reading_is_cached() -> None:
     assert not is_worth_caching(Counting(), augmented=True)
 
 
-def tokenize_beside_others(folder: Path) -> None:
+def fill_caches(folder: Path) -> None:
     for number in range(60):
         cache = TokenCache(Counting(), np.ones(10, bool), folder / f"{number}.sqlite")
         cache.tokenize(batch_of([1, 2, 4]))
@@ -86,5 +86,5 @@ def tokenize_beside_others(folder: Path) -> None:
 @pytest.mark.slow
 def test_several_processes_open_and_fill_one_file_at_once(tmp_path: Path) -> None:
     with ProcessPoolExecutor(4, mp_context=forking()) as processes:
-        for done in [processes.submit(tokenize_beside_others, tmp_path) for _ in range(4)]:
+        for done in [processes.submit(fill_caches, tmp_path) for _ in range(4)]:
             done.result()

@@ -1,4 +1,4 @@
-"""Training stops when asked, survives being killed, and goes on as if nothing had happened."""
+"""Training stops on a signal, and continues exactly after signals and kills."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ pretrain:
 """
 
 STOPPER = '''
-"""Sends this program a signal where the environment says: after a step, or just before the artifact is kept."""
+"""Send this program a signal after the step in `STOP`, or just before the artifact is committed."""
 import os, signal
 import ossicle
 from ossicle.core.store import Store
@@ -56,24 +56,24 @@ def ossicle_step_end(stage, step, metrics):
     if place == str(step):
         signal.raise_signal(getattr(signal, name))
 
-if place == "keeping":
+if place == "commit":
     def commit(self, draft, kind, key, card):
         if kind == "pretrain":
             signal.raise_signal(getattr(signal, name))
-        return keep(self, draft, kind, key, card)
+        return original(self, draft, kind, key, card)
 
-    keep, Store.commit = Store.commit, commit
+    original, Store.commit = Store.commit, commit
 '''
 
 
 @dataclass
 class Program:
-    """`ossicle run` of one experiment into one folder, as a process of its own."""
+    """`ossicle run` of one experiment into one folder."""
 
     folder: Path
 
     def run_here(self) -> None:
-        """The same in this process."""
+        """Run the experiment in this process."""
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -98,7 +98,7 @@ class Program:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Program, Program]:
-    """Two folders beside one experiment; clips of .3 to 2 s, so that there are buckets and crops."""
+    """Create two folders for one experiment. Clips of 0.3 to 2 s give several buckets and crops."""
     home = tmp_path_factory.mktemp("engine")
     rng = np.random.default_rng(0)
     (home / "recordings").mkdir()
@@ -114,7 +114,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Program, Program
 
 
 @pytest.mark.usefixtures("no_report")
-def test_a_run_that_is_killed_and_stopped_again_and_again_ends_as_an_uninterrupted_one(
+def test_a_run_with_kills_and_signals_ends_as_an_uninterrupted_one(
     programs: tuple[Program, Program], program: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     whole, stopped = programs
@@ -130,13 +130,13 @@ def test_a_run_that_is_killed_and_stopped_again_and_again_ends_as_an_uninterrupt
             file.write('{"Step": 13, "lo')
 
     for step, name in ((14, "SIGTERM"), (18, "SIGINT")):
-        asked = run(f"{step}:{name}")
-        assert asked.returncode == 130
-        assert f"stopped after step {step + 1} of {STEPS}; a checkpoint is kept. To continue, run" in asked.stderr
+        interrupted = run(f"{step}:{name}")
+        assert interrupted.returncode == 130
+        assert f"stopped after step {step + 1} of {STEPS}; a checkpoint is kept. To continue, run" in interrupted.stderr
         assert (stopped.work / "checkpoints" / f"step_{step + 1}").is_dir()
-        assert "Traceback" not in asked.stderr
+        assert "Traceback" not in interrupted.stderr
 
-    assert run("keeping:SIGKILL").returncode == -signal.SIGKILL
+    assert run("commit:SIGKILL").returncode == -signal.SIGKILL
     assert (stopped.work / "checkpoints" / f"step_{STEPS}").is_dir()
     stopped.run_here()
 
@@ -151,11 +151,11 @@ def test_a_run_that_is_killed_and_stopped_again_and_again_ends_as_an_uninterrupt
     assert list((stopped.artifact / "tensorboard").rglob("events*"))
 
 
-# Below, the engine alone, on a toy.
+# The engine with a toy objective.
 
 
 class Frames(FrontEnd):
-    """Takes frames as patches."""
+    """A front end whose patches are the frames."""
 
     sample_rate, bands, patch_dim, hop_seconds, min_samples = 16000, 1, 4, 0.01, 1
 
@@ -181,13 +181,13 @@ class Frames(FrontEnd):
 
 
 class Follow(Objective):
-    """Learns to repeat its input under noise; the noise comes from torch's generator."""
+    """Learns to remove noise from its input. The noise comes from torch's generator."""
 
     metric_names = ("error",)
 
-    def __init__(self, announced: tuple[str, ...] = ("error",)) -> None:
+    def __init__(self, metric_names: tuple[str, ...] = ("error",)) -> None:
         super().__init__()
-        self.metric_names = announced
+        self.metric_names = metric_names
         torch.manual_seed(0)
         self.layer = nn.Linear(4, 4)
         self.dtypes: set[torch.dtype] = set()
@@ -216,10 +216,10 @@ class Follow(Objective):
 
 class Warned(Silent):
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def warn(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
 
 def batches() -> Any:
@@ -280,27 +280,27 @@ def usual_handlers() -> Iterator[None]:
 @pytest.mark.usefixtures("usual_handlers")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("at", [1, 6, 11])
-def test_a_signal_stops_after_the_step_and_the_rest_follows_bit_by_bit(
+def test_a_signal_stops_after_the_step_and_training_continues_exactly(
     tmp_path: Path, number: signal.Signals, at: int
 ) -> None:
     expected, summary, _ = train_toy(tmp_path / "whole")
 
-    before, said, _ = train_toy(tmp_path / "parts", stop=raising(number, at))
+    before, message, _ = train_toy(tmp_path / "parts", stop=raising(number, at))
     after, resumed, _ = train_toy(tmp_path / "parts")
 
-    assert said == f"stopped after step {at + 1} of 12; a checkpoint is kept"
+    assert message == f"stopped after step {at + 1} of 12; a checkpoint is kept"
     assert sorted(before) == list(range(1, at + 2))
     assert sorted(after) == list(range(at + 2, 13))
     for step, metrics in {**before, **after}.items():
         assert metrics["loss"] == expected[step]["loss"]
         assert torch.equal(metrics["largest"], expected[step]["largest"])
     assert resumed.steps == summary.steps == 12
-    heard = sum(metrics["audio_seconds"] for metrics in expected.values())
-    assert resumed.audio_seconds == summary.audio_seconds == pytest.approx(heard)
+    seconds = sum(metrics["audio_seconds"] for metrics in expected.values())
+    assert resumed.audio_seconds == summary.audio_seconds == pytest.approx(seconds)
 
 
 @pytest.mark.usefixtures("usual_handlers")
-def test_a_finished_training_restores_and_returns(tmp_path: Path) -> None:
+def test_a_finished_training_is_restored_without_steps(tmp_path: Path) -> None:
     first, again = Follow(), Follow()
     _, summary, _ = train_toy(tmp_path, objective=first)
 
@@ -313,7 +313,7 @@ def test_a_finished_training_restores_and_returns(tmp_path: Path) -> None:
     assert not again.training
 
 
-def test_metrics_are_means_over_what_was_predicted_and_histograms_are_sums(tmp_path: Path) -> None:
+def test_metrics_are_weighted_means_and_histograms_are_sums(tmp_path: Path) -> None:
     single, _, _ = train_toy(tmp_path / "single")
     several, _, display = train_toy(tmp_path / "several", log_every=4)
 
@@ -327,8 +327,8 @@ def test_metrics_are_means_over_what_was_predicted_and_histograms_are_sums(tmp_p
         assert torch.equal(several[end]["largest"], sum(single[step]["largest"] for step in steps))
         assert several[end]["all_seen"] == sum(counts[step] for step in steps)
     assert single[12]["loss"] < single[1]["loss"]
-    # A warning of a kind is told once, and kept with every step that it holds for.
-    assert display.said == ["step 8: late: progress 0.67"]
+    # A warning of a kind is displayed once, and stored with every step that it applies to.
+    assert display.messages == ["step 8: late: progress 0.67"]
     assert several[12]["warnings"] == ["late: progress 1.00"]
 
 
@@ -340,35 +340,37 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_fp32(tmp_path: Path) -> None
     assert published[12]["loss"] < published[1]["loss"]
 
 
-@pytest.mark.parametrize(("precision", "there", "told"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)])
-def test_bf16_without_instructions_for_it_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, there: bool, told: int
+@pytest.mark.parametrize(
+    ("precision", "supported", "warnings"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)]
+)
+def test_bf16_without_hardware_support_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, supported: bool, warnings: int
 ) -> None:
-    monkeypatch.setattr("ossicle.training.engine.has_bf16", lambda: there)
+    monkeypatch.setattr("ossicle.training.engine.has_bf16", lambda: supported)
     _, _, display = train_toy(tmp_path, precision=precision, steps=2)
-    assert sum("no bf16 arithmetic" in text for text in display.said) == told
+    assert sum("no bf16 arithmetic" in text for text in display.messages) == warnings
 
 
-def test_metrics_that_were_not_announced_are_refused(tmp_path: Path) -> None:
+def test_undeclared_metrics_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        PluginError, match=r"`Follow` announces the metrics \['error', 'speed'\], but reports \['error'\]"
+        PluginError, match=r"`Follow` declares the metrics \['error', 'speed'\], but returns \['error'\]"
     ):
         train_toy(tmp_path, objective=Follow(("error", "speed")))
 
 
 class Uncounted(Follow):
-    """Reports a histogram that it does not announce."""
+    """Returns a histogram that it does not declare."""
 
-    histogram_sizes: Any = {}  # noqa: RUF012  # takes the place of a property
+    histogram_sizes: Any = {}  # noqa: RUF012  # replaces a property
 
 
-def test_histograms_that_were_not_announced_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match=r"`Uncounted` announces the histograms \[\], but reports \['largest'\]"):
+def test_undeclared_histograms_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"`Uncounted` declares the histograms \[\], but returns \['largest'\]"):
         train_toy(tmp_path, objective=Uncounted())
 
 
 class Diverging(Follow):
-    """Its loss is none from the fifth batch on."""
+    """An objective whose loss is NaN from the fifth batch on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -380,15 +382,15 @@ class Diverging(Follow):
         return replace(output, loss=output.loss * (float("nan") if self.seen >= 5 else 1.0))
 
 
-@pytest.mark.parametrize(("steps", "told_after"), [(12, 8), (6, 6)])
-def test_a_training_that_diverges_ends_with_a_remedy(tmp_path: Path, steps: int, told_after: int) -> None:
-    message = f"diverged: after step {told_after} not all weights are finite; lower its `lr`"
+@pytest.mark.parametrize(("steps", "detected_after"), [(12, 8), (6, 6)])
+def test_a_diverged_training_raises_an_error_with_a_remedy(tmp_path: Path, steps: int, detected_after: int) -> None:
+    message = f"diverged: after step {detected_after} not all weights are finite; lower `lr`"
     with pytest.raises(OssicleError, match=message):
         train_toy(tmp_path, steps=steps, objective=Diverging(), log_every=4)
 
 
 @pytest.mark.usefixtures("usual_handlers")
-def test_trains_outside_the_main_thread_too(tmp_path: Path) -> None:
+def test_training_works_outside_the_main_thread(tmp_path: Path) -> None:
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(train_toy(tmp_path, steps=4)[1]))
     thread.start()
@@ -396,16 +398,16 @@ def test_trains_outside_the_main_thread_too(tmp_path: Path) -> None:
     assert found[0].steps == 4
 
 
-# Canaries: each tells that a workaround for fairseq2 is due for another look.
+# Each of these fails if a workaround for fairseq2 is no longer needed or must change.
 
 
-def test_fairseq2_still_overlooks_a_request_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fairseq2_still_ignores_a_request_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ossicle.training.engine.request_stop", lambda trainer: trainer.request_stop())
-    published, said, _ = train_toy(tmp_path, stop=raising(signal.SIGTERM, 2))
+    published, message, _ = train_toy(tmp_path, stop=raising(signal.SIGTERM, 2))
     assert max(published) == 12, (
-        "fairseq2 heeds `request_stop` now: `training.engine.request_stop` can do without a trick"
+        "fairseq2 now respects `request_stop`, so `training.engine.request_stop` needs no workaround"
     )
-    assert said == "stopped after step 12 of 12; a checkpoint is kept"
+    assert message == "stopped after step 12 of 12; a checkpoint is kept"
 
 
 def test_the_trainer_still_has_the_private_names_that_the_engine_uses(
@@ -429,4 +431,4 @@ def test_fairseq2_trainer_still_cannot_be_imported_first() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import soundfile, fairseq2.trainer"], capture_output=True, text=True, timeout=120
     )
-    assert "ImportError" in done.stderr, "`training.engine` need not import fairseq2.recipe first any more"
+    assert "ImportError" in done.stderr, "`training.engine` no longer needs to import fairseq2.recipe first"

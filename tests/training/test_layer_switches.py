@@ -1,4 +1,4 @@
-"""Layers that are compiled, or computed anew, give what they gave before."""
+"""Compilation and gradient checkpointing do not change the results of layers."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def inputs(count: int, clips: int = 2) -> dict[str, Any]:
 
 
 def with_gradients(stack: TransformerStack, count: int) -> tuple[list[Tensor], int]:
-    """What a stack gives, the gradients of all its parameters, and how many bytes it keeps for them."""
-    kept: dict[int, int] = {}
+    """Return the output of a stack and its gradients, and the bytes that it stores for the backward pass."""
+    stored: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    def record(tensor: Tensor) -> Tensor:
+        stored[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     given = inputs(count)
     torch.manual_seed(0)
     stack.zero_grad()
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
+    with saved_tensors_hooks(record, lambda tensor: tensor):
         out, _ = stack(**given)
-        size = sum(kept.values())
+        size = sum(stored.values())
         out.square().sum().backward()
     return [
         out.detach(),
@@ -51,12 +51,12 @@ def with_gradients(stack: TransformerStack, count: int) -> tuple[list[Tensor], i
     ], size
 
 
-def test_layers_computed_anew_give_the_same_gradients_and_keep_less() -> None:
+def test_checkpointed_layers_give_the_same_gradients_with_less_memory() -> None:
     plain = TransformerStack(STACK).train()
-    anew = copy.deepcopy(plain)
-    checkpoint_gradients(anew)
+    checkpointed = copy.deepcopy(plain)
+    checkpoint_gradients(checkpointed)
     expected, size = with_gradients(plain, 40)
-    found, smaller = with_gradients(anew, 40)
+    found, smaller = with_gradients(checkpointed, 40)
     assert len(found) == len(list(plain.parameters())) + 1
     for mine, other in zip(found, expected, strict=True):
         assert torch.equal(mine, other)
@@ -64,7 +64,7 @@ def test_layers_computed_anew_give_the_same_gradients_and_keep_less() -> None:
 
 
 @pytest.mark.slow
-def test_compiled_layers_give_the_same_and_are_compiled_once_for_all_lengths() -> None:
+def test_compiled_layers_give_the_same_and_compile_once_for_all_lengths() -> None:
     torch._dynamo.reset()
     counters.clear()
     plain = TransformerStack(STACK).eval()
@@ -77,7 +77,7 @@ def test_compiled_layers_give_the_same_and_are_compiled_once_for_all_lengths() -
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo looks at inputs' own
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo reads it
 def test_compiled_layers_can_be_trained() -> None:
     torch._dynamo.reset()
     settings = STACK.model_copy(update={"dropout": 0.0, "attention_dropout": 0.0})
@@ -89,17 +89,17 @@ def test_compiled_layers_can_be_trained() -> None:
 
 
 @pytest.mark.parametrize("switch", [compile_layers, checkpoint_gradients])
-def test_nothing_to_work_on(switch: Any) -> None:
-    with pytest.raises(ossicle.OssicleError, match="has nothing to work on: nothing in `Linear`"):
+def test_a_module_without_layers_is_refused(switch: Any) -> None:
+    with pytest.raises(ossicle.OssicleError, match=r"has no effect: `Linear` contains no `ossicle.LayeredModule`"):
         switch(nn.Linear(2, 2))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_report")
-def test_a_training_with_layers_computed_anew_is_the_same_training(tiny: Path, tmp_path: Path) -> None:
+def test_gradient_checkpointing_does_not_change_a_training(tiny: Path, tmp_path: Path) -> None:
     losses = []
     for name in ("false", "true"):
-        # What gives the same result has the same key: each gets a store of its own.
+        # The switch does not change the key of the stage, so each run needs a separate store.
         out = tmp_path / name
         switch = f"pretrain.gradient_checkpointing={name}"
         assert main(["run", str(tiny), "--out", str(out), switch, "evaluate=[]"]) == 0

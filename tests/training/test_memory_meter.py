@@ -1,4 +1,4 @@
-"""How the most memory that a process needed is measured."""
+"""The memory meter measures the peak of a process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from ossicle.training.memory_meter import MemoryMeter
 
 
-def test_the_memory_meter_sees_the_most_that_was_needed_since() -> None:
+def test_the_memory_meter_measures_the_peak_since_its_creation() -> None:
     size = 64 * 2**20
     torch.ones(2 * size, dtype=torch.uint8)
     meter = MemoryMeter()

@@ -1,4 +1,4 @@
-"""An objective needs two methods; each further one is found where it is defined, and has a default where it is not."""
+"""An objective needs two methods. Each optional method is used if it is defined, and has a default."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "denoise.py"
 
 
 class Minimal(Objective):
-    """Has what it must, and layers, one of them frozen."""
+    """Defines only the required methods, and has two layers, one of them frozen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Minimal(Objective):
 
 
 class Full(Minimal):
-    """Defines every further method, and derives from none of the protocols."""
+    """Defines every optional method, and derives from none of the protocols."""
 
     prepared: Any = None
 
@@ -110,7 +110,7 @@ def test_methods_that_are_defined_are_used() -> None:
         (lambda: Minimal(), True),
     ],
 )
-def test_whether_clips_may_be_changed_is_known_before_the_objective_is_built(objective: Any, expected: bool) -> None:
+def test_may_augment_needs_no_objective_to_be_built(objective: Any, expected: bool) -> None:
     assert extras.may_augment(objective) is expected
 
 
@@ -122,7 +122,7 @@ def test_the_example_is_short_and_learns_to_remove_noise() -> None:
     encoder = build(PartChoice.of(catalog.get("encoder", "plain_vit"), shape), Encoder, **sizes)
     objective = build(PartChoice.of(catalog.get("objective", "denoise"), {}), Objective, encoder=encoder, **sizes)
     generator = torch.Generator().manual_seed(0)
-    # Two patches that differ in all numbers: noise of half the distance can be removed.
+    # All numbers of a patch are -1 or all are 1, so noise can be removed.
     patches = torch.where(torch.rand(8, 4, 1, generator=generator) < 0.5, -1.0, 1.0).expand(8, 4, 6)
     batch = PatchBatch(patches, torch.ones(8, 4, dtype=torch.bool), Grid(2, 2))
     optimizer = torch.optim.AdamW(extras.parameter_groups(objective)[0].parameters, lr=3e-3)

@@ -1,6 +1,6 @@
-"""The report of an ablation: one HTML file that needs nothing else.
+"""The report of an ablation: one self-contained HTML file.
 
-Importing this package loads neither matplotlib nor jinja2: the command line starts without them.
+Importing this package loads neither matplotlib nor jinja2, so the command line starts fast.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Plots of an ablation, as inline SVG that takes its colours from the page.
 
-Notable choices: controls are hollow and warm, the baseline is grey, everywhere; names stand above their rows or beside
-their dots, never in a margin that cuts them.
+Notable choices:
+
+- In all plots, marks of controls are hollow and in a warm colour, and the baseline is grey.
+- Names are above their rows or beside the plot, because a margin would cut long ones.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ LABEL_CHARACTERS = 24
 
 @dataclass(frozen=True)
 class Mark:
-    """A variant in a scatter plot; y and its interval in shares."""
+    """A variant in a scatter plot. y and its interval are shares."""
 
     name: str
     x: float
@@ -46,7 +48,7 @@ class Mark:
 
 
 def estimates(found: MetricComparison, ablation: Ablation, width: int) -> Markup:
-    """Draw every variant's mean with its interval, its seeds as ticks, and a line at the baseline's mean."""
+    """Draw the mean of every variant with its interval, its seeds as ticks, and a line at the mean of the baseline."""
 
     def draw(axes: Axes) -> None:
         for place, one in enumerate(found.estimates):
@@ -66,7 +68,7 @@ def estimates(found: MetricComparison, ablation: Ablation, width: int) -> Markup
 
 
 def differences(found: MetricComparison, ablation: Ablation, width: int) -> Markup:
-    """Draw every variant's difference from the baseline with its interval; what is too small to be found is shaded."""
+    """Draw the difference of every variant from the baseline with its interval. Shade what is too small to detect."""
     contrasts = [one.contrast for one in found.verdicts if one.contrast]
 
     def draw(axes: Axes) -> None:
@@ -86,7 +88,7 @@ def differences(found: MetricComparison, ablation: Ablation, width: int) -> Mark
 
 
 def learning(name: str, metric: str, seeds: Sequence[Curve], baseline: Sequence[Curve]) -> Markup:
-    """Draw a variant's curve for every seed, over the baseline's."""
+    """Draw the curves of a variant, one per seed, over those of the baseline."""
 
     def draw(axes: Axes) -> None:
         for curve in baseline:
@@ -105,7 +107,7 @@ def learning(name: str, metric: str, seeds: Sequence[Curve], baseline: Sequence[
 
 
 def cost(marks: Sequence[Mark], quantity: str, measure: str) -> Markup:
-    """Draw a score against what it cost, a dot with its interval for every variant, its name beside the plot."""
+    """Draw score against cost: a dot with its interval for every variant, and its name beside the plot."""
     height = max(COST[1], BOTTOM + TOP + LINE * (len(marks) + 1))
 
     def draw(axes: Axes) -> None:
@@ -123,14 +125,14 @@ def cost(marks: Sequence[Mark], quantity: str, measure: str) -> Markup:
 
 
 def _names_beside(axes: Axes, marks: Sequence[Mark], pixels: int) -> None:
-    """Write each mark's name to the right of the axes, as near its height as its neighbours allow."""
+    """Write the name of each mark to the right of the axes, at its height or moved to avoid overlap."""
     low, high = axes.get_ylim()
     by_height = sorted(marks, key=lambda mark: mark.y)
-    wanted = [(100 * mark.y - low) / (high - low) for mark in by_height]
+    ideal = [(100 * mark.y - low) / (high - low) for mark in by_height]
     step = min(LINE / pixels, 1 / max(1, len(marks)))
     places: list[float] = []
-    for want in wanted:
-        places.append(max(want, places[-1] + step) if places else max(want, step / 2))
+    for height in ideal:
+        places.append(max(height, places[-1] + step) if places else max(height, step / 2))
     ceiling = 1.0
     for number in reversed(range(len(places))):
         places[number] = min(places[number], ceiling)
@@ -155,7 +157,7 @@ def _short(name: str) -> str:
 
 
 def prediction(one: Predictor, ablation: Ablation) -> Markup:
-    """Draw a score against a figure of the tokens, a dot for every run."""
+    """Draw the score against a figure of the tokens, a dot for every run."""
 
     def draw(axes: Axes) -> None:
         for variant, _, figure, value in one.points:
@@ -182,7 +184,7 @@ def _mark(axes: Axes, x: float, y: float, look: dict[str, Any]) -> None:
 
 
 def _rows(axes: Axes, variants: Sequence[str], ablation: Ablation, width: int) -> None:
-    """Write each variant's name above its row."""
+    """Write the name of each variant above its row."""
     for place, variant in enumerate(variants):
         name = f"{variant} (control)" if ablation.variant(variant).control else variant
         axes.text(0, place - 0.4, plain(name), transform=axes.get_yaxis_transform(), va="center", color=INK)

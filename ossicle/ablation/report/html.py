@@ -1,7 +1,10 @@
-"""The report of an ablation: the verdicts first, then what they rest on; one HTML file that needs nothing else.
+"""The report of an ablation: one self-contained HTML file with the verdicts first, then the evidence.
 
-Notable choices: style, plots and policy are those of a run's report; a missing piece is left out or says why; token
-cards are measured anew here and left out, with the reason, where they cannot be.
+Notable choices:
+
+- Style, plots and content security policy are those of the report of a run.
+- A section without data is left out or says why.
+- Token cards are measured again here. If that fails, the report gives the reason.
 """
 
 from __future__ import annotations
@@ -30,18 +33,18 @@ if TYPE_CHECKING:
 
 FORMATS = ("percent", "interval", "points", "signed", "span", "probability", "information", "duration", "moment")
 CURVES = {
-    "masked_accuracy": "Share of hidden patches with a right guess. How hard that is depends on the tokenizer.",
+    "masked_accuracy": "Share of hidden patches that are predicted correctly. The difficulty depends on the tokenizer.",
     "loss": "Comparable only between variants with the same tokenizer and the same objective.",
 }
 WIDTHS = (880, 356)
 PREDICTORS_DRAWN = 6
 NEGLIGIBLE = 0.01
-"""Share by which costs may differ without being drawn."""
+"""Relative difference of costs below which they are not drawn."""
 
 
 @dataclass(frozen=True)
 class MetricView:
-    """A metric's comparison with its drawings, each for wide and for narrow screens."""
+    """The comparison by a metric with its plots, each for wide and for narrow screens."""
 
     found: MetricComparison
     estimates: Sequence[Any]
@@ -50,7 +53,7 @@ class MetricView:
 
 @dataclass(frozen=True)
 class CurveView:
-    """One training metric, a plot for every variant."""
+    """One training metric with a plot for every variant."""
 
     name: str
     caption: str
@@ -59,7 +62,7 @@ class CurveView:
 
 @dataclass(frozen=True)
 class CostRow:
-    """What a variant cost, the mean over its seeds; hours are of audio."""
+    """The cost of a variant, the mean over its seeds."""
 
     variant: Variant
     seconds: float
@@ -70,7 +73,7 @@ class CostRow:
 
 @dataclass(frozen=True)
 class TokenRow:
-    """What a variant's tokens hold, the mean over its seeds, and the reports of its cells by seed."""
+    """The token figures of a variant, the mean over its seeds, and the reports of its cells by seed."""
 
     variant: Variant
     figures: dict[str, float | None]
@@ -79,7 +82,7 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class SettingsView:
-    """What a variant's configuration differs by; None where it cannot be told."""
+    """The settings in which a variant differs from the baseline, or None if a configuration cannot be read."""
 
     variant: Variant
     found: list[Setting] | None
@@ -87,7 +90,7 @@ class SettingsView:
 
 @dataclass
 class Pieces:
-    """What the template is given besides the comparison."""
+    """The inputs of the template besides the comparison."""
 
     metrics: list[MetricView] = field(default_factory=list)
     curves: list[CurveView] = field(default_factory=list)
@@ -103,14 +106,14 @@ class Pieces:
 def write_ablation_report(
     folder: Path | str, comparison: Comparison | None = None, *, token_cards: bool = True
 ) -> Path:
-    """Write `report.html` into the ablation's folder, and return its path.
+    """Write `report.html` into the folder of the ablation and return its path.
 
     Args:
-        comparison: what `compare` found in `folder`, if it is known
-        token_cards: whether to measure the variants' tokenizers again and show their report cards
+        comparison: result of `compare` for `folder`, if it is already computed
+        token_cards: whether to measure the tokenizers again and show their report cards
 
     Raises:
-        ArtifactError: if there is no ablation, or nothing in it was judged by the metric that decides
+        ArtifactError: if there is no ablation, or none of its cells has the metric that decides
     """
     found = comparison or compare(folder)
     cards = _token_cards(found.ablation) if token_cards else None
@@ -122,10 +125,10 @@ def write_ablation_report(
 
 
 def render(comparison: Comparison, cards: ReportSection | str | None = None) -> str:
-    """The report as text.
+    """Render the report as HTML.
 
     Args:
-        cards: the section with the token cards, trusted as it is; or why there is none
+        cards: the section with the token cards, which is not escaped, or the reason why there is none
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -172,8 +175,8 @@ def _metric(found: MetricComparison, ablation: Ablation) -> MetricView:
     from . import figures
 
     estimates = [figures.estimates(found, ablation, width) for width in WIDTHS]
-    held = any(one.contrast for one in found.verdicts)
-    return MetricView(found, estimates, [figures.differences(found, ablation, width) for width in WIDTHS if held])
+    compared = any(one.contrast for one in found.verdicts)
+    return MetricView(found, estimates, [figures.differences(found, ablation, width) for width in WIDTHS if compared])
 
 
 def _curves(name: str, caption: str, ablation: Ablation) -> CurveView | None:
@@ -212,8 +215,8 @@ def _cost_plots(costs: Sequence[CostRow], comparison: Comparison) -> list[Plot]:
     found, ablation = comparison.decisive, comparison.ablation
     estimates = {one.variant: one for one in found.estimates}
     quantities: dict[str, tuple[str, Callable[[CostRow], float]]] = {
-        "Time": ("minutes of computing", lambda row: row.seconds / 60),
-        "Audio": ("hours of audio gone through", lambda row: row.audio_hours),
+        "Time": ("minutes of computation", lambda row: row.seconds / 60),
+        "Audio": ("hours of audio processed", lambda row: row.audio_hours),
         "Size": ("million parameters of the encoder", lambda row: row.parameters / 1e6),
     }
     plots = []
@@ -290,18 +293,18 @@ def _facts(ablation: Ablation) -> list[tuple[str, Any]]:
 
 
 def _link(path: str) -> str:
-    """A path relative to the report as a link: a name may hold what a link may not."""
+    """Quote a path relative to the report for a link, because names may contain special characters."""
     return quote(path)
 
 
 def _token_cards(ablation: Ablation) -> ReportSection | str:
-    """The section with the variants' token cards, or why there is none."""
+    """Return the section with the token cards of the variants, or the reason why there is none."""
     from ...token_cards import token_card_section
 
     first = {variant.name: cells[0] for variant in ablation.variants if (cells := ablation.of(variant.name))}
     tokenizers = {name: ablation.folder / cell.run for name, cell in first.items() if cell.tokens()}
     if not tokenizers:
-        return "no variant left token figures"
+        return "no variant has token figures"
     controls = [variant.name for variant in ablation.variants if variant.control]
     try:
         return token_card_section(tokenizers, controls=controls)

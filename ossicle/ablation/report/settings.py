@@ -1,4 +1,4 @@
-"""What differs between the configurations of two runs."""
+"""Differences between the configurations of two runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ABSENT = object()
 
 @dataclass(frozen=True)
 class Setting:
-    """A place in the configuration where two runs differ, and what stands there, as YAML; `–` is nothing."""
+    """A setting in which two runs differ, with both values as YAML. `–` means that it is not set."""
 
     path: str
     ours: str
@@ -22,7 +22,7 @@ class Setting:
 
 
 def differing(ours: str, theirs: str) -> list[Setting] | None:
-    """Compare two resolved configurations; None if one cannot be read."""
+    """Compare two resolved configurations. Return None if one cannot be read."""
     try:
         one, other = yaml.safe_load(ours), yaml.safe_load(theirs)
     except yaml.YAMLError:
@@ -38,7 +38,7 @@ def _nameless(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differing(path: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Places that differ; two parts of different types differ as wholes."""
+    """Yield the settings that differ. Two parts of different types differ as a whole."""
     if isinstance(ours, dict) and isinstance(theirs, dict) and ours.get("type") == theirs.get("type"):
         for key in dict.fromkeys([*theirs, *ours]):
             yield from _differing(f"{path}.{key}".lstrip("."), ours.get(key, ABSENT), theirs.get(key, ABSENT))

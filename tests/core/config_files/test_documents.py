@@ -1,4 +1,4 @@
-"""Laying documents over one another: merging, overrides, ablations' patches, bases and presets."""
+"""Documents: merging, overrides, patches of ablations, bases and presets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_merge(base: str, patch: str, result: dict[str, Any]) -> None:
     assert merged.span(()).key.source == "patch.yaml"
 
 
-def test_places_travel_with_merged_values() -> None:
+def test_merged_values_keep_their_spans() -> None:
     merged = merge(read("a: {type: p, x: 1}\nb: 2", "base.yaml"), read("c: 3\na: {y: 4}", "patch.yaml"))
     spans = {".".join(map(str, path)): str(span.value) for path, span in merged.spans.items() if path}
     assert spans == {
@@ -94,8 +94,8 @@ def test_override(text: str, changed: dict[str, Any]) -> None:
         ("l.2=3", "`l` is a list and has no item `2`; allowed: 0 to 1"),
         ("l.-1=3", "`l` is a list and has no item `-1`; allowed: 0 to 1"),
         ("l.k=3", "`l` is a list and has no item `k`; allowed: 0 to 1"),
-        ("o.0=3", "`o` is a list and has no item `0`; allowed: none, for it is empty"),
-        ("new.0.x=3", "there is no list at `new` to take item 0 of; write the list in the file"),
+        ("o.0=3", "`o` is a list and has no item `0`; allowed: none, because it is empty"),
+        ("new.0.x=3", "there is no list at `new`, so it has no item 0; write the list in the file"),
         ("n=[1", "this `[` is not closed, or a comma is missing; noticed at line 1"),
         ("base=x", "`base` cannot be overridden; set it in the file"),
     ],
@@ -113,7 +113,7 @@ def test_paths_in_overrides_are_relative_to_the_working_directory(
     assert override(read("a: 1"), "a=./b").tree == {"a": str(tmp_path / "b")}
 
 
-def test_patches_of_an_ablation_keep_their_places() -> None:
+def test_values_of_an_ablations_patch_keep_their_spans() -> None:
     ablation = read("vary:\n  t:\n    mine: {s.0.t: {type: q}, n: 2}\n    none: {}\n", "ablation.yaml")
     base = read("s: [{t: {type: p, x: 1}}]\nn: 1")
     patched = apply_patch(base, ablation.at("vary", "t", "mine"))
@@ -136,13 +136,13 @@ def test_bases(tmp_path: Path) -> None:
     assert resolved.span(("c",)).value.source == str(tmp_path / "preset.yaml")
 
 
-def test_a_base_named_without_a_folder_lies_beside_the_file(tmp_path: Path) -> None:
+def test_a_base_without_a_folder_is_next_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text("a: 1\n")
     (tmp_path / "two.yaml").write_text("base: one.yaml\n")
     assert resolve_base(load_document(tmp_path / "two.yaml")).tree == {"a": 1}
 
 
-def test_two_bases_may_share_a_base(tmp_path: Path) -> None:
+def test_two_bases_can_share_a_base(tmp_path: Path) -> None:
     (tmp_path / "root.yaml").write_text("a: 1\n")
     (tmp_path / "one.yaml").write_text("base: ./root.yaml\nb: 1\n")
     (tmp_path / "two.yaml").write_text("base: ./root.yaml\nc: 1\n")
@@ -152,8 +152,8 @@ def test_two_bases_may_share_a_base(tmp_path: Path) -> None:
 
 def test_unknown_preset(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("base: beats/tini\n")
-    told = r"x\.yaml:1:7: there is no preset `beats/tini`\. Did you mean `beats/tiny`\? Allowed: beats/tiny, quick\."
-    with pytest.raises(ConfigError, match=told):
+    message = r"x\.yaml:1:7: there is no preset `beats/tini`\. Did you mean `beats/tiny`\? Allowed: beats/tiny, quick\."
+    with pytest.raises(ConfigError, match=message):
         resolve_base(load_document(tmp_path / "x.yaml"), lambda name: None, lambda: ["beats/tiny", "quick"])
 
 
@@ -166,13 +166,13 @@ def test_missing_files(tmp_path: Path) -> None:
         f"{path}: there is no file `quikstart.yaml` in {tmp_path}. Did you mean `quickstart.yaml`? "
         "Allowed: quickstart.yaml."
     )
-    with pytest.raises(ConfigError, match=r"there is no file `x\.yaml`, for there is no folder .*nowhere"):
+    with pytest.raises(ConfigError, match=r"there is no file `x\.yaml`, because there is no folder .*nowhere"):
         load_document(tmp_path / "nowhere/x.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_document(tmp_path)
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("a: 1\n", encoding="utf-8-sig")
     assert load_document(tmp_path / "x.yaml").tree == {"a": 1}
 

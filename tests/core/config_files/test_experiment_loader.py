@@ -1,4 +1,4 @@
-"""From YAML files to experiments: what is read, and the text of every error."""
+"""Loading experiments from YAML files: their values, and the text of every error."""
 
 from __future__ import annotations
 
@@ -55,12 +55,13 @@ def test_broken_files(case: str, catalog_for: CatalogFor, monkeypatch: pytest.Mo
     overrides = [line.removeprefix("override: ") for line in expected if line.startswith("override: ")]
     with pytest.raises(ConfigError) as caught:
         load_experiment(Path(f"{case}.yaml"), overrides=overrides, catalog_for=catalog_for)
-    given = str(caught.value).splitlines()
-    wanted = expected[len(overrides) :]
+    lines = str(caught.value).splitlines()
+    expected = expected[len(overrides) :]
     cut = [
-        line[: len(want) - 1] + "…" if want.endswith("…") else line for line, want in zip(given, wanted, strict=False)
+        line[: len(start) - 1] + "…" if start.endswith("…") else line
+        for line, start in zip(lines, expected, strict=False)
     ]
-    assert [*cut, *given[len(wanted) :]] == wanted
+    assert [*cut, *lines[len(expected) :]] == expected
 
 
 def test_values(sound: Path, catalog_for: CatalogFor) -> None:
@@ -85,7 +86,7 @@ def test_resolved_yaml_reads_back_to_the_same_experiment(sound: Path, catalog_fo
     assert load_experiment(again, catalog_for=catalog_for).experiment == experiment
 
 
-def test_overrides_are_laid_over_the_file_in_order(sound: Path, catalog_for: CatalogFor) -> None:
+def test_overrides_are_applied_in_order(sound: Path, catalog_for: CatalogFor) -> None:
     overrides = [
         "seed=3",
         "schedule.iterations.1.tokenizer.codebook_size=8",
@@ -110,7 +111,7 @@ def test_parts_inside_parts_are_found(sound: Path, catalog_for: CatalogFor) -> N
     assert len(found) == 10
 
 
-def test_all_broken_overrides_are_raised_with_the_files_own_problems(sound: Path, catalog_for: CatalogFor) -> None:
+def test_problems_of_overrides_and_of_the_file_are_raised_together(sound: Path, catalog_for: CatalogFor) -> None:
     sound.write_text(SOUND.replace("steps: 15", "steps: 0"))
     with pytest.raises(ConfigError) as caught:
         load_experiment(sound, overrides=["seed", "seed.x=1", "evaluate.7=x"], catalog_for=catalog_for)
@@ -125,12 +126,12 @@ def test_a_plugin_that_failed_to_load_is_named(sound: Path, catalog_for: Catalog
         catalog.failures.append(PluginFailure("ears 1.0 (ears:plugin)", "ImportError: no module named cochlea"))
         return catalog
 
-    told = r"called `ear_probe`.*Plugin ears 1\.0 \(ears:plugin\) .*ImportError: no module named cochlea"
-    with pytest.raises(ConfigError, match=told):
+    message = r"called `ear_probe`.*Plugin ears 1\.0 \(ears:plugin\) .*ImportError: no module named cochlea"
+    with pytest.raises(ConfigError, match=message):
         load_experiment(sound, catalog_for=failing)
 
 
-def test_an_invalid_default_is_told_at_the_mapping_above(catalog_for: CatalogFor, sound: Path) -> None:
+def test_an_invalid_default_is_reported_at_its_mapping(catalog_for: CatalogFor, sound: Path) -> None:
     with pytest.raises(ConfigError, match=r"sound\.yaml:11:11: `pretrain.checkpoint_every` must be a multiple .*7"):
         load_experiment(sound, overrides=["pretrain.log_every=7"], catalog_for=catalog_for)
 

@@ -1,4 +1,4 @@
-"""YAML's spellings, its pitfalls, the spans of values, and text that is written and read back."""
+"""Reading YAML: scalars, errors and spans; and text that is written and read back."""
 
 from __future__ import annotations
 
@@ -71,17 +71,17 @@ INVALID: list[tuple[str, str]] = [
     ("1: a", "x.yaml:1:1: a key must be text, but is `1`; put quotes around it"),
     ("true: a", "x.yaml:1:1: a key must be text, but is `true`; put quotes around it"),
     ("? [a]\n: b", "x.yaml:1:3: a key must be text, but is a list or mapping; put quotes around it"),
-    ("a: &x [*x]", "x.yaml:1:4: this anchor holds itself; write the value out"),
+    ("a: &x [*x]", "x.yaml:1:4: this anchor contains itself; write the value out"),
     ("a: &x {<<: *x}", "x.yaml:1:4: `<<` takes an anchored mapping (`<<: *name`) or a list of them"),
     ("<<: 3", "x.yaml:1:5: `<<` takes an anchored mapping (`<<: *name`) or a list of them"),
     ("a: @b", "x.yaml:1:4: text cannot start with @ in YAML; put quotes around it"),
-    ("a: - b", "x.yaml:1:4: a list's `- ` cannot start here; put it on a line of its own"),
+    ("a: - b", "x.yaml:1:4: a list's `- ` cannot start here; put it on a separate line"),
     ("a: 1\nb\nc: 2", "x.yaml:2:1: this line has no `:`; write `key: value`, or quote text of several lines"),
-    ("a: !local b", "x.yaml:1:4: tags such as `!local` are not taken; write the plain value, or quote text that"),
-    ('a: "\\q"', "x.yaml:1:6: `\\q` means nothing between double quotes; use single quotes"),
+    ("a: !local b", "x.yaml:1:4: tags such as `!local` are not allowed; write the plain value, or quote text that"),
+    ('a: "\\q"', "x.yaml:1:6: `\\q` is not an escape sequence; use single quotes"),
     ("a: ]", "x.yaml:1:4: a value is missing before `]`"),
-    ("a: b\x00", "x.yaml:1:5: the character U+0000 cannot stand in YAML; remove it"),
-    ('a: "\\ud800"', "x.yaml:1:4: half of a surrogate pair is no character; write the character itself"),
+    ("a: b\x00", "x.yaml:1:5: the character U+0000 is not allowed in YAML; remove it"),
+    ('a: "\\ud800"', "x.yaml:1:4: half of a surrogate pair is not a character; write the character itself"),
     ("a: " + "9" * 5000, "x.yaml:1:4: this number is too long"),
     ("a: " + "[" * 500, "x.yaml:1:1: lists or mappings are nested too deeply"),
     ("just text", "x.yaml:1:1: the file must be a mapping (`key: value` lines), but is the text `just text`"),
@@ -90,21 +90,21 @@ INVALID: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "message"), INVALID)
-def test_what_is_refused(text: str, message: str) -> None:
+def test_invalid_text_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(text)
     assert str(caught.value).startswith(message)
 
 
 @pytest.mark.slow
-def test_anchors_that_unfold_without_end_are_refused() -> None:
+def test_anchors_that_expand_to_too_many_values_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    with pytest.raises(ConfigError, match="unfold to more than 100000 values"):
+    with pytest.raises(ConfigError, match="expand to more than 100000 values"):
         read("\n".join(lines))
 
 
-def test_every_problem_of_a_text_is_told() -> None:
+def test_every_problem_of_a_text_is_reported() -> None:
     with pytest.raises(ConfigError) as caught:
         read("a: 1\na: 2\n3: 4\n")
     assert [str(problem.where) for problem in caught.value.problems] == ["x.yaml:2:1", "x.yaml:3:1"]
@@ -117,7 +117,7 @@ def test_merge_keys() -> None:
     assert str(document.span(("c", "y")).key) == "x.yaml:2:16"
 
 
-def test_places() -> None:
+def test_spans() -> None:
     document = read("a:\n  b: 1\n  c: [2, {d: 3}]\ne: {f: 4}\n")
     assert {path: (str(span.key)[7:], str(span.value)[7:]) for path, span in document.spans.items()} == {
         (): ("1:1", "1:1"),
@@ -145,7 +145,7 @@ TREES = st.dictionaries(
 @pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(TREES)
-def test_what_is_written_reads_back(tree: dict[str, Any]) -> None:
+def test_a_written_tree_reads_back_unchanged(tree: dict[str, Any]) -> None:
     again = read(to_yaml(tree)).tree
     assert again == tree
     assert repr(again) == repr(tree)

@@ -1,4 +1,4 @@
-"""Ablation folders whose cells are copies of one real run, with simulated predictions and figures in them."""
+"""Ablation folders whose cells are copies of one real run with simulated predictions and figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASE = "name: tiny\nencoder: {type: beats, size: tiny}\n"
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_yaml: str, tmp_path_factory: pytest.TempPathFactory, slow: None) -> Path:
-    """A real run of seconds; its store lies beside it."""
+    """A real run that takes seconds, with its store beside it."""
     folder = tmp_path_factory.mktemp("tiny")
     experiment = folder / "tiny.yaml"
     experiment.write_text(tiny_yaml)
@@ -32,14 +32,14 @@ def tiny_run(tiny_yaml: str, tmp_path_factory: pytest.TempPathFactory, slow: Non
 
 
 @dataclass(frozen=True)
-class Made:
-    """One variant of a made-up ablation.
+class FakeVariant:
+    """One variant of a simulated ablation.
 
     Attributes:
-        accuracy: the share of clips that it gets right on average
-        seed_sd: how much a seed moves that
-        perplexity: of its tokens
-        tokenizer: the settings of its tokenizer that differ from the base's
+        accuracy: mean share of correct clips
+        seed_sd: standard deviation of the accuracy over seeds
+        perplexity: perplexity of its tokens
+        tokenizer: settings of its tokenizer that differ from the base
     """
 
     name: str
@@ -51,16 +51,16 @@ class Made:
 
 
 VARIANTS = (
-    Made("random projection", 0.55, perplexity=90),
-    Made("k-means", 0.57, perplexity=120, tokenizer={"type": "kmeans"}),
-    Made("self-distilled", 0.75, perplexity=210, tokenizer={"normalize": "l2"}),
-    Made("collapsed", 0.30, perplexity=4, tokenizer={"codebook_size": 2}),
-    Made("labels of the place alone", 0.56, perplexity=96, control=True),
+    FakeVariant("random projection", 0.55, perplexity=90),
+    FakeVariant("k-means", 0.57, perplexity=120, tokenizer={"type": "kmeans"}),
+    FakeVariant("self-distilled", 0.75, perplexity=210, tokenizer={"normalize": "l2"}),
+    FakeVariant("collapsed", 0.30, perplexity=4, tokenizer={"codebook_size": 2}),
+    FakeVariant("labels of only the position", 0.56, perplexity=96, control=True),
 )
 
 
 class FakeStudy:
-    """Writes an ablation cell by cell."""
+    """Writer of a simulated ablation."""
 
     def __init__(self, folder: Path, real: Path, *, clips: int = 300, seeds: Sequence[int] = (0, 1, 2)) -> None:
         self.folder, self.seeds, self._real, self._clips = folder, seeds, real, clips
@@ -86,33 +86,33 @@ class FakeStudy:
             "machine": {"cores": 2, "memory_gib": 23.5, "device": "cpu"},
         }
 
-    def add(self, made: Made, *, failing: Mapping[int, str] | None = None) -> FakeStudy:
-        """Add a variant with a cell for every seed; those of `failing` carry an error instead of a run."""
-        overrides = [f"schedule.iterations.0.tokenizer.{key}={value}" for key, value in made.tokenizer.items()]
-        self.about["axes"]["tokenizer"].append(made.name)
-        values = {"tokenizer": made.name}
+    def add(self, variant: FakeVariant, *, failing: Mapping[int, str] | None = None) -> FakeStudy:
+        """Add a variant with a cell for every seed. Seeds in `failing` get an error instead of a run."""
+        overrides = [f"schedule.iterations.0.tokenizer.{key}={value}" for key, value in variant.tokenizer.items()]
+        self.about["axes"]["tokenizer"].append(variant.name)
+        values = {"tokenizer": variant.name}
         self.about["variants"].append(
-            {"name": made.name, "control": made.control, "values": values, "overrides": overrides, "patch": {}}
+            {"name": variant.name, "control": variant.control, "values": values, "overrides": overrides, "patch": {}}
         )
         for seed in self.seeds:
-            run = f"cells/{made.name.replace(' ', '-')}-seed{seed}"
+            run = f"cells/{variant.name.replace(' ', '-')}-seed{seed}"
             error = (failing or {}).get(seed)
             state = {"state": "failed" if error else "done", "error": error, "seconds": 118.0}
-            self.about["cells"].append({"variant": made.name, "seed": seed, "run": run, **state})
+            self.about["cells"].append({"variant": variant.name, "seed": seed, "run": run, **state})
             if not error:
-                self._cell(self.folder / run, made, seed)
+                self._cell(self.folder / run, variant, seed)
         return self
 
     def write(self) -> Path:
-        """Write `ablation.json`, and give the folder."""
+        """Write `ablation.json` and return the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "ablation.json").write_text(json.dumps(self.about))
         return self.folder
 
-    def _cell(self, folder: Path, made: Made, seed: int) -> None:
+    def _cell(self, folder: Path, variant: FakeVariant, seed: int) -> None:
         shutil.copytree(self._real, folder)
         run = json.loads((folder / "run.json").read_text())
-        right = self._right(made)
+        right = self._right(variant)
         for stage in run["stages"]:
             artifact = folder / "artifacts" / Path(stage["artifact"]).name
             shutil.copytree(self._real / stage["artifact"], artifact)
@@ -120,7 +120,7 @@ class FakeStudy:
             if stage["kind"] == "evaluate" and stage["tags"]["subject"] == "iteration 1":
                 self._judge(artifact, right)
             if stage["kind"] == "tokens":
-                self._tokens(artifact, made)
+                self._tokens(artifact, variant)
             if stage["kind"] == "pretrain":
                 self._curves(artifact)
             # The card must list the files as they are now.
@@ -128,14 +128,14 @@ class FakeStudy:
         run["seed"] = seed
         (folder / "run.json").write_text(json.dumps(run))
         config = yaml.safe_load((folder / "experiment.yaml").read_text()) | {"name": folder.name, "seed": seed}
-        config["schedule"]["iterations"][0]["tokenizer"] |= made.tokenizer
+        config["schedule"]["iterations"][0]["tokenizer"] |= variant.tokenizer
         (folder / "experiment.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
-    def _right(self, made: Made) -> npt.NDArray[np.bool_]:
-        """(clips,) which clips are right: mostly those that every variant finds easy."""
-        share = np.clip(made.accuracy + made.seed_sd * self._draw.normal(), 0, 1)
-        felt = self._hardness + 0.6 * self._draw.normal(size=self._clips)
-        return np.asarray(felt.argsort().argsort() < round(share * self._clips))
+    def _right(self, variant: FakeVariant) -> npt.NDArray[np.bool_]:
+        """Draw the correct clips, (clips,) bool: mostly those that are easy for every variant."""
+        share = np.clip(variant.accuracy + variant.seed_sd * self._draw.normal(), 0, 1)
+        difficulty = self._hardness + 0.6 * self._draw.normal(size=self._clips)
+        return np.asarray(difficulty.argsort().argsort() < round(share * self._clips))
 
     def _judge(self, artifact: Path, right: npt.NDArray[np.bool_]) -> None:
         truth = np.eye(4, dtype=bool)[np.arange(self._clips) % 4]
@@ -149,11 +149,11 @@ class FakeStudy:
         views = {f"scores/{score['view']}": predicted for score in found["scores"]}
         np.savez(artifact / "predictions.npz", clips=np.arange(self._clips), truth=truth, **views)
 
-    def _tokens(self, artifact: Path, made: Made) -> None:
+    def _tokens(self, artifact: Path, variant: FakeVariant) -> None:
         found = json.loads((artifact / "tokens.json").read_text())
         noise = float(self._draw.normal())
-        found |= {"perplexity": made.perplexity + noise, "codebook_size": 512, "used": round(2 * made.perplexity)}
-        found |= {"label_information": 0.1 * made.accuracy + 0.001 * noise, "label_chance": 0.01}
+        found |= {"perplexity": variant.perplexity + noise, "codebook_size": 512, "used": round(2 * variant.perplexity)}
+        found |= {"label_information": 0.1 * variant.accuracy + 0.001 * noise, "label_chance": 0.01}
         (artifact / "tokens.json").write_text(json.dumps(found))
 
     def _curves(self, artifact: Path) -> None:
@@ -169,7 +169,7 @@ class FakeStudy:
 
 @pytest.fixture
 def fake_study(tiny_run: Path, tmp_path: Path) -> Callable[..., FakeStudy]:
-    """An ablation without variants, to be filled."""
+    """A function that makes an ablation without variants."""
 
     def make(**options: Any) -> FakeStudy:
         return FakeStudy(tmp_path / "tokenizers", tiny_run, **options)
@@ -178,23 +178,23 @@ def fake_study(tiny_run: Path, tmp_path: Path) -> Callable[..., FakeStudy]:
 
 
 @pytest.fixture
-def made() -> type[Made]:
-    """What describes a variant of an ablation to be made up."""
-    return Made
+def variant() -> type[FakeVariant]:
+    """The class that describes a simulated variant."""
+    return FakeVariant
 
 
 @pytest.fixture(scope="session")
 def study(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four tokenizers and a control over three seeds, written once."""
+    """An ablation of four tokenizers and a control with three seeds, written once."""
     return full_study(tmp_path_factory.mktemp("study") / "tokenizers", tiny_run)
 
 
 def full_study(folder: Path, real: Path) -> Path:
-    """One variant better, one worse, one like the baseline, one in a single failed cell, and a control."""
-    made = FakeStudy(folder, real)
+    """Write a better and a worse variant, one like the baseline with a failed cell, and a control."""
+    written = FakeStudy(folder, real)
     for variant in VARIANTS:
-        made.add(
+        written.add(
             variant, failing={2: "CorpusError: 3 of 4 files\ncannot be read"} if variant.name == "k-means" else None
         )
-    made.about["secondary"] = ["knn_probe/tones/accuracy", "linear_probe/tones/UAR"]
-    return made.write()
+    written.about["secondary"] = ["knn_probe/tones/accuracy", "linear_probe/tones/UAR"]
+    return written.write()

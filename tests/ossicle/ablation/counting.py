@@ -1,4 +1,4 @@
-"""A plugin for tests: a schedule that trains nothing, whose stages note who makes them and take their time."""
+"""A plugin for tests: a schedule without training, whose stages record their process and take a configured time."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ CLIPS = 40
 
 
 class CountingConfig(ossicle.Config):
-    """Stages that are quick or slow, and fail where they are told to."""
+    """Stages with a configured duration, one of which may fail."""
 
     diary: Path
-    """The file that every stage appends its name, its seed and its process to."""
+    """The file to which every stage appends its name, its seed and its process."""
     label: str = "plain"
-    """What makes the stages of a variant its own."""
+    """A label that distinguishes the stages of variants."""
     right: float = 0.5
-    """Share of the test clips that are found."""
+    """Expected share of correct test clips."""
     seconds: float = 0.0
-    """How long the stage `own` takes."""
+    """Duration of the stage `own`."""
     fails: bool = False
-    """Whether that stage fails."""
+    """Whether the stage `own` fails."""
 
 
 @ossicle.stage
@@ -46,7 +46,7 @@ class Shared(ossicle.Stage):
 @ossicle.stage
 @dataclass(frozen=True, kw_only=True)
 class Own(ossicle.Stage):
-    """A stage of a variant's own."""
+    """A stage that differs between variants."""
 
     kind = "own"
     action = f"{__name__}:act_slowly"
@@ -68,7 +68,7 @@ class Probe(ossicle.Stage):
 
 @ossicle.schedule("counting")
 class Counting(ossicle.Schedule):
-    """A stage that all variants share, one of their own, and a score."""
+    """A stage that all variants share, one that differs between variants, and a score."""
 
     def __init__(self, config: CountingConfig) -> None:
         self.config = config
@@ -84,12 +84,12 @@ class Counting(ossicle.Schedule):
 
 
 def act(run: StageRun[Shared]) -> None:
-    """Note who makes the stage."""
+    """Record the process of the stage."""
     _note(run, Path(run.stage.diary))
 
 
 def act_slowly(run: StageRun[Own]) -> None:
-    """Note who makes the stage, take time, and fail if told to."""
+    """Record the process of the stage, sleep, and fail if configured."""
     _note(run, run.stage.config.diary)
     time.sleep(run.stage.config.seconds)
     if run.stage.config.fails:
@@ -102,7 +102,7 @@ def _note(run: StageRun[ossicle.Stage], diary: Path) -> None:
 
 
 def judge(run: StageRun[Probe]) -> None:
-    """Leave what a probe leaves."""
+    """Write the files of a probe."""
     config = run.stage.config
     draw = np.random.default_rng([run.stage.seed, round(100 * config.right)])
     truth = np.eye(2, dtype=bool)[np.arange(CLIPS) % 2]
@@ -111,6 +111,6 @@ def judge(run: StageRun[Probe]) -> None:
     value = float(right.mean())
     score = {"view": "mean", "metric": "accuracy", "value": value, "low": value - 0.1, "high": value + 0.1}
     score |= {"clips": CLIPS, "chosen": {"valid_accuracy": value}, "others": {"UAR": value}, "folds": {}}
-    said = {**run.stage.tags, "multi_label": False, "scale": "probabilities", "scores": [score]}
-    (run.folder / "scores.json").write_text(json.dumps(said))
+    result = {**run.stage.tags, "multi_label": False, "scale": "probabilities", "scores": [score]}
+    (run.folder / "scores.json").write_text(json.dumps(result))
     np.savez(run.folder / "predictions.npz", **{"scores/mean": scores, "clips": np.arange(CLIPS), "truth": truth})

@@ -1,4 +1,4 @@
-"""Verdicts on an ablation's folder, and the tables that tell them."""
+"""Verdicts on the folder of an ablation, and their tables."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def found(study: Path) -> Any:
     return compare(study)
 
 
-def test_words_follow_what_was_put_in(found: Any) -> None:
-    said = {one.variant: one.word for one in found.decisive.verdicts}
-    assert said["self-distilled"] == "better"
-    assert said["collapsed"] == "worse"
-    assert said["k-means"] == said["labels of the place alone"] == "cannot tell"
+def test_verdicts_match_the_simulated_accuracies(found: Any) -> None:
+    by_variant = {one.variant: one.word for one in found.decisive.verdicts}
+    assert by_variant["self-distilled"] == "better"
+    assert by_variant["collapsed"] == "worse"
+    assert by_variant["k-means"] == by_variant["labels of only the position"] == "cannot tell"
     assert found.decisive.verdict("random projection") is None
 
 
-def test_figures_are_means_over_the_seeds_that_are_done(found: Any) -> None:
+def test_estimates_are_means_over_the_finished_seeds(found: Any) -> None:
     by_name = {one.variant: one for one in found.decisive.estimates}
     assert list(by_name["k-means"].of_seeds) == [0, 1]
     ours, theirs = by_name["self-distilled"], by_name["random projection"]
@@ -51,16 +51,16 @@ def test_figures_are_means_over_the_seeds_that_are_done(found: Any) -> None:
     assert contrast.low > 0.1
 
 
-def test_a_failed_cell_is_named_and_the_rest_compared(found: Any) -> None:
+def test_a_failed_cell_is_reported_and_the_others_are_compared(found: Any) -> None:
     assert "not compared, because they are not done: k-means, seed 2" in found.problems
 
 
-def test_the_headline_says_what_was_found(found: Any) -> None:
+def test_the_headline_lists_the_findings(found: Any) -> None:
     assert found.headline.startswith("Better than random projection in linear_probe on tones: self-distilled (+")
     assert "Worse: collapsed (−" in found.headline
     assert "Cannot tell: k-means." in found.headline
     assert "four times in five" in found.headline
-    assert "labels of the place" not in found.headline
+    assert "labels of only the position" not in found.headline
 
 
 def test_every_metric_is_compared(found: Any) -> None:
@@ -72,9 +72,9 @@ def test_every_metric_is_compared(found: Any) -> None:
     assert found.found[2].clips == 300
 
 
-def test_a_gain_that_a_control_reaches_is_none(fake_study: Callable[..., FakeStudy], made: Any) -> None:
-    study = fake_study().add(made("random projection", 0.4)).add(made("mine", 0.6))
-    folder = study.add(made("shuffled labels", 0.6, control=True)).write()
+def test_a_gain_that_a_control_reaches_is_not_a_gain(fake_study: Callable[..., FakeStudy], variant: Any) -> None:
+    study = fake_study().add(variant("random projection", 0.4)).add(variant("mine", 0.6))
+    folder = study.add(variant("shuffled labels", 0.6, control=True)).write()
     comparison = compare(folder)
     verdict = comparison.decisive.verdict("mine")
     assert verdict is not None
@@ -86,42 +86,46 @@ def test_a_gain_that_a_control_reaches_is_none(fake_study: Callable[..., FakeStu
     assert "No variant is shown to be better" in comparison.headline
 
 
-def test_what_the_same_controls_reach_is_told_in_one_sentence(fake_study: Callable[..., FakeStudy], made: Any) -> None:
-    study = fake_study().add(made("random projection", 0.4)).add(made("mine", 0.6)).add(made("yours", 0.6))
-    study.add(made("place", 0.6, control=True))
-    headline = compare(study.add(made("shuffled", 0.6, control=True)).write()).headline
+def test_variants_that_the_same_controls_reach_share_a_sentence(
+    fake_study: Callable[..., FakeStudy], variant: Any
+) -> None:
+    study = fake_study().add(variant("random projection", 0.4)).add(variant("mine", 0.6)).add(variant("yours", 0.6))
+    study.add(variant("place", 0.6, control=True))
+    headline = compare(study.add(variant("shuffled", 0.6, control=True)).write()).headline
     assert "Mine and yours are above it, but not shown to be above place and shuffled, so the gain cannot" in headline
 
 
-def test_a_gain_beyond_the_controls_counts(fake_study: Callable[..., FakeStudy], made: Any) -> None:
-    study = fake_study().add(made("random projection", 0.4)).add(made("mine", 0.75))
-    assert words(study.add(made("shuffled labels", 0.5, control=True)).write())["mine"] == "better"
+def test_a_gain_beyond_the_controls_counts(fake_study: Callable[..., FakeStudy], variant: Any) -> None:
+    study = fake_study().add(variant("random projection", 0.4)).add(variant("mine", 0.75))
+    assert words(study.add(variant("shuffled labels", 0.5, control=True)).write())["mine"] == "better"
 
 
-def test_without_a_control_the_cause_is_open(fake_study: Callable[..., FakeStudy], made: Any) -> None:
-    folder = fake_study().add(made("random projection", 0.4)).add(made("mine", 0.7)).write()
+def test_without_a_control_the_cause_of_a_gain_is_open(fake_study: Callable[..., FakeStudy], variant: Any) -> None:
+    folder = fake_study().add(variant("random projection", 0.4)).add(variant("mine", 0.7)).write()
     assert compare(folder).headline.endswith("Without a control, the cause of a gain is open.")
 
 
-def test_one_seed_cannot_tell(fake_study: Callable[..., FakeStudy], made: Any) -> None:
-    folder = fake_study(seeds=(0,)).add(made("random projection", 0.4)).add(made("mine", 0.8)).write()
+def test_one_seed_cannot_tell(fake_study: Callable[..., FakeStudy], variant: Any) -> None:
+    folder = fake_study(seeds=(0,)).add(variant("random projection", 0.4)).add(variant("mine", 0.8)).write()
     comparison = compare(folder)
     assert words(folder) == {"mine": "cannot tell"}
     assert comparison.headline.endswith("One seed cannot tell a gain from luck: add seeds.")
     assert "intervals over clips only" in comparison.decisive.basis
 
 
-def test_seeds_that_scatter_hide_a_difference_that_steady_ones_show(
-    fake_study: Callable[..., FakeStudy], made: Any, tmp_path: Path
+def test_a_large_variance_of_seeds_hides_a_difference(
+    fake_study: Callable[..., FakeStudy], variant: Any, tmp_path: Path
 ) -> None:
-    steady = fake_study().add(made("random projection", 0.5, seed_sd=0)).add(made("mine", 0.6, seed_sd=0)).write()
+    steady = fake_study().add(variant("random projection", 0.5, seed_sd=0)).add(variant("mine", 0.6, seed_sd=0)).write()
     assert words(steady) == {"mine": "better"}
     shutil.move(steady, tmp_path / "steady")
-    wild = fake_study().add(made("random projection", 0.5, seed_sd=0.1)).add(made("mine", 0.6, seed_sd=0.1)).write()
+    wild = (
+        fake_study().add(variant("random projection", 0.5, seed_sd=0.1)).add(variant("mine", 0.6, seed_sd=0.1)).write()
+    )
     assert words(wild) == {"mine": "cannot tell"}
 
 
-def test_predictions_that_are_gone_leave_a_cell_out(study: Path, tmp_path: Path) -> None:
+def test_a_cell_without_predictions_is_left_out(study: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(study, tmp_path / "copy"))
     for path in folder.glob("cells/collapsed-seed*/artifacts/evaluate-*/predictions.npz"):
         path.unlink()
@@ -144,9 +148,9 @@ def test_cells_on_other_clips_are_left_out(study: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_baseline_that_failed_leaves_nothing_to_hold_against(fake_study: Callable[..., FakeStudy], made: Any) -> None:
+def test_a_failed_baseline_gives_no_verdict(fake_study: Callable[..., FakeStudy], variant: Any) -> None:
     failing = dict.fromkeys((0, 1, 2), "Interrupted")
-    folder = fake_study().add(made("random projection", 0.4), failing=failing).add(made("mine", 0.6)).write()
+    folder = fake_study().add(variant("random projection", 0.4), failing=failing).add(variant("mine", 0.6)).write()
     comparison = compare(folder)
     assert words(folder) == {"mine": "cannot tell"}
     assert "mine | " in verdict_markdown(comparison)
@@ -160,7 +164,7 @@ def edited(study: Path, folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def test_the_encoder_that_is_asked_for_is_judged(study: Path, tmp_path: Path) -> None:
+def test_the_configured_encoder_is_judged(study: Path, tmp_path: Path) -> None:
     ablation = Ablation.read(edited(study, tmp_path / "edited", encoder="untrained"))
     assert {cell.subject for cell in ablation.cells if cell.record} == {"untrained"}
     assert {cell.subject for cell in Ablation.read(study).cells if cell.record} == {"iteration 1"}
@@ -176,12 +180,12 @@ def test_the_encoder_that_is_asked_for_is_judged(study: Path, tmp_path: Path) ->
         ({"cells": [{}]}, "is not as expected"),
     ],
 )
-def test_what_cannot_be_compared_is_said(study: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_errors_say_what_cannot_be_compared(study: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         compare(edited(study, tmp_path / "edited", **changes))
 
 
-def test_costs_are_those_of_what_an_encoder_needed(study: Path) -> None:
+def test_costs_include_the_inputs_of_an_encoder(study: Path) -> None:
     cell = Ablation.read(study).of("self-distilled")[0]
     cost = cell.cost()
     assert cost is not None
@@ -209,7 +213,7 @@ def test_the_markdown_table(found: Any) -> None:
     assert lines[0] == "| linear_probe on tones | accuracy | against random projection | p | verdict |"
     assert lines[2].startswith("| random projection |")
     assert lines[2].endswith("|  |  | baseline |")
-    assert any(line.startswith("| labels of the place alone (control) |") for line in lines)
+    assert any(line.startswith("| labels of only the position (control) |") for line in lines)
     assert all(line.count("|") == 6 for line in lines[:7])
     assert lines[-1].startswith("Means in per cent, differences in points: 2 to 3 seeds and 300 test clips")
 

@@ -1,4 +1,4 @@
-"""Which figure of a tokenizer goes with the score: against scipy, and what is said where nothing can be told."""
+"""Correlations of token figures with scores: equality with scipy, and cases without an answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def names(variants: int, seeds: int = 3) -> list[str]:
     return [f"variant {number}" for number in range(variants) for _ in range(seeds)]
 
 
-def test_values_are_scipys() -> None:
+def test_values_equal_scipy() -> None:
     draw = np.random.default_rng(0)
     figures = draw.integers(6, size=18).astype(float)
     scores = figures + draw.integers(6, size=18)
@@ -27,7 +27,7 @@ def test_values_are_scipys() -> None:
     assert tau.low <= tau.value <= tau.high
 
 
-def test_the_interval_is_that_of_drawing_variants_again_and_again() -> None:
+def test_the_interval_equals_a_slow_bootstrap_over_variants() -> None:
     draw = np.random.default_rng(0)
     figures = np.repeat(draw.normal(size=6), 3) + 0.1 * draw.normal(size=18)
     scores = figures + draw.normal(size=18)
@@ -43,7 +43,7 @@ def test_the_interval_is_that_of_drawing_variants_again_and_again() -> None:
     assert (tau.low, tau.high) == pytest.approx((lows[1], highs[1]), abs=0.08)
 
 
-def test_figures_that_mean_nothing_seldom_stand_out() -> None:
+def test_false_alarms_are_rare() -> None:
     draw = np.random.default_rng(0)
     out = 0
     for _ in range(100):
@@ -53,7 +53,7 @@ def test_figures_that_mean_nothing_seldom_stand_out() -> None:
     assert out <= 11
 
 
-def test_seeds_are_no_variants() -> None:
+def test_more_seeds_do_not_narrow_the_interval_like_more_variants() -> None:
     draw = np.random.default_rng(0)
     figures = np.repeat(draw.normal(size=5), 20)
     scores = np.repeat(draw.normal(size=5), 20) + 0.01 * draw.normal(size=100)
@@ -61,18 +61,18 @@ def test_seeds_are_no_variants() -> None:
     assert rho.high - rho.low > 1
 
 
-def test_too_few_variants_leave_it_open() -> None:
+def test_too_few_variants_give_no_interval() -> None:
     rho, _ = correlations(names(3), np.arange(9.0), np.arange(9.0))
     assert rho.value == pytest.approx(1)
     assert np.isnan([rho.low, rho.high]).all()
 
 
-def test_what_does_not_vary_predicts_nothing() -> None:
+def test_a_constant_figure_has_no_correlation() -> None:
     rho, tau = correlations(names(5), np.ones(15), np.arange(15.0))
     assert np.isnan([rho.value, rho.low, tau.value]).all()
 
 
-def test_a_study(study: Path) -> None:
+def test_predictors_of_a_study(study: Path) -> None:
     found = predictors(Ablation.read(study))
     ours = {one.figure: one for one in found if one.metric == "linear_probe/tones/accuracy"}
     assert set(ours) == set(FIGURES)

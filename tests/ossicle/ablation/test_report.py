@@ -1,4 +1,4 @@
-"""The report of an ablation: what it says, that it needs nothing else, and how a real browser shows it."""
+"""The report of an ablation: its content, that it is self-contained, and how a real browser shows it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SECTIONS = ("scores", "training", "cost", "settings", "tokens", "predictors", "t
 
 @pytest.fixture(scope="module")
 def report(study: Path) -> Path:
-    """The report of the full study, token cards and all."""
+    """The report of the full study with token cards."""
     return write_ablation_report(study)
 
 
 class Reader(HTMLParser):
-    """Collects text, links and tags that are left open."""
+    """Collects text, links and unclosed tags."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def read(page: Path) -> Reader:
     return reader
 
 
-def test_verdicts_come_first_and_everything_is_there(report: Path) -> None:
+def test_verdicts_come_first_and_every_section_is_present(report: Path) -> None:
     html = report.read_text("utf-8")
     assert html.index("Better than random projection") < html.index('class="found"') < html.index("<section")
     for name in SECTIONS:
@@ -64,7 +64,7 @@ def test_verdicts_come_first_and_everything_is_there(report: Path) -> None:
     assert "ossicle ablate experiments/ablations/tokenizers.yaml" in html
 
 
-def test_it_needs_nothing_else(report: Path) -> None:
+def test_the_report_is_self_contained(report: Path) -> None:
     reader = read(report)
     assert reader.open == []
     own = re.compile(r"#[\w.-]+|data:.*|cells/[\w.%-]+/report\.html", re.DOTALL)
@@ -75,44 +75,44 @@ def test_it_needs_nothing_else(report: Path) -> None:
     assert "<script" not in report.read_text("utf-8")
 
 
-def test_what_differs_between_configurations(report: Path) -> None:
+def test_the_report_shows_differing_settings(report: Path) -> None:
     text = read(report).text
     assert "schedule.iterations.0.tokenizer.normalize" in text
     assert re.search(r"l2\s+instead of\s+layer", text)
 
 
-def test_names_of_a_strangers_making_are_escaped(fake_study: Callable[..., Any], made: Any) -> None:
+def test_names_of_variants_are_escaped(fake_study: Callable[..., Any], variant: Any) -> None:
     hostile = '<img src=x onerror="alert(1)">$x$'
-    folder = fake_study().add(made("random projection", 0.5)).add(made(hostile.replace("/", ""), 0.6)).write()
+    folder = fake_study().add(variant("random projection", 0.5)).add(variant(hostile.replace("/", ""), 0.6)).write()
     html = render(compare(folder))
     assert "<img" not in html
     assert "&lt;img src=x" in html
 
 
-def test_token_cards_that_cannot_be_made_say_why(fake_study: Callable[..., Any], made: Any) -> None:
-    folder = fake_study().add(made("random projection", 0.5)).add(made("mine", 0.6)).write()
+def test_the_report_says_why_there_are_no_token_cards(fake_study: Callable[..., Any], variant: Any) -> None:
+    folder = fake_study().add(variant("random projection", 0.5)).add(variant("mine", 0.6)).write()
     for path in folder.glob("cells/*/experiment.yaml"):
         path.write_text("name: broken\n")
     html = write_ablation_report(folder).read_text("utf-8")
     assert "Left out:" in html
 
 
-def test_a_section_of_token_cards_has_its_place(study: Path) -> None:
+def test_the_section_of_token_cards_is_shown(study: Path) -> None:
     html = render(compare(study), ReportSection("Token cards & more", "<p>measured</p>"))
     assert "Token cards &amp; more</h2>" in html
     assert "<p>measured</p>" in html
 
 
-def test_half_a_study_has_a_report(fake_study: Callable[..., Any], made: Any) -> None:
-    study = fake_study(seeds=(0, 1)).add(made("random projection", 0.5))
-    folder = study.add(made("mine", 0.6), failing={0: "no memory", 1: "no memory"}).write()
+def test_an_incomplete_study_has_a_report(fake_study: Callable[..., Any], variant: Any) -> None:
+    study = fake_study(seeds=(0, 1)).add(variant("random projection", 0.5))
+    folder = study.add(variant("mine", 0.6), failing={0: "no memory", 1: "no memory"}).write()
     html = write_ablation_report(folder, token_cards=False).read_text("utf-8")
     assert "No variant can be compared with random projection." in html
     assert "no memory" in html
-    assert "No resolved configuration of its own to compare" in html
+    assert "No resolved configuration to compare" in html
 
 
-def test_settings_that_differ() -> None:
+def test_differing_settings() -> None:
     base = "name: a\nseed: 0\ntokenizer: {type: plain, size: 3, scale: null}\nsteps: [1, 2]\n"
     found = differing("name: b\nseed: 1\ntokenizer: {type: plain, size: 4, scale: null}\nsteps: [1, 5]\nnew: x\n", base)
     assert found is not None
@@ -142,20 +142,20 @@ def test_nothing_is_wider_than_the_screen(report: Path, measure: Callable[..., A
     assert size["sections"] == len(SECTIONS)
 
 
-def test_the_console_stays_quiet(report: Path, browse: Callable[..., Any]) -> None:
+def test_the_browser_console_has_no_messages(report: Path, browse: Callable[..., Any]) -> None:
     done = browse(report, "--dump-dom")
     assert '<section id="predictors"' in done.stdout
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_drawn_in_light_and_dark(report: Path, drawn: Callable[..., Any], dark: bool) -> None:
+def test_the_report_follows_light_and_dark_mode(report: Path, drawn: Callable[..., Any], dark: bool) -> None:
     pixels = drawn(report, dark)
     assert (pixels[5, 5] < 128) == dark
     assert pixels.std() > 10
 
 
-def test_it_prints(report: Path, browse: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_report_can_be_printed(report: Path, browse: Callable[..., Any], tmp_path: Path) -> None:
     printed = tmp_path / "report.pdf"
     browse(report, f"--print-to-pdf={printed}", "--no-pdf-header-footer")
     assert printed.read_bytes().startswith(b"%PDF")

@@ -1,4 +1,4 @@
-"""`ossicle results`: any runs and ablations in one table, in every format."""
+"""`ossicle results`: runs and ablations in one table, in every format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUESTIONS = [(task, metric) for task in ("linear_probe", "knn_probe") for metric
 
 @pytest.fixture
 def other_run(tiny_run: Path) -> Path:
-    """A run beside the real one, which says that it had another seed and another number of codes."""
+    """A copy of the real run that states another seed and another number of codes."""
     other = tiny_run.parent / "other"
     shutil.copytree(tiny_run, other, dirs_exist_ok=True)
     config = (tiny_run / "experiment.yaml").read_text().replace("codebook_size: 16", "codebook_size: 32")
@@ -31,7 +31,7 @@ def other_run(tiny_run: Path) -> Path:
 
 @pytest.fixture
 def ablation(tiny_run: Path) -> Path:
-    """An ablation of one axis, whose cells are the real run; one of them has failed."""
+    """An ablation of one axis. Its cells are the real run, and one has failed."""
     folder = tiny_run.parent / "study"
     folder.mkdir(exist_ok=True)
     cells = [
@@ -45,7 +45,7 @@ def ablation(tiny_run: Path) -> Path:
     return folder
 
 
-def test_a_row_for_every_encoder_and_metric(tiny_run: Path) -> None:
+def test_every_encoder_and_metric_has_a_row(tiny_run: Path) -> None:
     results = gather([tiny_run])
     assert results.columns == []
     found = {(row.encoder, row.task, row.metric) for row in results.rows}
@@ -63,15 +63,15 @@ def test_a_row_for_every_encoder_and_metric(tiny_run: Path) -> None:
             assert row.low is row.high is None
 
 
-def test_runs_are_told_apart_by_the_settings_that_differ(tiny_run: Path, other_run: Path) -> None:
+def test_runs_are_identified_by_the_settings_that_differ(tiny_run: Path, other_run: Path) -> None:
     results = gather([tiny_run, other_run])
     size = "schedule.iterations.0.tokenizer.codebook_size"
     assert sorted(results.columns) == [size, "seed"]
-    told = {row.run: dict(row.differs) for row in results.rows}
-    assert told == {str(tiny_run): {size: 16, "seed": 0}, str(other_run): {size: 32, "seed": 5}}
+    settings = {row.run: dict(row.differs) for row in results.rows}
+    assert settings == {str(tiny_run): {size: 16, "seed": 0}, str(other_run): {size: 32, "seed": 5}}
 
 
-def test_cells_are_told_apart_by_axes_and_seed(ablation: Path, other_run: Path) -> None:
+def test_cells_are_identified_by_axes_and_seed(ablation: Path, other_run: Path) -> None:
     results = gather([ablation])
     assert results.columns == ["part", "seed"]
     assert [dict(row.differs) for row in results.rows][:: len(QUESTIONS) * 3] == [
@@ -82,12 +82,12 @@ def test_cells_are_told_apart_by_axes_and_seed(ablation: Path, other_run: Path) 
     assert gather([ablation, other_run]).columns == ["ablation", "part", "seed"]
 
 
-def test_what_is_neither(tmp_path: Path) -> None:
+def test_a_folder_that_is_neither_a_run_nor_an_ablation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"is neither a run nor an ablation: it holds no run\.json and no ablation"):
         gather([tmp_path])
 
 
-def test_formats_for_programs_hold_every_figure(ablation: Path) -> None:
+def test_formats_for_programs_have_every_figure(ablation: Path) -> None:
     results = gather([ablation])
     loaded = json.loads(written(results, "json"))
     assert [row["value"] for row in loaded] == [row.value for row in results.rows]
@@ -113,7 +113,7 @@ def test_formats_for_people(ablation: Path) -> None:
     assert latex.endswith("\\bottomrule\n\\end{tabular}\n")
 
 
-def test_in_the_terminal(ablation: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_in_the_terminal(ablation: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["results", str(ablation)]) == 0
     shown = capsys.readouterr()
     assert "linear_probe/tones/accuracy\n" in shown.out

@@ -1,4 +1,4 @@
-"""Running an ablation: what is shared, what fails, and how it goes on after a stop, a kill or a change."""
+"""Running an ablation: shared stages, failures, and continuing after a stop, a kill or a change."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ vary:
 seeds: [0, 1]
 compare: {{metric: probe/tones/accuracy, baseline: plain}}
 """
-PATIENCE = 240.0
-"""Seconds that a busy machine may take to start a process."""
+TIMEOUT = 240.0
+"""Seconds that a busy machine may need to start a process."""
 
 
 class Inline(Launcher):
-    """Runs every job at once, in this process."""
+    """Runs every job immediately in this process."""
 
     def __init__(self, config: InlineConfig) -> None:
         pass
@@ -63,18 +63,18 @@ class Inline(Launcher):
 
 
 class InlineConfig(ossicle.Config):
-    """Nothing to set."""
+    """No settings."""
 
 
 class _Done:
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
+    def __init__(self, result: Any) -> None:
+        self._result = result
 
     def done(self) -> bool:
         return True
 
     def result(self) -> Any:
-        return self._answer
+        return self._result
 
     def cancel(self) -> None:
         raise AssertionError("it is over")
@@ -82,26 +82,26 @@ class _Done:
 
 @pytest.fixture
 def study(tones: Path, tmp_path: Path) -> Path:
-    """An ablation of three variants and two seeds, the last of which fails; its cells take a moment."""
+    """An ablation of three variants with two seeds. The last variant fails."""
     ossicle.launcher("inline")(Inline)
     path = tmp_path / "study.yaml"
     path.write_text(STUDY.format(plugin=PLUGIN, tones=tones, diary=tmp_path / "diary", seconds=0))
     return path
 
 
-def slow(study: Path, seconds: float) -> None:
+def set_duration(study: Path, seconds: float) -> None:
     study.write_text(re.sub(r"seconds: \S+}", f"seconds: {seconds}}}", study.read_text()))
 
 
-def made(study: Path) -> list[tuple[str, int, int]]:
-    """What the diary says: name and seed of every stage that was begun, and the process."""
+def diary_entries(study: Path) -> list[tuple[str, int, int]]:
+    """Read the diary: name, seed and process of every stage that was started."""
     diary = study.parent / "diary"
     lines = diary.read_text().split("\n")[:-1] if diary.exists() else []
     return [(name, int(seed), int(process)) for name, seed, process in map(str.split, lines)]
 
 
 def counts(study: Path) -> Counter[tuple[str, int]]:
-    return Counter((name, seed) for name, seed, _ in made(study))
+    return Counter((name, seed) for name, seed, _ in diary_entries(study))
 
 
 def states(study: Path) -> dict[str, str]:
@@ -110,16 +110,16 @@ def states(study: Path) -> dict[str, str]:
 
 
 def start(study: Path, *options: str) -> subprocess.Popen[str]:
-    """Run the ablation as a user does, and end with it."""
+    """Start the ablation in a new process, as a user does."""
     command = [sys.executable, "-m", "ossicle", "ablate", str(study), *options]
     environment = {**os.environ, "COLUMNS": "200"}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=study.parent, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def wait_for(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not true():
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + TIMEOUT
+    while not condition():
         assert time.monotonic() < until
         time.sleep(0.1)
 
@@ -132,38 +132,38 @@ def is_running(process: int) -> bool:
 
 
 @pytest.mark.slow
-def test_stopped_killed_and_gone_on(study: Path) -> None:
-    """The whole way, by processes of its own, two cells at a time."""
-    slow(study, 600.0)
+def test_an_ablation_continues_after_a_stop_and_a_kill(study: Path) -> None:
+    """Uses new processes and runs two cells at a time."""
+    set_duration(study, 600.0)
     stopped = start(study, "--jobs", "2")
-    wait_for(lambda: sum(name == "own" for name, _, _ in made(study)) == 2)
+    wait_for(lambda: sum(name == "own" for name, _, _ in diary_entries(study)) == 2)
     stopped.terminate()
-    out, err = stopped.communicate(timeout=PATIENCE)
+    out, err = stopped.communicate(timeout=TIMEOUT)
     assert (stopped.returncode, err) == (
         130,
-        "stopped; 0 of 6 cells are done, and what the others have made is kept. "
+        "stopped; 0 of 6 cells are done, and the progress of the others is saved. "
         "To continue, run the same command again.\n",
     )
     assert "6 cells, 0 done; 14 stages, of which 2 are shared by several cells and 0 are done" in out
     assert set(states(study).values()) == {"waiting"}
-    first = {process for _, _, process in made(study)}
+    first = {process for _, _, process in diary_entries(study)}
     assert len(first) == 2
     assert not any(map(is_running, first))
 
     killed = start(study, "--jobs", "2")
-    wait_for(lambda: sum(name == "own" for name, _, _ in made(study)) == 4)
+    wait_for(lambda: sum(name == "own" for name, _, _ in diary_entries(study)) == 4)
     killed.kill()
     killed.communicate()
-    second = {process for _, _, process in made(study)} - first
+    second = {process for _, _, process in diary_entries(study)} - first
     wait_for(lambda: not any(map(is_running, second)))
     assert counts(study)["shared", 0] == 1
 
-    slow(study, 0.2)
+    set_duration(study, 0.2)
     (study.parent / "diary").unlink()
     ended = start(study, "--jobs", "2")
-    out, err = ended.communicate(timeout=PATIENCE)
+    out, err = ended.communicate(timeout=TIMEOUT)
     assert (ended.returncode, err) == (1, "")
-    # What all variants share was made once for each seed, and some of it before the kill.
+    # The stage that all variants share is made at most once for each seed, and possibly before the kill.
     found = counts(study)
     assert all(found["shared", seed] <= 1 for seed in (0, 1))
     assert {seed: found["own", seed] for seed in (0, 1)} == {0: 3, 1: 3}
@@ -179,7 +179,7 @@ def test_stopped_killed_and_gone_on(study: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_record_tells_what_was_varied_and_how_each_cell_went(
+def test_the_record_has_the_variants_and_the_outcome_of_each_cell(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ablate", str(study), "launcher=inline", "--out", str(study.parent / "runs")]) == 1
@@ -201,7 +201,7 @@ def test_the_record_tells_what_was_varied_and_how_each_cell_went(
     assert (done["state"], done["error"], done["run"]) == ("done", None, "cells/plain-seed0")
     assert (failed["state"], failed["error"], failed["stage"]) == ("failed", "ValueError: no luck", "own")
     assert 'raise ValueError("no luck")' in (folder / failed["run"] / "log.txt").read_text()
-    # A cell is an ordinary run, with the command that makes it.
+    # A cell is an ordinary run, and its record has the command that repeats it.
     run = json.loads((folder / done["run"] / "run.json").read_text())
     assert run[
         "command"
@@ -216,7 +216,7 @@ def test_the_record_tells_what_was_varied_and_how_each_cell_went(
 
 
 @pytest.mark.slow
-def test_only_what_is_missing_is_run_again(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_missing_stages_run_again(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["ablate", str(study), "launcher=inline", "--out", str(study.parent / "runs")]
     assert main([*arguments, "except=[{part: broken}]"]) == 0
     before = counts(study)
@@ -228,7 +228,7 @@ def test_only_what_is_missing_is_run_again(study: Path, capsys: pytest.CaptureFi
         "4 cells, 4 done; 10 stages, of which 2 are shared by several cells and 10 are done" in capsys.readouterr().out
     )
     assert read_ablation(study.parent / "runs" / "study")["started"] == started
-    # Another setting of one variant makes its cells anew, and no other's.
+    # A changed setting of one variant reruns only the cells of this variant.
     study.write_text(study.read_text().replace("0.95", "0.9"))
     assert main([*arguments, "except=[{part: broken}]"]) == 0
     assert counts(study) - before == {("own", 0): 1, ("own", 1): 1}
@@ -250,13 +250,13 @@ def test_a_dry_run_makes_nothing(study: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert re.search(r"variant +seed 0 +seed 1 ", out)
     assert re.search(r"plain  baseline +to do +to do", out)
-    assert "expected time unknown: 14 stages of which none like it is made yet; `--calibrate` measures" in out
+    assert "expected time unknown: 14 stages without a finished stage of the same kind; `--calibrate` measures" in out
     assert sorted(path.name for path in study.parent.iterdir()) == ["study.yaml"]
 
 
 @pytest.mark.slow
-def test_time_is_expected_after_stages_of_the_same_kind(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    slow(study, 0.5)
+def test_the_expected_time_comes_from_stages_of_the_same_kind(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_duration(study, 0.5)
     runs = ["--out", str(study.parent / "runs")]
     assert main(["ablate", str(study), "launcher=inline", "only=[{part: plain, seed: 0}]", *runs]) == 0
     capsys.readouterr()
@@ -264,23 +264,23 @@ def test_time_is_expected_after_stages_of_the_same_kind(study: Path, capsys: pyt
     out = capsys.readouterr().out
     assert re.search(r"plain  baseline +done +to do", out)
     assert re.search(r"better +1 of 3 stages done +to do", out)
-    # Four stages of one kind, which took a quarter of a second on average, and what scoring takes.
+    # Four stages of one kind that took a quarter of a second on average, plus the scoring.
     assert float(re.search(r"expected: (\S+)\ss of work", out)[1]) == pytest.approx(1.1, abs=0.6)  # type: ignore[index]
 
 
-def test_an_error_of_ours_is_told_without_its_class(study: Path, tones: Path) -> None:
+def test_a_broken_cell_is_refused_before_anything_runs(study: Path, tones: Path) -> None:
     text = study.read_text().replace("schedule.fails: true", "corpus: {type: folder, path: ./nowhere}")
     study.write_text(text)
     assert main(["ablate", str(study), "--out", str(study.parent / "runs")]) == 2
     assert not (study.parent / "runs").exists()
 
 
-# The order
+# Order of the cells
 
 
 @pytest.fixture
 def trained(tiny: Path) -> list[CheckedCell]:
-    """Cells of a study in which two variants need the encoder that a third one trains."""
+    """Cells of a study in which two variants need the encoder that a third one trains, too."""
     distilled = "{tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 8}"
     first = "{tokenizer: {type: random_projection, codebook_size: 16, codebook_dim: 8}}"
     path = tiny.parent / "order.yaml"
@@ -289,8 +289,8 @@ base: {{base: ./tiny.yaml, schedule: {{distill: {{steps: 4}}}}}}
 vary:
   tokenizer:
     position: {{schedule.iterations.0.tokenizer: position}}
-    taught: {{schedule.iterations: [{first}, {distilled}}}]}}
-    taught again: {{schedule.iterations: [{first}, {distilled}, distill: {{steps: 8}}}}]}}
+    distilled: {{schedule.iterations: [{first}, {distilled}}}]}}
+    distilled longer: {{schedule.iterations: [{first}, {distilled}, distill: {{steps: 8}}}}]}}
     random projection: {{}}
 seeds: [0, 1]
 compare: {{metric: knn_probe/tones/accuracy, baseline: position}}
@@ -300,9 +300,7 @@ compare: {{metric: knn_probe/tones/accuracy, baseline: position}}
     return sorted(cells, key=lambda cell: cell.cell.seed)
 
 
-def test_what_many_wait_for_comes_first_and_nothing_is_trained_twice(
-    trained: list[CheckedCell], tmp_path: Path
-) -> None:
+def test_shared_trainings_come_first_and_no_training_runs_twice(trained: list[CheckedCell], tmp_path: Path) -> None:
     store = Store(tmp_path)
     waiting, running = list(trained), []
     for _ in range(3):
@@ -310,15 +308,15 @@ def test_what_many_wait_for_comes_first_and_nothing_is_trained_twice(
         if cell is not None:
             waiting.remove(cell)
             running.append(cell)
-    # Whoever needs the shared encoder of its seed comes first; others of that seed wait for it.
-    assert [cell.cell.title for cell in running] == ["taught, seed 0", "taught, seed 1", "position, seed 0"]
+    # The first cell that needs the shared encoder of its seed starts first, and the others of that seed wait for it.
+    assert [cell.cell.title for cell in running] == ["distilled, seed 0", "distilled, seed 1", "position, seed 0"]
     assert next_cell([cell for cell in waiting if "position" not in cell.cell.title], running, store) is None
 
 
-def test_a_cell_may_start_once_what_it_shares_is_made(trained: list[CheckedCell], tmp_path: Path) -> None:
+def test_a_cell_starts_when_its_shared_training_is_done(trained: list[CheckedCell], tmp_path: Path) -> None:
     store = Store(tmp_path)
     by_title = {cell.cell.title: cell for cell in trained}
-    running, waiting = by_title["taught, seed 0"], by_title["taught again, seed 0"]
+    running, waiting = by_title["distilled, seed 0"], by_title["distilled longer, seed 0"]
     assert next_cell([waiting], [running], store) is None
     key = next(one.key for one in running.stages if one.stage.name == "iteration 1/pretrain")
     assert key is not None

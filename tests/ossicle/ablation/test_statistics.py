@@ -16,7 +16,7 @@ START = 0.3
 WITHIN, OF_VARIANT = 0.8, 0.5
 
 
-def worlds(
+def simulated_trials(
     trials: int,
     *,
     variants: int = 4,
@@ -24,15 +24,16 @@ def worlds(
     seed_sd: float = 0.0,
     gain: float = 0.0,
     shared: float = 0.0,
-    wild: float = 1.0,
+    second_scatter: float = 1.0,
     entropy: int = 0,
 ) -> Iterator[list[Run]]:
-    """Runs that are right on a clip where ease and luck outweigh it; `gain` is what the second variant has more.
+    """Yield simulated runs, which are correct on a clip if the sum of ease, gain and luck is above zero.
 
     Args:
-        seed_sd: how much each run lies above or below its variant
-        shared: how much a seed does to all variants alike
-        wild: how much more the second variant's runs scatter
+        seed_sd: standard deviation of the effect of a seed on one variant
+        gain: advantage of the second variant
+        shared: standard deviation of the effect of a seed on all variants
+        second_scatter: factor of `seed_sd` for the second variant
     """
     draw = np.random.default_rng(entropy)
     for _ in range(trials):
@@ -41,7 +42,7 @@ def worlds(
         runs = []
         for number in range(variants):
             own = OF_VARIANT * draw.normal(size=CLIPS)
-            scatter = seed_sd * (wild if number == 1 else 1.0)
+            scatter = seed_sd * (second_scatter if number == 1 else 1.0)
             for seed in range(seeds):
                 luck = WITHIN * draw.normal(size=CLIPS) + scatter * draw.normal() + of_seed[seed]
                 right = START + gain * (number == 1) + ease + own + luck > 0
@@ -51,31 +52,33 @@ def worlds(
 
 
 def accuracy_of(gain: float, seed_sd: float, shared: float = 0.0) -> float:
-    """The accuracy that a variant has over all clips and seeds there could be."""
+    """Compute the expected accuracy of a variant over all possible clips and seeds."""
     spread = np.sqrt(1 + OF_VARIANT**2 + WITHIN**2 + seed_sd**2 + shared**2)
     return float(norm.cdf((START + gain) / spread))
 
 
-def contrasts(made: Iterator[list[Run]]) -> list[Contrast]:
-    found = [Sample(runs, "accuracy", draws=99).contrast("variant 1", "variant 0") for runs in made]
+def contrasts(trials: Iterator[list[Run]]) -> list[Contrast]:
+    found = [Sample(runs, "accuracy", draws=99).contrast("variant 1", "variant 0") for runs in trials]
     return [one for one in found if one]
 
 
-def share(holds: Sequence[bool]) -> float:
-    return float(np.mean(holds))
+def share(flags: Sequence[bool]) -> float:
+    return float(np.mean(flags))
 
 
-# Of 100 trials at a rate of 0.05 more than 11 go wrong less than once in a hundred times.
+# At a rate of 0.05, more than 11 of 100 trials fail with a probability below 0.01.
 MOST_WRONG = 0.11
 
 
 @pytest.mark.parametrize(
     ("seeds", "seed_sd", "shared"), [(3, 0.0, 0.0), (3, 0.15, 0.0), (3, 0.4, 0.0), (2, 0.3, 0.0), (3, 0.2, 0.2)]
 )
-def test_false_alarms_and_coverage_hold_whatever_seeds_do(seeds: int, seed_sd: float, shared: float) -> None:
+def test_false_alarms_and_coverage_are_correct_for_any_effect_of_seeds(
+    seeds: int, seed_sd: float, shared: float
+) -> None:
     mean = accuracy_of(0.0, seed_sd, shared)
     alarms, missed, missed_means, widths = [], [], [], []
-    for runs in worlds(100, seed_sd=seed_sd, seeds=seeds, shared=shared):
+    for runs in simulated_trials(100, seed_sd=seed_sd, seeds=seeds, shared=shared):
         sample = Sample(runs, "accuracy", draws=99)
         found, estimate = sample.contrast("variant 1", "variant 0"), sample.estimate("variant 0")
         assert found is not None
@@ -89,55 +92,55 @@ def test_false_alarms_and_coverage_hold_whatever_seeds_do(seeds: int, seed_sd: f
     assert np.median(widths) < 0.45
 
 
-def test_false_alarms_of_two_variants_alone() -> None:
-    found = contrasts(worlds(100, variants=2, seed_sd=0.3))
+def test_false_alarms_of_only_two_variants() -> None:
+    found = contrasts(simulated_trials(100, variants=2, seed_sd=0.3))
     assert share([one.p < 0.05 for one in found]) <= MOST_WRONG
 
 
-def test_the_interval_covers_a_difference_that_is_there() -> None:
+def test_the_interval_covers_a_real_difference() -> None:
     actual = accuracy_of(0.5, 0.2) - accuracy_of(0.0, 0.2)
-    found = contrasts(worlds(100, seed_sd=0.2, gain=0.5, entropy=1))
+    found = contrasts(simulated_trials(100, seed_sd=0.2, gain=0.5, entropy=1))
     assert share([not one.low <= actual <= one.high for one in found]) <= MOST_WRONG
     assert share([one.p < 0.05 for one in found]) > 0.3
 
 
-def test_a_test_over_clips_alone_would_be_fooled_by_seeds() -> None:
-    runs = [[run for run in made if run.seed == 0] for made in worlds(60, seed_sd=0.4)]
+def test_a_test_over_only_clips_has_many_false_alarms() -> None:
+    runs = [[run for run in trial if run.seed == 0] for trial in simulated_trials(60, seed_sd=0.4)]
     found = contrasts(iter(runs))
     assert not any(one.seeds_known for one in found)
     assert share([one.p < 0.05 for one in found]) > 0.2
 
 
-def test_a_variant_that_scatters_twice_as_much_is_held_to_its_own_seeds() -> None:
-    found = contrasts(worlds(100, variants=6, seed_sd=0.3, wild=2.0))
+def test_a_variant_that_scatters_twice_as_much_uses_the_variance_of_its_seeds() -> None:
+    found = contrasts(simulated_trials(100, variants=6, seed_sd=0.3, second_scatter=2.0))
     assert share([one.p < 0.05 for one in found]) <= 0.15
 
 
-def test_a_difference_as_large_as_is_called_detectable_is_found_four_times_in_five() -> None:
-    before = contrasts(worlds(50, seed_sd=0.1))
+def test_a_detectable_difference_is_found_four_times_in_five() -> None:
+    before = contrasts(simulated_trials(50, seed_sd=0.1))
     detectable = float(np.median([one.detectable() for one in before]))
     spread = np.sqrt(1 + OF_VARIANT**2 + WITHIN**2 + 0.1**2)
     gain = spread * float(norm.ppf(accuracy_of(0.0, 0.1) + detectable)) - START
-    found = contrasts(worlds(100, seed_sd=0.1, gain=gain, entropy=11))
+    found = contrasts(simulated_trials(100, seed_sd=0.1, gain=gain, entropy=11))
     assert 0.65 <= share([one.p < 0.05 for one in found]) <= 0.93
     assert share([one.value > 0 for one in found]) == 1
 
 
 def test_more_seeds_find_smaller_differences() -> None:
     few, many = (
-        float(np.median([one.detectable() for one in contrasts(worlds(10, seed_sd=0.3, seeds=seeds))]))
+        float(np.median([one.detectable() for one in contrasts(simulated_trials(10, seed_sd=0.3, seeds=seeds))]))
         for seeds in (2, 8)
     )
     assert many < 0.7 * few
 
 
 def test_more_tests_need_larger_differences() -> None:
-    one = contrasts(worlds(1, seed_sd=0.1))[0]
+    one = contrasts(simulated_trials(1, seed_sd=0.1))[0]
     assert one.detectable(8) > one.detectable(1) > 0
 
 
 def test_the_same_predictions_do_not_differ() -> None:
-    runs = next(worlds(1, variants=2))
+    runs = next(simulated_trials(1, variants=2))
     copies = [Run("copy", run.seed, run.truth, run.scores) for run in runs if run.variant == "variant 0"]
     found = Sample([*runs, *copies], "accuracy").contrast("copy", "variant 0")
     assert found is not None
@@ -160,11 +163,11 @@ def test_values_are_means_of_the_measure_over_common_seeds() -> None:
 
 
 def test_variants_without_a_common_seed_are_not_compared() -> None:
-    runs = [run for run in next(worlds(1, variants=2)) if (run.variant == "variant 0") == (run.seed == 0)]
+    runs = [run for run in next(simulated_trials(1, variants=2)) if (run.variant == "variant 0") == (run.seed == 0)]
     assert Sample(runs, "accuracy", draws=19).contrast("variant 1", "variant 0") is None
 
 
-def test_average_precision_is_compared_whatever_scale_a_model_scores_on() -> None:
+def test_average_precision_is_compared_across_scales_of_scores() -> None:
     draw = np.random.default_rng(0)
     truth = draw.random((80, 4)) < 0.3
     runs = [
@@ -192,7 +195,7 @@ def test_recall_is_compared_class_by_class() -> None:
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:
-    runs = next(worlds(1, seed_sd=0.2))
+    runs = next(simulated_trials(1, seed_sd=0.2))
     one, again = (Sample(runs, "accuracy", draws=99).contrast("variant 1", "variant 0") for _ in range(2))
     assert one is not None
     assert again is not None
@@ -200,7 +203,7 @@ def test_the_same_seed_gives_the_same_figures() -> None:
 
 
 def test_wins_follow_the_difference() -> None:
-    behind, level, ahead = (contrasts(worlds(5, gain=gain)) for gain in (-1.0, 0.0, 1.0))
+    behind, level, ahead = (contrasts(simulated_trials(5, gain=gain)) for gain in (-1.0, 0.0, 1.0))
     assert all(one.improvement < 0.02 for one in behind)
     assert all(0.02 < one.improvement < 0.98 for one in level)
     assert all(one.improvement > 0.98 for one in ahead)
@@ -212,9 +215,9 @@ def test_holms_correction() -> None:
     assert holm([]) == []
 
 
-def test_holm_keeps_a_family_of_alike_variants_quiet() -> None:
+def test_holm_limits_false_alarms_of_a_family_of_equal_variants() -> None:
     alarms = []
-    for runs in worlds(60, seed_sd=0.2, entropy=5):
+    for runs in simulated_trials(60, seed_sd=0.2, entropy=5):
         sample = Sample(runs, "accuracy", draws=99)
         found = [sample.contrast(f"variant {number}", "variant 0") for number in range(1, 4)]
         alarms.append(min(holm([one.p for one in found if one])) < 0.05)

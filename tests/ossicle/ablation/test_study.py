@@ -1,4 +1,4 @@
-"""An ablation's YAML: the cells that it stands for, and what is said of one that cannot run as written."""
+"""The YAML of an ablation: its cells, and the errors of an invalid one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ossicle.ablation.ablation_config import MEASURES
 from ossicle.ablation.cells import CheckedCell, check_cells, shared
 from ossicle.ablation.expectation import expectation
 from ossicle.ablation.record import AblationRecord
-from ossicle.ablation.statistics import MEASURES as TOLD
+from ossicle.ablation.statistics import MEASURES as WITH_KNOWN_ERROR
 from ossicle.ablation.study import Study, load_study
 from ossicle.ablation.view import print_plan
 from ossicle.core.config_files.documents import to_yaml
@@ -57,7 +57,7 @@ def read(path: Path, *overrides: str) -> Study:
     return load_study(path, overrides=overrides, catalog=CATALOG)
 
 
-def test_axes_multiply_and_filters_leave_out(study_file: Path) -> None:
+def test_cells_are_all_combinations_that_pass_the_filters(study_file: Path) -> None:
     study = read(study_file)
     assert study.config.name == "my-study"
     assert study.axes == {
@@ -75,7 +75,7 @@ def test_axes_multiply_and_filters_leave_out(study_file: Path) -> None:
     ]
 
 
-def test_only_keeps_what_fits_one_of_its_filters(study_file: Path) -> None:
+def test_only_keeps_cells_that_match_one_of_its_filters(study_file: Path) -> None:
     only = "only=[{tokenizer: [best-rq], seed: 0}, {tokenizer: random projection, pretrain.objective.mask_ratio: 0.8}]"
     found = [cell.title for cell in read(study_file, "except=[]", only).cells]
     assert found == [
@@ -86,7 +86,7 @@ def test_only_keeps_what_fits_one_of_its_filters(study_file: Path) -> None:
     ]
 
 
-def test_a_cell_is_what_its_overrides_make_of_the_base(study_file: Path, tiny: Path, tmp_path: Path) -> None:
+def test_a_cell_equals_the_base_with_its_overrides(study_file: Path, tiny: Path, tmp_path: Path) -> None:
     study = read(study_file, "pretrain.steps=4")
     base = tmp_path / "base.yaml"
     base.write_text(study.base_text)
@@ -97,13 +97,13 @@ def test_a_cell_is_what_its_overrides_make_of_the_base(study_file: Path, tiny: P
         assert again.experiment.seed == cell.seed
 
 
-def test_what_cells_share_is_counted_once(study_file: Path, tmp_path: Path) -> None:
+def test_shared_stages_are_counted_once(study_file: Path, tmp_path: Path) -> None:
     study = read(study_file, "only=[{tokenizer: random projection}]", "except=[]")
     cells = check_cells(study, Store(tmp_path), prepare=False)
     needed = shared(cells)
     names = {key: stage.name for cell in cells for key, stage in cell.by_key.items()}
     counts = {(names[key], number) for key, number in needed.items()}
-    # Two mask ratios and two seeds: one corpus, one untrained encoder a seed, and a pre-training each.
+    # Two mask ratios and two seeds: one corpus, one untrained encoder per seed, and a pre-training for each cell.
     assert {("tones/survey", 4), ("untrained", 2), ("iteration 1/tokenizer", 2), ("iteration 1/pretrain", 1)} <= counts
     assert sum(name == "iteration 1/pretrain" for name in names.values()) == 4
     trained = cells[0].trainings(list(needed))
@@ -134,10 +134,14 @@ BROKEN = [
     (
         "[0.5, 8.0e-1]",
         "0.5",
-        "7:34: axis `pretrain.objective.mask_ratio` must be variants by name, or a list of values",
+        "7:34: axis `pretrain.objective.mask_ratio` must be a mapping of variants, or a list of values",
     ),
     ("e-1]", "e-1, 1.5]", "7:48: `pretrain.objective.mask_ratio` must be less than 1"),
-    ("projection: {}", "projection: none", "4:24: variant `random projection` must be a patch, dotted paths to values"),
+    (
+        "projection: {}",
+        "projection: none",
+        "4:24: variant `random projection` must be a patch (a mapping from dotted paths to values",
+    ),
     ("control: true", "control: maybe", "6:68: `control` must be true or false, but is the text `maybe`"),
     ("control: true", "seed: 3", "6:59: a variant cannot set `seed`: list the seeds in `seeds`"),
     ("normalize: l2", "normalise: l2", "5:49: unknown key `normalise`. Did you mean `normalize`?"),
@@ -153,23 +157,27 @@ BROKEN = [
         "9:11: there is no axis `tokeniser`. Did you mean `tokenizer`?",
     ),
     ("{tokenizer: position, seed: 7}", "{seed: 3}", "9:17: axis `seed` has no `3`. Allowed: 0, 7."),
-    ("{tokenizer: position, seed: 7}", "{seed: [0, 7]}", "9:9: the filters leave no cell; loosen them"),
+    ("{tokenizer: position, seed: 7}", "{seed: [0, 7]}", "9:9: no cell passes the filters; loosen them"),
     ('n, 0.8"', 'n"', "10:55: there is no variant `random projection`. Did you mean `random projection, 0."),
-    ("knn_probe/", "knn_prob/", "10:19: no task gives `knn_prob/tones/accuracy`. Did you mean `knn_probe/tones/accur"),
+    (
+        "knn_probe/",
+        "knn_prob/",
+        "10:19: no task computes `knn_prob/tones/accuracy`. Did you mean `knn_probe/tones/accur",
+    ),
     (
         "tones/accuracy",
         "tones/acuracy",
-        "10:19: no task gives `knn_probe/tones/acuracy`. Did you mean `knn_probe/tones/ac",
+        "10:19: no task computes `knn_probe/tones/acuracy`. Did you mean `knn_probe/tones/ac",
     ),
     (
         "tones/accuracy",
         "tones/mAP",
-        "10:19: no task gives `knn_probe/tones/mAP`. Did you mean `knn_probe/tones/UAR`? A",
+        "10:19: no task computes `knn_probe/tones/mAP`. Did you mean `knn_probe/tones/UAR`? A",
     ),
     (
         "baseline:",
         "secondary: [linear_probe/tones/f1], baseline:",
-        "10:57: no task gives `linear_probe/tones/f1`. Did y",
+        "10:57: no task computes `linear_probe/tones/f1`. Did y",
     ),
     ("knn_probe/tones/", "", "10:19: `compare.metric` must name a task, a corpus and a measure, such as "),
     ("baseline:", "encoder: it, baseline:", "10:54: no encoder `it` is judged. Allowed: untrained, iteration 1, "),
@@ -179,17 +187,17 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("found", "written", "told"), BROKEN, ids=[written for _, written, _ in BROKEN])
-def test_what_cannot_run_is_told_at_its_place(found: str, written: str, told: str, study_file: Path) -> None:
-    assert found in STUDY
-    study_file.write_text(STUDY.replace(found, written, 1))
+@pytest.mark.parametrize(("old", "written", "message"), BROKEN, ids=[written for _, written, _ in BROKEN])
+def test_errors_state_their_location(old: str, written: str, message: str, study_file: Path) -> None:
+    assert old in STUDY
+    study_file.write_text(STUDY.replace(old, written, 1))
     with pytest.raises(ConfigError) as error:
         check_cells(read(study_file), Store(study_file.parent), prepare=False)
     first = str(error.value.problems[0])
-    assert first.startswith(f"{study_file}:{told.format(here=study_file.parent)}"), str(error.value)
+    assert first.startswith(f"{study_file}:{message.format(here=study_file.parent)}"), str(error.value)
 
 
-def test_all_problems_are_told_at_once_and_which_variants_have_them(study_file: Path) -> None:
+def test_all_problems_are_reported_with_their_variants(study_file: Path) -> None:
     text = STUDY.replace("normalize: l2", "normalise: l2").replace("position, control", "posision, control")
     study_file.write_text(text)
     with pytest.raises(ConfigError) as error:
@@ -200,21 +208,21 @@ def test_all_problems_are_told_at_once_and_which_variants_have_them(study_file: 
     assert lines[1].endswith("(variant `position, 0.8`)")
 
 
-def test_a_seed_is_no_override(study_file: Path) -> None:
-    with pytest.raises(ConfigError, match=re.escape("override 'seed=3': seeds are listed: `seeds=[0, 1]`")):
+def test_a_seed_cannot_be_overridden(study_file: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape("override 'seed=3': list the seeds instead: `seeds=[0, 1]`")):
         read(study_file, "seed=3")
 
 
-def test_the_measures_are_those_whose_errors_can_be_told() -> None:
-    assert {measure for measures in MEASURES.values() for measure in measures} == set(TOLD)
+def test_the_measures_are_those_with_known_error() -> None:
+    assert {measure for measures in MEASURES.values() for measure in measures} == set(WITH_KNOWN_ERROR)
     assert all(metric_name(multi_label=several) in measures for several, measures in MEASURES.items())
 
 
-# Which encoder is judged
+# The judged encoder
 
 
 def plan_of(study: Study, cells: list[CheckedCell], folder: Path) -> str:
-    """What is shown before anything runs."""
+    """Return the plan that is printed before anything runs."""
     console, store = Console(file=io.StringIO(), width=100, color_system=None), Store(folder)
     record = AblationRecord(folder, study, jobs=1)
     print_plan(study, cells, record, expectation(cells, store, None), store, console)
@@ -237,8 +245,10 @@ compare: {metric: knn_probe/tones/accuracy, baseline: position}
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_the_plan_says_who_is_judged_and_warns_of_changes_elsewhere(named: bool, tiny: Path, tmp_path: Path) -> None:
-    path = tiny.parent / "who.yaml"
+def test_the_plan_names_the_judged_encoder_and_warns_of_changes_elsewhere(
+    named: bool, tiny: Path, tmp_path: Path
+) -> None:
+    path = tiny.parent / "judged.yaml"
     path.write_text(ITERATIONS.replace("baseline:", "encoder: iteration 1, baseline:") if named else ITERATIONS)
     study = read(path)
     shown = plan_of(study, check_cells(study, Store(tmp_path), prepare=False), tmp_path)
@@ -252,8 +262,8 @@ def test_the_plan_says_who_is_judged_and_warns_of_changes_elsewhere(named: bool,
     )
     assert shown.count("warning: ") == 1
     assert (
-        "warning: `k-means` and `position` differ in iteration 1, but iteration 2 is judged: say `encoder: "
-        "iteration 1` in `compare`, or `encoder: iteration 2` if that is meant\n" in shown
+        "warning: `k-means` and `position` differ in iteration 1, but iteration 2 is judged: set `encoder: "
+        "iteration 1` in `compare`, or `encoder: iteration 2` to confirm\n" in shown
     )
 
 
@@ -273,7 +283,7 @@ def test_a_documented_ablation_judges_what_it_varies(page: str, tmp_path: Path) 
     shown = plan_of(study, cells, tmp_path)
     assert "warning" not in shown
     assert {cell.subject for cell in cells} == {"iteration 1"}
-    # Nor would it be silent without `encoder`.
+    # Without `encoder`, there is a warning.
     path.write_text(re.sub(r"\n  encoder: .*", "", block))
     study = read(path, "seeds=[0]")
     assert "but iteration 2 is judged" in plan_of(study, check_cells(study, Store(tmp_path), prepare=False), tmp_path)
@@ -289,7 +299,7 @@ SEEDS = st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True)
 @given(
     data=st.data(), first=NAMES, second=st.lists(st.integers(1, 9), min_size=1, max_size=3, unique=True), seeds=SEEDS
 )
-def test_cells_are_the_product_less_what_is_filtered(
+def test_cells_are_the_product_without_the_filtered_ones(
     data: st.DataObject, first: list[str], second: list[int], seeds: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     first = list(dict.fromkeys(f"v{name}" for name in first))
@@ -318,13 +328,13 @@ def test_cells_are_the_product_less_what_is_filtered(
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "experiments" / "ablations").glob("*.yaml")), ids=lambda path: path.stem
 )
-def test_the_ready_made_ablations_can_run(path: Path, tmp_path: Path) -> None:
+def test_the_ablations_of_the_repository_are_valid(path: Path, tmp_path: Path) -> None:
     study = load_study(path, overrides=["seeds=[0]"], catalog=CATALOG)
     assert len(check_cells(study, Store(tmp_path), prepare=False)) == len(study.variants)
     assert path.read_text().startswith(f"# ossicle ablate {path.relative_to(ROOT)}")
 
 
-def test_the_study_of_tokenizers_has_what_it_promises() -> None:
+def test_the_study_of_tokenizers_has_seeds_variants_and_controls() -> None:
     study = load_study(ROOT / "experiments" / "ablations" / "tokenizers.yaml", catalog=CATALOG)
     assert len(study.config.seeds) == 3
     assert sum(not variant.control for variant in study.variants) >= 5

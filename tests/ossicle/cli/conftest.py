@@ -54,7 +54,7 @@ def started() -> Callable[..., Shown]:
 def finished(
     started: Callable[..., Shown], tones: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Shown]:
-    """The experiment of the one-file tokenizer, run in seconds: its folder, and what the command showed."""
+    """A short run of the experiment of the one-file tokenizer: its folder, and the result of the command."""
     folder = tmp_path_factory.mktemp("finished")
     encoder = "{type: beats, layers: 1, width: 32, feed_forward: 32, heads: 2, patch_width: 16}"
     overrides = [

@@ -11,7 +11,7 @@ import pytest
 from ossicle.cli import main
 
 STOPPER = '''
-"""Asks this program to stop after a step, where the environment says so."""
+"""Stops this program after the step that the environment variable STOP names."""
 import os, signal
 import ossicle
 
@@ -24,7 +24,7 @@ def ossicle_step_end(stage, step, metrics):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_plugins")
-def test_torchrun_trains_stops_and_hands_over_to_one_process(
+def test_torchrun_trains_and_stops_and_one_process_continues(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "stopper.py").write_text(STOPPER)
@@ -39,11 +39,11 @@ def test_torchrun_trains_stops_and_hands_over_to_one_process(
     assert stopped.stdout.count("iteration 1/pretrain") == 1
     message = "stopped after step 3 of 6; a checkpoint is kept. To continue, run the same command again."
     assert stopped.stderr.count(message) == 1
-    assert "ossicle/" not in stopped.stderr.replace(str(tmp_path), "")  # no traceback of ours
+    assert "ossicle/" not in stopped.stderr.replace(str(tmp_path), "")  # no traceback of Ossicle
 
     capsys.readouterr()
     assert main(arguments) == 2
-    assert "2 processes under ddp began the training in" in capsys.readouterr().err
+    assert "contains checkpoints of 2 processes under ddp" in capsys.readouterr().err
     monkeypatch.setenv("STOP", "4")
     assert main([*arguments, "--elastic"]) == 130
     assert "stopped after step 5 of 6" in capsys.readouterr().err

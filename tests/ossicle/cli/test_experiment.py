@@ -30,31 +30,31 @@ def expectation(case: str) -> tuple[list[str], list[str]]:
     return overrides, lines[len(overrides) :]
 
 
-def fits(given: str, wanted: list[str]) -> bool:
+def fits(given: str, expected: list[str]) -> bool:
     lines = given.splitlines()
-    return len(lines) == len(wanted) and all(
-        line.startswith(want[:-1]) if want.endswith("…") else line == want
-        for line, want in zip(lines, wanted, strict=True)
+    return len(lines) == len(expected) and all(
+        line.startswith(pattern[:-1]) if pattern.endswith("…") else line == pattern
+        for line, pattern in zip(lines, expected, strict=True)
     )
 
 
 @pytest.mark.parametrize("case", sorted(path.stem for path in BROKEN.glob("*.yaml")))
 def test_broken_experiments(case: str, ossicle: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(BROKEN)
-    overrides, wanted = expectation(case)
+    overrides, expected = expectation(case)
     shown = ossicle("check", f"{case}.yaml", *overrides)
     assert shown.code == 2
     assert shown.out == ""
-    assert fits(shown.err, wanted), shown.err
+    assert fits(shown.err, expected), shown.err
 
 
 @pytest.mark.parametrize("case", ["misspelt_key", "bad_override"])
 def test_broken_experiments_do_not_run(case: str, ossicle: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(BROKEN)
-    overrides, wanted = expectation(case)
+    overrides, expected = expectation(case)
     shown = ossicle("run", f"{case}.yaml", *overrides)
     assert (shown.code, shown.out) == (2, "")
-    assert fits(shown.err, wanted), shown.err
+    assert fits(shown.err, expected), shown.err
     assert not (BROKEN / "runs").exists()
 
 
@@ -95,11 +95,11 @@ def test_check_finds_labels_missing_under_a_probe(ossicle: Commands, tiny: Path)
     shown = ossicle("check", tiny)
     assert shown.code == 2
     assert shown.err.splitlines() == [
-        f"{location(tiny, text)}: the corpus has no labels to judge by" for text in ("linear_probe", "knn_probe")
+        f"{location(tiny, text)}: the corpus has no labels for an evaluation" for text in ("linear_probe", "knn_probe")
     ]
 
 
-def test_check_finds_a_missing_split_of_a_probes_own_corpus(ossicle: Commands, tiny: Path, tones: Path) -> None:
+def test_check_finds_a_missing_split_of_the_corpus_of_a_probe(ossicle: Commands, tiny: Path, tones: Path) -> None:
     other = f"{{type: folder, path: {tones}/train, labels: folders, valid_share: 0.3}}"
     text = tiny.read_text().replace("[linear_probe, knn_probe]", f"\n  - {{type: knn_probe, corpus: {other}}}")
     tiny.write_text(text)
@@ -150,7 +150,7 @@ def test_one_of_several_processes_needs_the_address_of_the_others(
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_one_file_tokenizer_is_as_short_as_promised() -> None:
+def test_the_one_file_tokenizer_has_at_most_25_lines() -> None:
     assert len(EXAMPLE.read_text().splitlines()) <= 25
 
 

@@ -49,7 +49,7 @@ def test_a_part_with_a_former_name_is_listed_once_with_both_names(ossicle: Comma
     assert ossicle("explain", "tokenizer", "place").out.startswith("tokenizer position, formerly place   (ossicle ")
 
 
-def test_every_built_in_part_says_what_it_is(ossicle: Commands) -> None:
+def test_every_built_in_part_has_a_summary(ossicle: Commands) -> None:
     for part in json.loads(ossicle("plugins", "--json").out)["parts"]:
         assert part["summary"].endswith("."), part
         assert not part["summary"].startswith("Settings of"), part
@@ -61,10 +61,8 @@ def test_explain(ossicle: Commands) -> None:
     assert '  size: one of "tiny", "small", "base", "large"; default "base"\n      `base` (90 million' in text
     assert "  layers: whole number >= 1 or empty; default null\n" in text
     nested = ossicle("explain", "objective", "masked_prediction").out
-    assert (
-        "  predictor: mapping\n      What predicts the hidden patches.\n\n      layers: whole number >= 1; default 3\n"
-        in nested
-    )
+    predictor = "  predictor: mapping\n      The predictor of the hidden patches.\n\n"
+    assert predictor + "      layers: whole number >= 1; default 3\n" in nested
     schedule = ossicle("explain", "schedule", "beats").out
     assert "  iterations: list of mapping; must be given\n" in schedule
     assert "      tokenizer: tokenizer (a part) or empty; default null\n" in schedule
@@ -92,22 +90,22 @@ def test_explaining_an_unknown_part(arguments: list[str], message: str, ossicle:
 
 
 def unfit(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str = "") -> Iterator[str]:
-    """Yield what does not fit a JSON schema; knows only the keywords that the schema of experiments uses."""
+    """Yield violations of a JSON schema. Supports only the keywords that the schema of experiments uses."""
     if "$ref" in schema:
         yield from unfit(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, at)
     for word in ("anyOf", "oneOf"):
         if word in schema and all(list(unfit(value, option, root, at)) for option in schema[word]):
             yield f"{at}: no branch takes {value!r}"
     if "not" in schema and not list(unfit(value, schema["not"], root, at)):
-        yield f"{at}: {value!r} is ruled out"
+        yield f"{at}: {value!r} is excluded"
     types = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float, "null": type(None)}
     kind = types.get(schema.get("type", ""))
     if kind and (not isinstance(value, kind) or isinstance(value, bool)):
-        yield f"{at}: {value!r} is no {schema['type']}"
+        yield f"{at}: {value!r} is not of type {schema['type']}"
     if "const" in schema and value != schema["const"]:
         yield f"{at}: {value!r} is not {schema['const']!r}"
     if "enum" in schema and value not in schema["enum"]:
-        yield f"{at}: {value!r} is none of {schema['enum']}"
+        yield f"{at}: {value!r} is not one of {schema['enum']}"
     if isinstance(value, dict):
         yield from (f"{at}: {name} is missing" for name in schema.get("required", []) if name not in value)
         properties = schema.get("properties", {})

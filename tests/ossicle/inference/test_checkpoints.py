@@ -356,7 +356,7 @@ def test_a_head_with_another_number_of_classes_is_refused(tmp_path: Path) -> Non
     for path in (own, tmp_path / "own.pt"):
         taken = made("head", "checkpoint", {"path": str(path)}, width=16, classes=3)
         assert torch.equal(taken.state_dict()["linear.weight"], head.state_dict()["linear.weight"])
-        with pytest.raises(ArtifactError, match="knows 3 classes, but 16 numbers and 4 classes are needed"):
+        with pytest.raises(ArtifactError, match="has 3 classes, but 16 numbers and 4 classes are needed"):
             made("head", "checkpoint", {"path": str(path)}, width=16, classes=4)
 
 

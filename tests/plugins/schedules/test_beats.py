@@ -1,4 +1,4 @@
-"""BEATs' schedule: which stages it lists, who teaches whom, and what it refuses."""
+"""The schedule of BEATs: its stages, the teachers, and the errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_teacher_is_the_previous_iteration_unless_another_is_named(tiny: Path)
     assert found["control/pretrain"].inputs["tokenizer"] == "control/tokenizer"
 
 
-def test_what_learnt_without_labels_can_teach(tiny: Path) -> None:
+def test_an_encoder_that_was_trained_without_tokens_can_be_a_teacher(tiny: Path) -> None:
     first = "{pretrain: {steps: 4, objective: reconstruction}}"
     found = stages(tiny, DISTILL, iterations(first, SECOND))
     assert "iteration 1/tokenizer" not in found
@@ -45,14 +45,14 @@ def test_what_learnt_without_labels_can_teach(tiny: Path) -> None:
     assert [stage.tags["subject"] for stage in found.values() if stage.kind == "tokens"] == ["iteration 2"]
 
 
-def test_previous_passes_over_controls(tiny: Path) -> None:
+def test_previous_skips_controls(tiny: Path) -> None:
     control = SECOND.replace("}}", "}, teacher: untrained, control: true}")
     found = stages(tiny, DISTILL, iterations(FIRST, control, SECOND))
     assert found["iteration 3/tokenizer"].inputs["teacher"] == "iteration 1/pretrain"
     assert [name for name, stage in found.items() if stage.tags.get("control")] == ["iteration 2/pretrain"]
 
 
-def test_a_teacher_may_be_fine_tuned_first(tiny: Path) -> None:
+def test_a_teacher_can_be_fine_tuned_first(tiny: Path) -> None:
     taught = SECOND.replace(
         "}}", "}, teacher: {of: iteration 1, fine_tune: {steps: 4, checkpoint_every: 2, log_every: 2}}}"
     )
@@ -63,14 +63,14 @@ def test_a_teacher_may_be_fine_tuned_first(tiny: Path) -> None:
     assert teacher.settings["training"].steps == 4
 
 
-def test_no_encoder_starts_where_its_teacher_started(tiny: Path) -> None:
+def test_no_encoder_has_the_seed_of_its_teacher(tiny: Path) -> None:
     found = stages(tiny, DISTILL, iterations(FIRST, SECOND, SECOND))
     pretrainings = [stage for name, stage in found.items() if name.endswith("/pretrain")]
     assert len({stage.seed for stage in pretrainings}) == 3
     assert found["untrained"].seed == found["iteration 1/pretrain"].seed, "the untrained encoder is iteration 1's start"
 
 
-def test_an_iteration_may_be_trained_otherwise(tiny: Path) -> None:
+def test_an_iteration_can_have_other_settings_of_training(tiny: Path) -> None:
     longer = FIRST.replace("}}", "}, name: longer, pretrain: {steps: 8, objective: masked_prediction}}")
     found = stages(tiny, iterations(FIRST, longer))
     assert found["longer/pretrain"].settings["training"].steps == 8
@@ -78,14 +78,14 @@ def test_an_iteration_may_be_trained_otherwise(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
-        ([iterations(FIRST, SECOND)], "iteration 2: tokenizer `self_distilled` is trained: say how in `distill`"),
+        ([iterations(FIRST, SECOND)], "iteration 2: tokenizer `self_distilled` is trained: set `distill`"),
         (
             [DISTILL, iterations(SECOND)],
             "iteration 1: there is no previous encoder to teach tokenizer `self_distilled`",
         ),
-        ([iterations(FIRST.replace("}}", "}, teacher: previous}"))], "learns from no teacher; leave `teacher` out"),
+        ([iterations(FIRST.replace("}}", "}, teacher: previous}"))], "does not learn from a teacher; remove `teacher`"),
         (
             [DISTILL, iterations(FIRST, SECOND.replace("}}", "}, teacher: iteration 3}"))],
             "iteration 2: there is no teacher `iteration 3`. Did you mean `iteration 1`?",
@@ -93,7 +93,7 @@ def test_an_iteration_may_be_trained_otherwise(tiny: Path) -> None:
         ([iterations(FIRST.replace("}}", "}, name: untrained}"))], "none of them `untrained` or `previous`"),
     ],
 )
-def test_what_makes_no_sense_is_refused_at_its_place(tiny: Path, overrides: list[str], told: str) -> None:
+def test_an_invalid_iteration_is_reported_with_its_location(tiny: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match="schedule") as caught:
         stages(tiny, *overrides)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

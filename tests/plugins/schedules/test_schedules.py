@@ -1,4 +1,4 @@
-"""The further schedules: one iteration, none, and going on from a checkpoint."""
+"""Further schedules: a single iteration, no pre-training, and pre-training from a checkpoint."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ def test_single_is_beats_with_one_iteration(tiny: Path) -> None:
 
 
 def test_single_refuses_what_beats_refuses(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match="tokenizer `self_distilled` is trained: say how in `distill`"):
+    with pytest.raises(ConfigError, match="tokenizer `self_distilled` is trained: set `distill`"):
         stages(tiny, "schedule={type: single, tokenizer: self_distilled}")
 
 
-def test_a_tokenizer_is_neither_needed_nor_made_where_an_objective_learns_from_no_labels(tiny: Path) -> None:
-    alone = stages(tiny, "schedule={type: single}", "pretrain.objective={type: reconstruction}")
-    assert not {"tokenizer", "tokens"} & {stage.kind for stage in alone.values()}
-    assert alone["iteration 1/pretrain"].inputs == {"survey": "tones/survey"}
-    # The same in one place of an experiment that has a tokenizer, and even where its tokenizer would need training.
-    untouched = "schedule={type: single, tokenizer: %s, teacher: untrained, distill: {steps: 2, log_every: 1}}"
-    for kept in ((), (untouched % "{type: self_distilled, codebook_size: 16}",)):
-        assert stages(tiny, *kept, "pretrain.objective={type: reconstruction}") == alone
+def test_an_objective_without_tokens_neither_needs_nor_makes_a_tokenizer(tiny: Path) -> None:
+    expected = stages(tiny, "schedule={type: single}", "pretrain.objective={type: reconstruction}")
+    assert not {"tokenizer", "tokens"} & {stage.kind for stage in expected.values()}
+    assert expected["iteration 1/pretrain"].inputs == {"survey": "tones/survey"}
+    # The stages are the same if the experiment has a tokenizer, even if the tokenizer would need training.
+    unused = "schedule={type: single, tokenizer: %s, teacher: untrained, distill: {steps: 2, log_every: 1}}"
+    for schedule in ((), (unused % "{type: self_distilled, codebook_size: 16}",)):
+        assert stages(tiny, *schedule, "pretrain.objective={type: reconstruction}") == expected
 
 
-def test_labels_need_a_tokenizer(tiny: Path) -> None:
-    told = "iteration 1: objective `masked_prediction` learns from tokens, but there is no tokenizer: add"
-    with pytest.raises(ConfigError, match=told):
+def test_an_objective_with_tokens_needs_a_tokenizer(tiny: Path) -> None:
+    message = "iteration 1: objective `masked_prediction` learns from tokens, but there is no tokenizer: add"
+    with pytest.raises(ConfigError, match=message):
         stages(tiny, "schedule={type: single}")
-    with pytest.raises(ConfigError, match="a teacher teaches a tokenizer, and there is none; leave `teacher` out"):
+    with pytest.raises(ConfigError, match="`teacher` needs a tokenizer to teach, but there is none; remove `teacher`"):
         stages(tiny, "schedule={type: single, teacher: untrained}", "pretrain.objective={type: reconstruction}")
 
 
-def test_what_an_encoder_sees_is_varied_by_one_path_each(tiny: Path) -> None:
+def test_one_override_varies_one_setting(tiny: Path) -> None:
     usual = stages(tiny)["iteration 1/pretrain"]
     for override in (
         "encoder.positions=squeezed",
@@ -84,13 +84,13 @@ def test_scratch_trains_nothing(tiny: Path) -> None:
 
 
 def test_continuing_needs_a_checkpoint(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match="must be a checkpoint for schedule `continue` to go on from, but is `beats`"):
+    with pytest.raises(ConfigError, match="must be a checkpoint for schedule `continue` to start from, but is `beats`"):
         stages(tiny, f"schedule={{type: continue, iterations: [{{tokenizer: {PROJECTION}}}]}}")
 
 
 @pytest.fixture(scope="module")
 def first(tiny_yaml: str, tmp_path_factory: pytest.TempPathFactory, slow: None) -> Path:
-    """A run that others go on from."""
+    """A run that later ones start from."""
     experiment = tmp_path_factory.mktemp("first") / "tiny.yaml"
     experiment.write_text(tiny_yaml)
     overrides = ["pretrain.steps=2", "pretrain.warmup_steps=0", "evaluate=[]"]
@@ -99,7 +99,7 @@ def first(tiny_yaml: str, tmp_path_factory: pytest.TempPathFactory, slow: None) 
         return run(experiment, overrides=overrides, out=experiment.parent / "runs")
 
 
-def test_pretraining_goes_on_from_a_run(tiny: Path, first: Path) -> None:
+def test_pretraining_continues_from_a_run(tiny: Path, first: Path) -> None:
     distilled = "{tokenizer: {type: self_distilled, codebook_size: 16, codebook_dim: 4}}"
     overrides = (
         f"encoder={{checkpoint: {first}}}",
@@ -116,32 +116,32 @@ def test_pretraining_goes_on_from_a_run(tiny: Path, first: Path) -> None:
     }
 
 
-def test_a_checkpoint_teaches(tiny: Path, first: Path) -> None:
+def test_a_checkpoint_can_be_a_teacher(tiny: Path, first: Path) -> None:
     taught = f"{{tokenizer: {{type: self_distilled, codebook_size: 16}}, teacher: {{checkpoint: {first}}}}}"
     distill = "schedule.distill={steps: 2, log_every: 1, checkpoint_every: 2, batch_seconds: 4}"
     found = stages(tiny, f"front_end={{checkpoint: {first}}}", distill, f"schedule.iterations=[{taught}]")
     assert found["iteration 1/tokenizer"].inputs["teacher"] == "iteration 1/checkpoint"
-    with pytest.raises(ConfigError, match="trained behind a front end with other settings"):
+    with pytest.raises(ConfigError, match="trained with other settings or statistics of the front end"):
         stages(tiny, distill, f"schedule.iterations=[{taught}]")
     both = taught.replace("checkpoint:", "of: untrained, checkpoint:")
     with pytest.raises(ConfigError, match="either `of: untrained` or a `checkpoint`"):
         stages(tiny, distill, f"schedule.iterations=[{both}]")
 
 
-def test_what_a_schedule_or_a_task_refuses_is_told_at_its_place(tiny: Path) -> None:
+def test_errors_of_a_schedule_or_a_task_are_reported_with_their_location(tiny: Path) -> None:
     with tiny.open("a") as file:
         file.write("evaluate: [knn_probe, {type: fine_tune, steps: 9, encoder_options: {drop: 0.1}}]\n")
     with tiny.open() as file:
         lines = [line for line in file if line != "evaluate: [linear_probe, knn_probe]\n"]
     tiny.write_text("".join(lines))
-    told = rf"tiny.yaml:{len(lines)}:\d+: `evaluate.1.encoder_options`: encoder `beats`: there is no option `drop`"
-    with pytest.raises(ConfigError, match=told):
+    message = rf"tiny.yaml:{len(lines)}:\d+: `evaluate.1.encoder_options`: encoder `beats`: there is no option `drop`"
+    with pytest.raises(ConfigError, match=message):
         stages(tiny)
     with pytest.raises(ConfigError, match=r"tiny.yaml:5:\d+: `encoder`: must be a checkpoint for schedule `continue`"):
         stages(tiny, "schedule={type: continue, iterations: [{tokenizer: position}]}", "evaluate=[]")
 
 
-def test_single_refuses_a_teacher_that_is_not_there(tiny: Path, tmp_path: Path) -> None:
+def test_single_refuses_a_teacher_that_does_not_exist(tiny: Path, tmp_path: Path) -> None:
     taught = f"{{type: single, tokenizer: {DISTILLED}, {DISTILL}, teacher: {{checkpoint: {tmp_path / 'none.pt'}}}}}"
     with pytest.raises(ConfigError, match=r"none\.pt` does not exist"):
         stages(tiny, f"schedule={taught}")
@@ -152,7 +152,7 @@ DISTILL = "distill: {steps: 2, log_every: 1}"
 TAUGHT = f"schedule={{type: beats, {DISTILL}, iterations: [{{tokenizer: {DISTILLED}, teacher: untrained}}]}}"
 
 
-def test_what_is_laid_over_a_teachers_name_keeps_it_or_replaces_it(tiny: Path) -> None:
+def test_merging_into_the_name_of_a_teacher_keeps_or_replaces_it(tiny: Path) -> None:
     plain = stages(tiny, TAUGHT)
     assert stages(tiny, TAUGHT, "schedule.iterations.0.teacher={of: untrained}") == plain
     tuned = stages(tiny, TAUGHT, "schedule.iterations.0.teacher.fine_tune.steps=7")["iteration 1/teacher"]
@@ -163,9 +163,7 @@ def test_what_is_laid_over_a_teachers_name_keeps_it_or_replaces_it(tiny: Path) -
     assert listed["iteration 1/teacher"].settings["training"].betas == (0.8, 0.9)
 
 
-def test_a_teacher_may_not_learn_what_its_pupils_are_cross_validated_on(
-    tiny: Path, tones: Path, tmp_path: Path
-) -> None:
+def test_a_teacher_must_not_learn_the_labels_of_a_cross_validation(tiny: Path, tones: Path, tmp_path: Path) -> None:
     clips = sorted(tones.rglob("*.wav"))
     for name, chosen in (("folds", clips[::2]), ("others", clips[1::2]), ("overlapping", clips[1::3])):
         rows = [f"{clip},{clip.parent.name},{number % 3}" for number, clip in enumerate(chosen)]
@@ -174,18 +172,18 @@ def test_a_teacher_may_not_learn_what_its_pupils_are_cross_validated_on(
         f"{{type: csv, path: {tmp_path / name}.csv, label_column: label}}"
         for name in ("folds", "others", "overlapping")
     )
-    leaking = [f"corpus={folds}", TAUGHT, "schedule.iterations.0.teacher.fine_tune={steps: 7, log_every: 1}"]
+    leakage = [f"corpus={folds}", TAUGHT, "schedule.iterations.0.teacher.fine_tune={steps: 7, log_every: 1}"]
 
     with pytest.raises(ConfigError, match="`iteration 1/teacher` learns labels of all folds of `folds`, on which"):
-        stages(tiny, *leaking)
+        stages(tiny, *leakage)
     with pytest.raises(ConfigError, match="learns labels of all folds of `folds`"):
-        stages(tiny, *leaking, f"schedule.iterations.0.teacher.corpus={overlapping}")
-    assert "iteration 1/teacher" in stages(tiny, *leaking, f"schedule.iterations.0.teacher.corpus={others}")
-    assert "iteration 1/teacher" in stages(tiny, *leaking, "evaluate=[]")
+        stages(tiny, *leakage, f"schedule.iterations.0.teacher.corpus={overlapping}")
+    assert "iteration 1/teacher" in stages(tiny, *leakage, f"schedule.iterations.0.teacher.corpus={others}")
+    assert "iteration 1/teacher" in stages(tiny, *leakage, "evaluate=[]")
 
 
-def test_a_misspelt_key_of_a_teacher_is_the_only_thing_told(tiny: Path) -> None:
+def test_a_misspelt_key_of_a_teacher_is_the_only_error(tiny: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         stages(tiny, TAUGHT, "schedule.iterations.0.teacher={of: untrained, fine_tune: {stepz: 1}}")
-    (told,) = str(caught.value).splitlines()
-    assert "unknown key `stepz`. Did you mean `steps`?" in told
+    (message,) = str(caught.value).splitlines()
+    assert "unknown key `stepz`. Did you mean `steps`?" in message

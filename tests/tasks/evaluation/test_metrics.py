@@ -1,4 +1,4 @@
-"""Figures against slow second writings, and the coverage of their intervals."""
+"""Compare metrics with slow reference implementations, and check the coverage of their intervals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ossicle.tasks.evaluation.results import score_view
 
 
 def slow_average_precision(truth, scores):
-    """Precision at every threshold, weighted by the recall gained there."""
+    """Sum the precision at every threshold, weighted by the gain in recall."""
     total = 0.0
     for threshold in sorted(set(scores.tolist()), reverse=True):
         entered = scores >= threshold
@@ -49,7 +49,7 @@ def test_accuracy_counts_hits():
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
-def test_mean_average_precision_is_the_slow_one(seed):
+def test_mean_average_precision_equals_the_slow_one(seed):
     truth, scores = problem(seed)
     truth[0, 0] = True
     present = [column for column in range(truth.shape[1]) if truth[:, column].any()]
@@ -70,7 +70,7 @@ def test_mean_average_precision_needs_a_positive():
         mean_average_precision(np.zeros((3, 2), dtype=bool), np.zeros((3, 2)))
 
 
-def test_unweighted_average_recall_counts_every_class_alike():
+def test_unweighted_average_recall_weights_classes_equally():
     truth = np.eye(4, dtype=bool)[[0, 0, 0, 0, 1, 1, 2]]  # no clip of the last class
     scores = np.eye(4)[[0, 0, 0, 3, 1, 2, 0]]
     assert unweighted_average_recall(truth, scores) == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
@@ -78,20 +78,21 @@ def test_unweighted_average_recall_counts_every_class_alike():
 
 
 def slow_area_under_roc(truth, scores):
-    """How often a positive clip outranks a negative one; ties count half."""
+    """Compute how often a positive clip has a higher score than a negative one. Ties count half."""
     apart = scores[truth][:, None] - scores[~truth][None]
     return ((apart > 0) + (apart == 0) / 2).mean()
 
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
-def test_mean_area_under_roc_is_the_slow_one(seed):
+def test_mean_area_under_roc_equals_the_slow_one(seed):
     truth, scores = problem(seed)
-    truth[:, 0] = True  # every clip carries it: nothing to tell
+    truth[:, 0] = True  # undefined, because every clip has this class
     truth[:, 1] = np.arange(len(truth)) % 3 == 0
-    told = [column for column in range(1, 4) if truth[:, column].any()]
+    defined = [column for column in range(1, 4) if truth[:, column].any()]
     area = mean_area_under_roc(truth, scores)
-    assert area == pytest.approx(np.mean([slow_area_under_roc(truth[:, column], scores[:, column]) for column in told]))
+    expected = [slow_area_under_roc(truth[:, column], scores[:, column]) for column in defined]
+    assert area == pytest.approx(np.mean(expected))
 
 
 def test_d_prime_is_the_distance_of_two_normal_distributions():
@@ -104,7 +105,7 @@ def test_d_prime_is_the_distance_of_two_normal_distributions():
     assert d_prime(1.0) == np.inf
 
 
-def test_other_figures_leave_out_what_is_not_defined():
+def test_other_figures_leave_out_undefined_metrics():
     truth = np.array([[True, False], [False, False], [True, False]])
     perfect = truth.astype(np.float32)
     assert other_figures(truth, perfect, multi_label=True) == {"mAUC": 1.0}
@@ -116,7 +117,7 @@ def test_other_figures_leave_out_what_is_not_defined():
 @pytest.mark.slow
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
-def test_draws_score_like_the_drawn_clips(seed):
+def test_statistics_of_draws_equal_metrics_of_the_drawn_clips(seed):
     truth, scores = problem(seed)
     rows = np.random.default_rng(seed).integers(len(truth), size=(5, len(truth)))
     of_draws = mean_average_precision_of_draws(truth, scores)(rows)
@@ -131,14 +132,14 @@ def test_draws_score_like_the_drawn_clips(seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("clips", "chance"), [(60, 0.8), (100, 0.5)])
-def test_interval_covers_as_often_as_it_says(clips, chance):
+def test_interval_has_its_nominal_coverage(clips, chance):
     rng = np.random.default_rng(7)
     covered = []
     for trial in range(150):
         right = rng.random(clips) < chance
         low, high = bootstrap_interval(lambda rows, right=right: right[rows].mean(-1), clips, seed=trial)
         covered.append(low <= chance <= high)
-    # Three standard errors of 150 trials at 95 %, and the roughness of a share of few clips.
+    # Three standard errors of 150 trials at 95 %, and a margin because a share of few clips is discrete.
     assert 0.89 <= np.mean(covered) <= 0.99
 
 
@@ -175,7 +176,7 @@ def test_interval_of_average_precision_is_corrected_for_its_bias():
 
 
 @pytest.mark.slow
-def test_an_interval_holds_its_figure_also_where_classes_are_many_and_rare():
+def test_an_interval_of_many_rare_classes_contains_its_figure():
     draw = np.random.default_rng(0)
     clips, classes = 300, 300
     truth = np.zeros((clips, classes), dtype=bool)
@@ -188,19 +189,19 @@ def test_an_interval_holds_its_figure_also_where_classes_are_many_and_rare():
     assert 0.1 < (high - low) / figure < 1.0
 
 
-def test_an_interval_of_many_clips_asks_for_no_figure_of_every_clip_left_out():
-    right, asked = np.arange(5000) % 3 > 0, []
+def test_an_interval_of_many_clips_leaves_out_groups():
+    right, sizes = np.arange(5000) % 3 > 0, []
 
     def statistic(rows):
-        asked.append(len(rows))
+        sizes.append(len(rows))
         return right[rows].mean(-1)
 
     low, high = bootstrap_interval(statistic, len(right), seed=0)
-    assert sum(asked) == 1000 + 500 + 2  # draws, groups left out, and the figure itself, by scipy and by us
+    assert sum(sizes) == 1000 + 500 + 2  # draws, groups left out, and the figure itself, by scipy and by Ossicle
     assert low < right.mean() < high
 
 
-def test_groups_left_out_give_nearly_the_interval_of_single_clips(monkeypatch):
+def test_the_jackknife_over_groups_is_close_to_that_over_clips(monkeypatch):
     rng = np.random.default_rng(0)
     truth = rng.random((2000, 3)) < 0.05
     statistic = mean_average_precision_of_draws(truth, rng.normal(size=truth.shape) + 1.5 * truth)

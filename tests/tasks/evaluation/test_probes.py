@@ -1,4 +1,4 @@
-"""Probes on simulated features: what they find, what they must not look at, and what they refuse."""
+"""Probes on simulated features: their accuracy, their use of splits and folds, and their errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def manifest(labels, *, multi_label=False, names=CLASSES, **columns):
 
 
 def simulated(seed=0, *, separation=2.0, width=12, multi_label=False, classes=CLASSES):
-    """Gaussian features whose means are the sums of the labels' directions."""
+    """Simulate Gaussian features whose means are the sums of the labels' directions."""
     rng = np.random.default_rng(seed)
     count = sum(SIZES.values())
     truth = (
@@ -73,7 +73,7 @@ def examples(features, split):
 @PROBES
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("classes", [2, 4])
-def test_separable_features_are_read_and_noise_is_not(make, multi_label, classes):
+def test_probes_classify_separable_features_and_not_noise(make, multi_label, classes):
     good = make().evaluate(simulated(separation=3, multi_label=multi_label, classes=classes), seed=0)
     noise = make().evaluate(simulated(separation=0, multi_label=multi_label, classes=classes), seed=0)
     assert good.scores[0].metric == ("mAP" if multi_label else "accuracy")
@@ -86,7 +86,7 @@ def test_separable_features_are_read_and_noise_is_not(make, multi_label, classes
 
 
 @PROBES
-def test_every_view_is_scored_on_its_own(make):
+def test_every_view_is_scored_separately(make):
     features = simulated()
     noise = np.random.default_rng(1).normal(size=features.views["mean"].shape).astype(np.float32)
     result = make().evaluate(replace(features, views={**features.views, "noise": noise}), seed=0)
@@ -124,7 +124,7 @@ def test_the_fitted_model_does_not_see_the_test_features(make):
 
 
 @PROBES
-def test_validation_clips_are_not_folded_in(make):
+def test_validation_clips_are_not_used_for_fitting(make):
     features = simulated(separation=0.8)
     train, valid = examples(features, "train"), examples(features, "valid")
     option = {"strengths": (0.1,)} if make is linear else {"neighbours": (5,)}
@@ -135,13 +135,13 @@ def test_validation_clips_are_not_folded_in(make):
 
 
 @PROBES
-def test_the_choice_is_the_best_on_validation_and_ties_go_to_the_smoother(make):
+def test_the_best_setting_on_validation_is_chosen_and_the_smoothest_of_equals(make):
     features = simulated(separation=0.8)
     train, valid = examples(features, "train"), examples(features, "valid")
     name, grid = ("strengths", (1e-3, 0.1, 10.0)) if make is linear else ("neighbours", (20, 3, 1))
     key = "strength" if make is linear else "neighbours"
-    alone = [make(**{name: (setting,)}).fit(train, valid, multi_label=False).chosen for setting in grid]
-    values = [chosen["valid_accuracy"] for chosen in alone]
+    single = [make(**{name: (setting,)}).fit(train, valid, multi_label=False).chosen for setting in grid]
+    values = [chosen["valid_accuracy"] for chosen in single]
     chosen = make(**{name: grid[::-1]}).fit(train, valid, multi_label=False).chosen
     assert chosen["valid_accuracy"] == max(values)
     assert chosen[key] == grid[values.index(max(values))]
@@ -152,7 +152,7 @@ def test_the_choice_is_the_best_on_validation_and_ties_go_to_the_smoother(make):
 
 
 def folded(features, folds=5):
-    """The same features, cut into folds instead of splits."""
+    """Assign the same clips to folds instead of splits."""
     clips = features.clips
     count = len(clips)
     numbers = np.random.default_rng(5).permutation(np.arange(count) ** 2 // count % folds).astype(np.int32)
@@ -162,7 +162,7 @@ def folded(features, folds=5):
 @pytest.mark.slow
 @PROBES
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_folds_are_scored_alone_and_pooled(make, multi_label):
+def test_folds_are_scored_separately_and_pooled(make, multi_label):
     features = folded(simulated(separation=0.8, multi_label=multi_label))
     result = make().evaluate(features, seed=0)
     assert sorted(result.clips) == list(range(len(features.clips)))
@@ -184,23 +184,23 @@ def test_folds_are_scored_alone_and_pooled(make, multi_label):
 
 
 @pytest.mark.slow
-def test_the_choices_of_all_folds_are_told():
+def test_the_choices_of_all_folds_are_reported():
     features = folded(simulated(separation=0.8))
     chosen = linear().evaluate(features, seed=0).scores[0].chosen
-    alone = []
+    each = []
     for fold in range(5):
         folds = features.clips.folds
         splits = np.select([folds == fold, folds == (fold + 1) % 5], ["test", "valid"], "train")
         single = replace(features, clips=replace(features.clips, splits=splits))
-        alone.append(linear().evaluate(single, seed=0).scores[0].chosen)
-    assert chosen["strength"] == [one["strength"] for one in alone]
+        each.append(linear().evaluate(single, seed=0).scores[0].chosen)
+    assert chosen["strength"] == [one["strength"] for one in each]
     assert len(set(chosen["strength"])) > 1
-    assert chosen["valid_accuracy"] == pytest.approx(np.mean([one["valid_accuracy"] for one in alone]))
+    assert chosen["valid_accuracy"] == pytest.approx(np.mean([one["valid_accuracy"] for one in each]))
     assert chosen["converged"] is True
 
 
 class Spy(Probe):
-    """Remembers which clips, told by their only feature, it was taught and asked for."""
+    """Records the clips that it was fitted on and that it predicted. A clip's only feature identifies it."""
 
     scale = "logits"
 
@@ -208,10 +208,10 @@ class Spy(Probe):
         self.seen = []
 
     def fit(self, train, valid, *, multi_label):
-        taught = set(train.features[:, 0]) | set(valid.features[:, 0])
+        used = set(train.features[:, 0]) | set(valid.features[:, 0])
 
         def predict(values):
-            self.seen.append((taught, values[:, 0].tolist()))
+            self.seen.append((used, values[:, 0].tolist()))
             return np.stack([values[:, 0], -values[:, 0]], axis=1)
 
         return Fitted(predict, {"valid_accuracy": 0.5})
@@ -227,15 +227,15 @@ def test_each_clip_is_predicted_once_by_a_model_that_never_saw_it(folds, seed):
     spy = Spy()
     result = spy.evaluate(Features(clips, {"mean": names[:, None]}), seed=0)
     assert len(spy.seen) == folds
-    assert sorted(clip for _, asked in spy.seen for clip in asked) == list(range(40))
-    for taught, asked in spy.seen:
-        assert not taught & set(asked)
+    assert sorted(clip for _, predicted in spy.seen for clip in predicted) == list(range(40))
+    for used, predicted in spy.seen:
+        assert not used & set(predicted)
     assert result.predictions["mean"][:, 0].tolist() == names[result.clips].tolist()
     assert [tuple(np.flatnonzero(row)) for row in result.truth] == [labels[row] for row in result.clips]
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_path_ends_where_scikit_learn_does(classes):
+def test_the_path_agrees_with_single_fits_of_scikit_learn(classes):
     features = simulated(separation=0.8, classes=classes)
     train, test = examples(features, "train"), examples(features, "test").features
     fits = list(logistic_path(train.features, train.truth, (10.0, 0.01), multi_label=False, max_iterations=1000))
@@ -255,11 +255,11 @@ def test_several_labels_are_one_regression_each():
     (fit,) = logistic_path(train.features, train.truth, (0.1,), multi_label=True, max_iterations=1000)
     for column in range(CLASSES):
         truth = np.stack([~train.truth[:, column], train.truth[:, column]], axis=1)
-        (alone,) = logistic_path(train.features, truth, (0.1,), multi_label=False, max_iterations=1000)
-        assert fit(test)[:, column] == pytest.approx(np.diff(alone(test), axis=1)[:, 0], abs=1e-4)
+        (single,) = logistic_path(train.features, truth, (0.1,), multi_label=False, max_iterations=1000)
+        assert fit(test)[:, column] == pytest.approx(np.diff(single(test), axis=1)[:, 0], abs=1e-4)
 
 
-def test_constant_features_do_no_harm():
+def test_constant_features_change_nothing():
     features = simulated()
     constant = np.full((len(features.clips), 2), 7.0, np.float32)
     wider = replace(features, views={"mean": np.hstack([features.views["mean"], constant])})
@@ -278,7 +278,7 @@ def test_fits_that_do_not_converge_are_counted():
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_votes_are_the_loops(metric, multi_label):
+def test_votes_equal_those_of_a_loop(metric, multi_label):
     features = simulated(separation=0.8, multi_label=multi_label)
     train, valid, test = (examples(features, split) for split in SIZES)
     fitted = knn(neighbours=(5,), metric=metric).fit(train, valid, multi_label=multi_label)
@@ -317,7 +317,7 @@ def relabelled(features, rows, labels):
 
 @PROBES
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("change", "message"),
     [
         (lambda f: without(f, "valid"), "this corpus has none; set the corpus's `valid_share`, for instance"),
         (lambda f: without(f, "train"), "a task needs `train` clips, and this corpus has none; check how"),
@@ -327,8 +327,8 @@ def relabelled(features, rows, labels):
             "labelled with two or more classes, and this corpus has none",
         ),
         (lambda f: relabelled(f, range(90, 130), ()), "none of the 40 `valid` clips carries a label; label them"),
-        (lambda f: relabelled(f, [1, 5], ()), "must carry 1 label, but 2 do not, first `clip1.wav` with 0; mend"),
-        (lambda f: relabelled(f, [1], (0, 2)), "must carry 1 label, but 1 do not, first `clip1.wav` with 2; mend"),
+        (lambda f: relabelled(f, [1, 5], ()), "must carry 1 label, but 2 do not, first `clip1.wav` with 0; fix"),
+        (lambda f: relabelled(f, [1], (0, 2)), "must carry 1 label, but 1 do not, first `clip1.wav` with 2; fix"),
         (lambda f: relabelled(f, range(3, 90, 4), (0,)), "no `train` clip carries `class3`; move clips that do into"),
         (
             lambda f: replace(f, clips=f.clips.take(np.arange(131)), views={"mean": f.views["mean"][:131]}),
@@ -336,16 +336,16 @@ def relabelled(features, rows, labels):
         ),
     ],
 )
-def test_a_corpus_that_cannot_be_judged_on_says_why(make, spoil, message):
+def test_an_unsuitable_corpus_is_refused_with_a_reason(make, change, message):
     with pytest.raises(CorpusError, match=message):
-        make().evaluate(spoil(simulated()), seed=0)
+        make().evaluate(change(simulated()), seed=0)
 
 
 @PROBES
 def test_a_class_that_every_training_clip_carries_is_refused(make):
     features = simulated(multi_label=True)
     labels = [tuple(sorted({1, *own})) for own in features.clips.labels]
-    with pytest.raises(CorpusError, match="every `train` clip carries `class1`, so nothing can be told from it; add"):
+    with pytest.raises(CorpusError, match="every `train` clip carries `class1`, so it cannot be learnt; add"):
         make().evaluate(replace(features, clips=replace(features.clips, labels=labels)), seed=0)
 
 
@@ -358,7 +358,7 @@ def test_views_must_be_whole_and_finite(make):
         make().evaluate(replace(features, views={"mean": features.views["mean"][:9]}), seed=0)
     values = features.views["mean"].copy()
     values[3] = np.nan
-    with pytest.raises(ArtifactError, match="must be finite, but 1 of 190 clips hold NaN or infinity; the encoder has"):
+    with pytest.raises(ArtifactError, match="must be finite, but 1 of 190 clips contain NaN or infinity; the"):
         make().evaluate(replace(features, views={"mean": values}), seed=0)
 
 

@@ -1,4 +1,4 @@
-"""Which clips teach, which are chosen on and which are judged, with and without folds."""
+"""Training, validation and test clips, with and without folds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ossicle.tasks.evaluation.protocols import NO_FOLD, protocols
 
 
 def manifest(folds, *, splits=None, labels=None):
-    """Clips of two classes by turns, all in the split `train` unless told otherwise."""
+    """Create a manifest whose clips alternate between two classes, by default all in the split `train`."""
     count = len(folds)
     return Manifest(
         root=Path("."),
@@ -33,7 +33,7 @@ def manifest(folds, *, splits=None, labels=None):
 
 @st.composite
 def folded(draw):
-    """A corpus of three folds or more, of unequal sizes and any numbers, in any order; some clips stand aside."""
+    """Draw a corpus of three folds or more, of any sizes, numbers and order, with some clips outside the folds."""
     numbers = draw(st.lists(st.integers(0, 20), min_size=3, max_size=6, unique=True))
     sizes = draw(st.lists(st.integers(1, 4), min_size=len(numbers), max_size=len(numbers)))
     folds = [number for number, size in zip(numbers, sizes, strict=True) for _ in range(2 * size)]
@@ -48,7 +48,7 @@ def folded(draw):
 
 @pytest.mark.slow
 @given(folded())
-def test_each_fold_is_judged_once_by_a_model_that_neither_learnt_nor_chose_on_it(clips):
+def test_each_fold_is_tested_once_by_a_model_that_did_not_use_it(clips):
     found = protocols(clips)
     inside = np.flatnonzero((clips.folds >= 0) & (clips.splits != "unlabelled"))
     tested = np.concatenate([splits.test.rows for splits in found])
@@ -68,7 +68,7 @@ def test_each_fold_is_judged_once_by_a_model_that_neither_learnt_nor_chose_on_it
             assert [tuple(np.flatnonzero(one)) for one in rows.truth] == [clips.labels[row] for row in rows.rows]
 
 
-def test_a_test_split_goes_before_folds():
+def test_a_test_split_takes_precedence_over_folds():
     clips = manifest([0, 0, 1, 1, 2, 2], splits=["train", "train", "valid", "valid", "test", "test"])
     (splits,) = protocols(clips)
     assert (splits.train.rows.tolist(), splits.valid.rows.tolist(), splits.test.rows.tolist()) == (
@@ -80,7 +80,7 @@ def test_a_test_split_goes_before_folds():
     assert label_problems(clips) == []
 
 
-def test_validation_is_the_next_fold_and_after_the_last_the_first():
+def test_validation_is_the_next_fold_cyclically():
     found = protocols(manifest([7, 7, 1, 1, 4, 4]))
     assert [splits.fold for splits in found] == [1, 4, 7]
     assert [splits.valid.rows.tolist() for splits in found] == [[4, 5], [0, 1], [2, 3]]
@@ -88,13 +88,13 @@ def test_validation_is_the_next_fold_and_after_the_last_the_first():
 
 def test_two_folds_are_too_few():
     clips = manifest([0, 0, 1, 1])
-    needed = "Cross-validation needs three or more: one to test on, the next to choose on, the rest to learn from"
+    needed = "Cross-validation needs three or more: one for testing, the next for validation, the others for training"
     with pytest.raises(CorpusError, match=f"this corpus has 2 folds and no `test` clips. {needed}"):
         protocols(clips)
     assert label_problems(clips) == [f"the corpus has 2 folds and no split `test`. {needed}"]
 
 
-def test_a_fold_that_leaves_a_class_untaught_is_named():
+def test_a_fold_without_training_clips_of_a_class_is_named():
     clips = manifest([0, 0, 1, 1, 2, 2], labels=[(0,), (1,), (0,), (0,), (0,), (1,)])
     with pytest.raises(
         CorpusError, match="with fold 2 as `test` and fold 0 as `valid`: no `train` clip carries `b`; move clips"
@@ -102,7 +102,7 @@ def test_a_fold_that_leaves_a_class_untaught_is_named():
         protocols(clips)
 
 
-def test_a_corpus_of_folds_is_fit_to_be_judged_if_every_fold_is_labelled():
+def test_every_fold_needs_labels():
     clips = manifest([0, 0, 1, 1, 2, 2])
     assert label_problems(clips) == []
     partly = replace(clips, labels=[(0,), (1,), (), (), (0,), (1,)])

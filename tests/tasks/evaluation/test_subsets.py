@@ -1,4 +1,4 @@
-"""Which labelled clips teach: a share of every class, and rare classes as often as common ones."""
+"""Subsets with a share of every class, and weights that balance rare and common classes."""
 
 from __future__ import annotations
 
@@ -29,46 +29,48 @@ shares = st.floats(0.01, 1.0)
 
 @quick
 @given(one_label, shares, st.integers(0, 9))
-def test_of_one_label_a_clip_each_class_gives_its_share(truth: Truth, share: float, seed: int) -> None:
-    taken = label_subset(truth, share, seed=seed)
-    assert taken.tolist() == sorted(set(taken.tolist()))
-    for count, given_up in zip(truth.sum(0), truth[taken].sum(0), strict=True):
-        assert given_up == (max(1, round(share * count)) if count else 0)
+def test_with_one_label_per_clip_each_class_gives_its_share(truth: Truth, share: float, seed: int) -> None:
+    subset = label_subset(truth, share, seed=seed)
+    assert subset.tolist() == sorted(set(subset.tolist()))
+    for count, drawn in zip(truth.sum(0), truth[subset].sum(0), strict=True):
+        assert drawn == (max(1, round(share * count)) if count else 0)
 
 
 @quick
 @given(one_label, shares, shares, st.integers(0, 9))
-def test_a_larger_share_of_one_seed_holds_a_smaller_one(truth: Truth, one: float, two: float, seed: int) -> None:
+def test_a_larger_share_with_one_seed_contains_a_smaller_one(truth: Truth, one: float, two: float, seed: int) -> None:
     small, large = (set(label_subset(truth, share, seed=seed).tolist()) for share in sorted((one, two)))
     assert small <= large
 
 
 @quick
 @given(several_labels, shares, st.integers(0, 9))
-def test_of_several_labels_a_clip_every_class_gives_at_least_its_share(truth: Truth, share: float, seed: int) -> None:
-    taken = label_subset(truth, share, seed=seed)
-    assert (truth[taken].sum(0) >= np.minimum(truth.sum(0), np.maximum(1, np.round(share * truth.sum(0))))).all()
-    assert np.array_equal(taken, label_subset(truth, share, seed=seed))
+def test_with_several_labels_per_clip_every_class_gives_at_least_its_share(
+    truth: Truth, share: float, seed: int
+) -> None:
+    subset = label_subset(truth, share, seed=seed)
+    assert (truth[subset].sum(0) >= np.minimum(truth.sum(0), np.maximum(1, np.round(share * truth.sum(0))))).all()
+    assert np.array_equal(subset, label_subset(truth, share, seed=seed))
 
 
 @given(several_labels)
-def test_the_whole_share_is_everything(truth: Truth) -> None:
+def test_a_share_of_one_is_every_clip(truth: Truth) -> None:
     assert np.array_equal(label_subset(truth, 1.0, seed=3), np.arange(len(truth)))
 
 
-def test_another_seed_takes_other_clips() -> None:
+def test_another_seed_draws_other_clips() -> None:
     truth = np.eye(2, dtype=np.bool_)[np.arange(100) % 2]
     assert set(label_subset(truth, 0.1, seed=0)) != set(label_subset(truth, 0.1, seed=1))
 
 
-def test_balanced_weights_are_one_over_the_clips_of_each_label() -> None:
+def test_balanced_weights_sum_one_over_the_clips_of_each_label() -> None:
     truth = np.array([[1, 0], [1, 0], [1, 1], [1, 0], [0, 0]], dtype=np.bool_)
-    # Four clips share the first label, one has the second alone to itself, one has none.
+    # Four clips have the first label, one of them also the second, and one clip has none.
     assert balanced_weights(truth) * 2 == pytest.approx([0.25, 0.25, 1.25, 0.25, 0.0])
 
 
 @given(one_label)
-def test_with_one_label_a_clip_every_class_comes_alike(truth: Truth) -> None:
+def test_with_one_label_per_clip_every_class_has_the_same_weight(truth: Truth) -> None:
     weights = balanced_weights(truth)
     of_class = [weights[truth[:, column]].sum() for column in np.flatnonzero(truth.any(0))]
     assert of_class == pytest.approx([1 / len(of_class)] * len(of_class))
@@ -76,7 +78,7 @@ def test_with_one_label_a_clip_every_class_comes_alike(truth: Truth) -> None:
 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Thirty-two clips, the last two of which are as heavy as all others."""
+    """Create a stream of 32 clips. The last two together have the weight of all others."""
     folder = tmp_path_factory.mktemp("clips")
     rng = np.random.default_rng(0)
     for number in range(32):
@@ -99,14 +101,14 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return make
 
 
-def test_clips_come_as_often_as_their_weights_say(stream: Any) -> None:
+def test_clips_are_drawn_as_often_as_their_weights_say(stream: Any) -> None:
     rows = torch.cat([batch.clips for batch, _ in zip(stream(), range(300), strict=False)])
     counts = torch.bincount(rows, minlength=32)
     assert counts.min() > 0
     assert counts[30:].sum() / counts.sum() == pytest.approx(0.5, abs=0.04)
 
 
-def test_a_weighted_stream_goes_on_exactly_where_it_was_stopped(stream: Any) -> None:
+def test_a_weighted_stream_continues_exactly_where_it_stopped(stream: Any) -> None:
     uninterrupted = iter(stream())
     expected = [next(uninterrupted).clips.tolist() for _ in range(60)]
     for stop in (1, 8, 23, 40):

@@ -1,4 +1,4 @@
-"""The averaged teacher: how it follows, what it teaches, and that nobody else moves it."""
+"""The averaged teacher: its updates, its targets, and that nothing else changes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATCH_DIM, BANDS, LAYERS = 6, 2, 3
 
 
 class Shallow(Encoder):
-    """Gives no layers."""
+    """An encoder that does not return the outputs of its layers."""
 
     width = 4
 
@@ -55,7 +55,7 @@ def weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def test_the_teacher_is_the_running_average_of_the_encoder_with_a_decay_that_rises() -> None:
+def test_the_teacher_is_the_running_average_of_the_encoder_with_a_rising_decay() -> None:
     made = objective(decay=0.5, final_decay=0.9, decay_steps=2).train()
     optimizer = torch.optim.SGD([parameter for parameter in made.parameters() if parameter.requires_grad], lr=0.1)
     expected = weights(made.encoder)
@@ -71,7 +71,7 @@ def test_the_teacher_is_the_running_average_of_the_encoder_with_a_decay_that_ris
     assert int(made.teacher.updates) == 4
 
 
-def test_only_training_moves_the_teacher_and_a_checkpoint_holds_it() -> None:
+def test_only_training_updates_the_teacher_and_a_checkpoint_contains_it() -> None:
     made = objective(decay=0.0, final_decay=0.0).train()
     assert not list(made.teacher.parameters())
     assert not any(name.startswith("teacher") for name, _ in made.named_parameters())
@@ -87,13 +87,13 @@ def test_only_training_moves_the_teacher_and_a_checkpoint_holds_it() -> None:
     other.load_state_dict(made.state_dict())
     assert torch.equal(other.teacher.encoder.embed.weight, made.encoder.embed.weight)
     assert int(other.teacher.updates) == 1
-    # Whoever shared its tensors with the encoder would follow it at once.
+    # The teacher must not share tensors with the encoder.
     with torch.no_grad():
         made.encoder.embed.weight.zero_()
     assert made.teacher.encoder.embed.weight.abs().sum() > 0
 
 
-def test_the_teacher_drops_nothing_out_while_the_encoder_learns() -> None:
+def test_the_teacher_has_no_dropout_while_the_encoder_learns() -> None:
     made = objective(decay=1.0, final_decay=1.0).train()
     assert made.encoder.training
     assert not made.teacher.encoder.training
@@ -102,13 +102,15 @@ def test_the_teacher_drops_nothing_out_while_the_encoder_learns() -> None:
 
 
 @pytest.mark.parametrize("top_layers", [1, 2, None])
-def test_targets_equal_a_slow_second_writing(top_layers: int | None) -> None:
+def test_targets_equal_a_slow_implementation(top_layers: int | None) -> None:
     made, batch = objective(top_layers=top_layers).eval(), clips(4, 7)
     of_patches, of_clips = made._targets(batch)
     for clip, columns in enumerate((4, 7)):
         real = columns * BANDS
-        alone = PatchBatch(batch.patches[clip : clip + 1, :real], batch.valid[clip : clip + 1, :real], Grid(columns, 2))
-        layers = made.encoder(alone, layers=True).layers[-(top_layers or LAYERS) :]
+        single = PatchBatch(
+            batch.patches[clip : clip + 1, :real], batch.valid[clip : clip + 1, :real], Grid(columns, 2)
+        )
+        layers = made.encoder(single, layers=True).layers[-(top_layers or LAYERS) :]
         instance = [nn.functional.instance_norm(layer.transpose(1, 2)).transpose(1, 2)[0] for layer in layers]
         mean = sum(instance) / len(layers)
         expected = (mean - mean.mean(-1, keepdim=True)) / (mean.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
@@ -118,7 +120,7 @@ def test_targets_equal_a_slow_second_writing(top_layers: int | None) -> None:
         torch.testing.assert_close(of_clips[clip], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_whole_clip_counts_as_much_as_its_hidden_patches() -> None:
+def test_a_whole_clip_has_the_weight_of_its_hidden_patches() -> None:
     batch, weight = clips(4, 7), 0.5
     with_clips = objective(clip_loss=weight).eval()
     without = objective().eval()
@@ -134,19 +136,21 @@ def test_a_whole_clip_counts_as_much_as_its_hidden_patches() -> None:
     assert with_clips(batch).count == without(batch).count
 
 
-def test_warns_of_targets_that_have_collapsed() -> None:
-    (told,) = objective().warnings({"loss": 0.001, "guessing_loss": 0.005}, 0.1)
-    assert told.startswith("the targets have collapsed: their variance is 0.0050")
+def test_collapsed_targets_warn() -> None:
+    (warning,) = objective().warnings({"loss": 0.001, "guessing_loss": 0.005}, 0.1)
+    assert warning.startswith("the targets have collapsed: their variance is 0.0050")
 
 
-def test_says_what_does_not_fit() -> None:
+def test_incompatible_settings_are_reported() -> None:
     with pytest.raises(ValidationError, match=r"`final_decay` \(0.9\) must be at least `decay` \(0.99\)"):
         AveragedTeacherConfig(decay=0.99, final_decay=0.9)
     deep = AveragedTeacherConfig(top_layers=8)
     assert deep.check_compatibility({"encoder_layers": 12}) == []
     (problem,) = deep.check_compatibility({"encoder_layers": 4})
     assert problem == "`top_layers` must be at most 4, the encoder's layers, but is 8"
-    with pytest.raises(PluginError, match="needs the outputs of 8 layers, but the encoder gives 3: lower `top_layers`"):
+    with pytest.raises(
+        PluginError, match="needs the outputs of 8 layers, but the encoder returns 3: lower `top_layers`"
+    ):
         objective(top_layers=8)(clips(3))
-    with pytest.raises(PluginError, match="needs the outputs of 1 layers, but the encoder gives 0"):
+    with pytest.raises(PluginError, match="needs the outputs of 1 layers, but the encoder returns 0"):
         objective(Shallow())(clips(3))

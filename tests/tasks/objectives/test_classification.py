@@ -1,4 +1,4 @@
-"""Classification: the loss against a second writing, who learns how fast, and what stays as it is."""
+"""Classification: its loss compared with a slow implementation, augmentation, learning rates and frozen encoders."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SEVERAL = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.3, 0
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_one_label_a_clip_costs_the_cross_entropy(smoothing: float) -> None:
+def test_the_loss_of_one_label_per_clip_is_the_cross_entropy(smoothing: float) -> None:
     made = objective(label_smoothing=smoothing)
     output = made(clips(CLASS_OF))
     logits = made.head(made.encoder(clips(CLASS_OF))).detach()
@@ -64,7 +64,7 @@ def test_one_label_a_clip_costs_the_cross_entropy(smoothing: float) -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_several_labels_a_clip_cost_the_binary_cross_entropy_of_each(smoothing: float) -> None:
+def test_the_loss_of_several_labels_per_clip_is_the_binary_cross_entropy(smoothing: float) -> None:
     made = objective(multi_label=True, label_smoothing=smoothing)
     output = made(clips(SEVERAL))
     logits = made.head(made.encoder(clips(SEVERAL))).detach()
@@ -78,7 +78,7 @@ def test_several_labels_a_clip_cost_the_binary_cross_entropy_of_each(smoothing: 
     assert int(output.metrics["top_class_right"][0]) == (best[0] in (0, 2)) + (best[2] == 3)
 
 
-def test_mixed_labels_cost_what_the_mixture_of_losses_does() -> None:
+def test_the_loss_of_mixed_labels_is_the_mixture_of_losses() -> None:
     made = objective()
     shares = torch.tensor([[0.25, 0.75, 0.0, 0.0]])
     of_class = [made(clips(torch.tensor([label]))).loss.item() for label in (0, 1)]
@@ -88,7 +88,7 @@ def test_mixed_labels_cost_what_the_mixture_of_losses_does() -> None:
 def test_clips_without_labels_are_refused() -> None:
     batch = clips(CLASS_OF)
     batch.labels = None
-    with pytest.raises(PluginError, match="learns from labels, but these clips come without any"):
+    with pytest.raises(PluginError, match="learns from labels, but these clips have none"):
         objective()(batch)
 
 
@@ -101,7 +101,7 @@ def frames(labels: Tensor, seed: int = 0) -> SpectrogramBatch:
     return SpectrogramBatch(spectrogram, lengths, lengths * 160, torch.arange(3), labels, torch.tensor([5, 6, 7]))
 
 
-def test_nothing_is_augmented_unless_asked_for() -> None:
+def test_nothing_is_augmented_by_default() -> None:
     batch = frames(CLASS_OF)
     found = objective().augment(batch)
     assert torch.equal(found.frames, batch.frames)
@@ -132,11 +132,11 @@ def test_mixup_mixes_labels_as_it_mixes_frames(labels: Tensor) -> None:
         assert sum(fits) == 1
 
 
-def test_all_augmentations_together_keep_padding_lengths_and_the_batch_that_was_given() -> None:
-    wanted = AugmentationConfig(roll=True, mixup=0.5, time_masks=2, frequency_masks=1)
+def test_augmentations_do_not_change_padding_lengths_or_the_given_batch() -> None:
+    config = AugmentationConfig(roll=True, mixup=0.5, time_masks=2, frequency_masks=1)
     batch = frames(CLASS_OF)
     before = batch.frames.clone()
-    found = objective(augmentation=wanted).augment(batch)
+    found = objective(augmentation=config).augment(batch)
     padding = torch.arange(10) >= batch.lengths[:, None]
     assert torch.equal(found.frames[padding], before[padding])
     assert torch.equal(batch.frames, before)
@@ -145,11 +145,11 @@ def test_all_augmentations_together_keep_padding_lengths_and_the_batch_that_was_
     assert not torch.equal(found.frames, before)
 
 
-# Who learns how fast.
+# Learning rates.
 
 
 def scale_of(name: str, decay: float, *, pre_norm: bool = False) -> float:
-    """The closed form: layer i of L has decay ** (L - 1 - i), what lies below decay ** L, the head 1."""
+    """Compute the closed form: decay ** (L - 1 - i) for layer i of L, decay ** L below the layers, 1 for the head."""
     if name.startswith("head."):
         return 1.0
     if name.startswith("encoder.stack.layers."):
@@ -177,7 +177,7 @@ def test_every_parameter_has_the_learning_rate_of_its_depth(decay: float, norm: 
 
 
 def steps_of(made: Classification, kind: type[AdamW] | type[SGD]) -> dict[str, float]:
-    """How far each parameter moves in one step: the largest move of its numbers."""
+    """Compute the largest change of each parameter in one step."""
     groups = made.parameter_groups()
     optimizer = kind([{"params": list(group.parameters), "lr": 1e-3 * group.lr_scale} for group in groups])
     before = {name: parameter.detach().clone() for name, parameter in made.named_parameters()}
@@ -186,7 +186,7 @@ def steps_of(made: Classification, kind: type[AdamW] | type[SGD]) -> dict[str, f
     return {name: (parameter.detach() - before[name]).abs().max().item() for name, parameter in made.named_parameters()}
 
 
-LOOKED_AT = [
+CHECKED = [
     "encoder.stem.embed.weight",
     "encoder.stack.layers.0.feed_forward.expand.weight",
     "encoder.stack.layers.1.attention.value.weight",
@@ -194,33 +194,33 @@ LOOKED_AT = [
 ]
 
 
-def test_learning_rate_decay_and_gradient_decay_are_two_things() -> None:
+def test_learning_rate_decay_and_gradient_decay_differ() -> None:
     made: dict[str, dict[str, Any]] = {
         "plain": {},
         "rate": {"layer_lr_decay": 0.5},
         "gradient": {"encoder": {"gradient_decay": 0.5}},
     }
     adam, sgd = ({way: steps_of(objective(**options), kind) for way, options in made.items()} for kind in (AdamW, SGD))
-    for name in LOOKED_AT:
+    for name in CHECKED:
         scale = scale_of(name, 0.5)
-        # Adam's first step is as long as the learning rate, whatever the scale of the gradient.
+        # Adam's first step has the length of the learning rate, at any scale of the gradient.
         assert adam["rate"][name] == pytest.approx(1e-3 * scale, rel=0.02)
         assert adam["gradient"][name] == pytest.approx(1e-3, rel=0.02)
-        # A plain step is as long as the gradient: there both do the same.
+        # A step of SGD is proportional to the gradient, so both options have the same effect.
         assert sgd["rate"][name] == pytest.approx(scale * sgd["plain"][name], rel=1e-3)
         assert sgd["gradient"][name] == pytest.approx(scale * sgd["plain"][name], rel=1e-3)
 
 
 @pytest.mark.parametrize("encoder", [beats(), PlainVit(PlainVitConfig(**SHAPE), PATCH_DIM)], ids=["beats", "plain_vit"])
-def test_the_depths_of_an_encoder_hold_each_parameter_once(encoder: Encoder) -> None:
+def test_the_depths_of_an_encoder_contain_each_parameter_once(encoder: Encoder) -> None:
     depths = encoder.depths()
     assert len(depths) == LAYERS + 1
-    held = [id(parameter) for modules in depths for module in modules for parameter in module.parameters()]
-    assert sorted(held) == sorted(id(parameter) for parameter in encoder.parameters())
+    listed = [id(parameter) for modules in depths for module in modules for parameter in module.parameters()]
+    assert sorted(listed) == sorted(id(parameter) for parameter in encoder.parameters())
 
 
 class Odd(Encoder):
-    """Keeps a parameter out of its depths."""
+    """An encoder whose `depths` lack a parameter."""
 
     width = 4
 
@@ -236,12 +236,14 @@ class Odd(Encoder):
         return [[self.layer]]
 
 
-def test_depths_that_leave_a_parameter_out_are_refused() -> None:
-    with pytest.raises(PluginError, match=r"`Odd.depths` must hold each of the .* once, but does not hold `mask` so$"):
+def test_depths_that_lack_a_parameter_are_refused() -> None:
+    with pytest.raises(
+        PluginError, match=r"`Odd.depths` must contain each of the .* once. It does not do so for `mask`$"
+    ):
         Classification(ClassificationConfig(), Odd(), LinearHead(LinearHeadConfig(), 4, 2), False)
 
 
-def test_a_frozen_encoder_neither_learns_nor_drops_out() -> None:
+def test_a_frozen_encoder_has_neither_gradients_nor_dropout() -> None:
     made = objective(freeze_encoder=True, encoder={"dropout": 0.5, "layer_drop": 0.5})
     made.train()
     assert not made.encoder.training

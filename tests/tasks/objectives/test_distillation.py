@@ -1,4 +1,4 @@
-"""Distillation: the loss against a second writing, what learns and what does not, and both kinds of teacher."""
+"""Distillation: its loss compared with a slow implementation, its gradients, and both kinds of teacher."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def clips(*columns: int, seed: int = 0) -> PatchBatch:
 
 
 @pytest.mark.parametrize("layer", [None, 0, 1])
-def test_the_loss_equals_a_second_writing(layer: int | None) -> None:
+def test_the_loss_equals_a_slow_implementation(layer: int | None) -> None:
     made, batch = objective(commitment=0.3, teacher_layer=layer).eval().requires_grad_(False), clips(3, 5)
     output = made(batch)
     teacher = made._frozen[0](batch, layers=True)
@@ -73,7 +73,7 @@ def test_the_loss_equals_a_second_writing(layer: int | None) -> None:
     assert int(output.histograms["tokens"].sum()) == output.count
 
 
-def test_the_teacher_stays_as_it_is_and_outside_the_module() -> None:
+def test_the_teacher_is_frozen_and_outside_the_module() -> None:
     made, batch = objective().train(), clips(4)
     teacher = made._frozen[0]
     made(batch).loss.backward()
@@ -84,7 +84,7 @@ def test_the_teacher_stays_as_it_is_and_outside_the_module() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", ["self_distilled", "residual_distilled", "fsq_distilled"])
-def test_a_tokenizer_learns_to_explain_its_teacher(tokenizer: str) -> None:
+def test_a_tokenizer_learns_to_predict_its_teacher(tokenizer: str) -> None:
     made = objective(tokenizer=tokenizer).train()
     batches = [clips(6, 6, seed=seed) for seed in range(4)]
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def test_a_tokenizer_learns_to_explain_its_teacher(tokenizer: str) -> None:
     assert sum(cosines[-4:]) / 4 > sum(cosines[:4]) / 4 + 0.2
 
 
-def test_a_fine_tuned_teacher_is_explained_by_its_logits() -> None:
+def test_the_targets_of_a_fine_tuned_teacher_are_its_logits() -> None:
     made, batch = objective(classes=5, target="logits"), clips(3, 5)
     output = made(batch)
     teacher, head = made._frozen
@@ -119,13 +119,13 @@ def test_padding_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("classes", [None, 5])
-def test_what_all_of_a_teachers_vectors_share_is_taken_out(classes: int | None) -> None:
+def test_targets_are_standardised(classes: int | None) -> None:
     target = "hidden" if classes is None else "logits"
     made = objective(classes=classes, target=target).requires_grad_(False)
     batches = [clips(6, 4, 6, 4, 6, seed=seed) for seed in range(3)]
     made.prepare(batches)
-    taught = [made._teach(batch) for batch in batches]
-    flat = torch.cat([t[batch.valid] if classes is None else t for t, batch in zip(taught, batches, strict=True)])
+    outputs = [made._teach(batch) for batch in batches]
+    flat = torch.cat([t[batch.valid] if classes is None else t for t, batch in zip(outputs, batches, strict=True)])
     torch.testing.assert_close(made.target_mean, flat.mean(0), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(made.target_std, flat.std(0, correction=0), atol=1e-5, rtol=1e-4)
     plain = objective(classes=classes, target=target, standardise=False)
@@ -135,22 +135,22 @@ def test_what_all_of_a_teachers_vectors_share_is_taken_out(classes: int | None) 
 
 
 @pytest.mark.parametrize("standardise", [True, False])
-def test_principal_components_vary_alike_and_apart(standardise: bool) -> None:
+def test_principal_components_are_uncorrelated_with_unit_variance(standardise: bool) -> None:
     made = objective(principal_components=3, standardise=standardise).requires_grad_(False)
     batches = [clips(6, 4, 6, 4, 6, seed=seed) for seed in range(3)]
     made.prepare(batches)
     targets = torch.cat([made.target(batch)[batch.valid] for batch in batches])
     torch.testing.assert_close(targets.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(torch.cov(targets.T, correction=0), torch.eye(3), atol=1e-3, rtol=0)
-    taught = torch.cat([made._teach(batch)[batch.valid] for batch in batches]).double().numpy()
+    outputs = torch.cat([made._teach(batch)[batch.valid] for batch in batches]).double().numpy()
     if standardise:
-        taught /= taught.std(0)
-    of_a_library = PCA(3, whiten=True, svd_solver="full").fit_transform(taught)
-    agreement = np.abs((of_a_library * targets.numpy()).mean(0))
+        outputs /= outputs.std(0)
+    expected = PCA(3, whiten=True, svd_solver="full").fit_transform(outputs)
+    agreement = np.abs((expected * targets.numpy()).mean(0))
     np.testing.assert_allclose(agreement, 1.0, atol=2e-3)
 
 
-def test_what_cannot_be_distilled_is_refused() -> None:
+def test_incompatible_settings_are_refused() -> None:
     with pytest.raises(PluginError, match="`principal_components` is 1000, but the teacher's vectors have 32 numbers"):
         objective(principal_components=1000)
     with pytest.raises(PluginError, match=r"`estimator.heads` must divide `width`, but 3 does not divide 32"):
@@ -159,11 +159,11 @@ def test_what_cannot_be_distilled_is_refused() -> None:
         objective(teacher_layer=2)(clips(3))
     with pytest.raises(PluginError, match="`target: logits` needs a teacher with a classifier"):
         objective(target="logits")
-    with pytest.raises(PluginError, match="trains a QuantisingTokenizer, but `RandomProjection` is none"):
+    with pytest.raises(PluginError, match="trains a `QuantisingTokenizer`, but `RandomProjection` is not one"):
         objective(tokenizer="random_projection")
 
 
-def test_each_stream_of_tokens_is_counted_by_itself() -> None:
+def test_each_stream_of_tokens_is_counted_separately() -> None:
     made, batch = objective(tokenizer="residual_distilled").eval(), clips(3, 5)
     output = made(batch)
     assert made.histogram_sizes == {"tokens": 4 * 16}

@@ -1,4 +1,4 @@
-"""What holds for all objectives that hide patches: gradients reach everything, nothing leaks, training resumes."""
+"""Tests of all objectives that hide patches: gradients, hidden information, padding and resuming."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def objective(
 
 
 def clips(*columns: int, seed: int = 0) -> PatchBatch:
-    """Random clips with draws of their own; the padding is random too, so that leaks show."""
+    """Create random clips, each with its `draws`. The padding is random too, so that any use of it shows."""
     grid = Grid(max(columns), BANDS)
     generator = torch.Generator().manual_seed(seed)
     patches = torch.randn(len(columns), grid.patches, PATCH_DIM, generator=generator)
@@ -68,7 +68,7 @@ def clips(*columns: int, seed: int = 0) -> PatchBatch:
 
 
 @EVERY
-def test_an_encoder_that_no_predictor_can_follow_is_refused(name: str) -> None:
+def test_a_predictor_that_does_not_fit_the_encoder_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"`predictor.heads` must divide `width`, but 3 does not divide 32"):
         objective(name, predictor={"heads": 3})
 
@@ -76,7 +76,7 @@ def test_an_encoder_that_no_predictor_can_follow_is_refused(name: str) -> None:
 @EVERY
 @ATTENTION
 @pytest.mark.parametrize("encoder", ["beats", "plain_vit"])
-def test_gradients_reach_everything_that_is_trained(name: str, attention: str, encoder: str) -> None:
+def test_gradients_reach_all_trained_parameters(name: str, attention: str, encoder: str) -> None:
     trained = objective(name, encoder=encoder, attention=attention, width=16).train()
     trained(clips(4, 6)).loss.backward()
     for parameter_name, parameter in trained.named_parameters():
@@ -89,7 +89,7 @@ def test_gradients_reach_everything_that_is_trained(name: str, attention: str, e
 @EVERY
 @ATTENTION
 @pytest.mark.parametrize("masking", ["uniform", "block", "inverse_block", "time", "frequency"])
-def test_what_is_hidden_reaches_the_prediction_in_no_way(name: str, attention: str, masking: str) -> None:
+def test_predictions_do_not_depend_on_hidden_patches(name: str, attention: str, masking: str) -> None:
     trained, batch = objective(name, attention=attention, masking=masking, mask_ratio=0.6).eval(), clips(5, 3)
     before = trained.predict(batch)
     batch.patches[before.hidden | ~batch.valid] = 100.0
@@ -103,7 +103,7 @@ def test_what_is_hidden_reaches_the_prediction_in_no_way(name: str, attention: s
 
 @EVERY
 @ATTENTION
-def test_a_clip_adds_the_same_loss_alone_and_in_a_padded_batch(name: str, attention: str) -> None:
+def test_the_loss_of_a_clip_does_not_depend_on_its_batch(name: str, attention: str) -> None:
     trained, together = objective(name, attention=attention).eval(), clips(2, 7, 4)
     assert together.draws is not None
     outputs = []
@@ -120,9 +120,9 @@ def test_a_clip_adds_the_same_loss_alone_and_in_a_padded_batch(name: str, attent
     ("name", "attention"), [("masked_prediction", "cross"), ("reconstruction", "cross"), ("averaged_teacher", "full")]
 )
 def test_the_loss_falls_on_one_batch(name: str, attention: str) -> None:
-    # A teacher that stays where it is, so that what is to be learnt does too.
-    still = {"decay": 1.0, "final_decay": 1.0} if name == "averaged_teacher" else {}
-    trained, batch = objective(name, attention=attention, mask_ratio=0.3, **still).train(), clips(3, 4)
+    # A constant teacher, so that the targets are constant.
+    constant = {"decay": 1.0, "final_decay": 1.0} if name == "averaged_teacher" else {}
+    trained, batch = objective(name, attention=attention, mask_ratio=0.3, **constant).train(), clips(3, 4)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-2)
     losses = []
     for _ in range(60):
@@ -136,7 +136,7 @@ def test_the_loss_falls_on_one_batch(name: str, attention: str) -> None:
 
 @EVERY
 @ATTENTION
-def test_clips_of_one_patch_hide_nothing_and_cost_nothing(name: str, attention: str) -> None:
+def test_clips_of_one_patch_have_no_loss(name: str, attention: str) -> None:
     grid = Grid(1, BANDS)
     batch = PatchBatch(torch.randn(2, 4, PATCH_DIM), torch.arange(4).expand(2, 4) < 1, grid)
     output = objective(name, attention=attention).train()(batch)
@@ -146,8 +146,8 @@ def test_clips_of_one_patch_hide_nothing_and_cost_nothing(name: str, attention: 
 
 
 @pytest.mark.parametrize("name", ["reconstruction", "averaged_teacher"])
-def test_guessing_costs_what_the_mean_of_the_targets_costs(name: str) -> None:
-    """Where the last layer gives the targets' mean, the loss is what guessing is said to cost."""
+def test_the_guessing_loss_is_that_of_the_mean_of_the_targets(name: str) -> None:
+    """If the last layer returns the mean of the targets, the loss equals `guessing_loss`."""
     options = {} if name == "reconstruction" else {"clip_loss": 0.0}
     trained, batch = objective(name, **options).eval(), clips(6, 5)
     last: Any = trained.to_patch if name == "reconstruction" else trained.to_target
@@ -163,12 +163,12 @@ def test_guessing_costs_what_the_mean_of_the_targets_costs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["reconstruction", "averaged_teacher"])
-def test_warns_late_of_learning_nothing(name: str) -> None:
+def test_warns_in_the_second_half_if_nothing_is_learnt(name: str) -> None:
     trained = objective(name)
     assert trained.warnings({"loss": 1.1, "guessing_loss": 1.0}, 0.2) == []
     assert trained.warnings({"loss": 0.9, "guessing_loss": 1.0}, 0.9) == []
-    (told,) = trained.warnings({"loss": 1.1, "guessing_loss": 1.0}, 0.9)
-    assert told.startswith("nothing is learnt: the loss 1.100 is above 1.000")
+    (warning,) = trained.warnings({"loss": 1.1, "guessing_loss": 1.0}, 0.9)
+    assert warning.startswith("nothing is learnt: the loss 1.100 is above 1.000")
 
 
 @pytest.mark.slow
@@ -184,16 +184,16 @@ def test_the_light_predictor_computes_less_for_the_same_prediction() -> None:
     assert flops["cross"] < 0.9 * flops["full"]
 
 
-# Below, whole experiments.
+# Whole experiments.
 
 WITHOUT_TOKENIZER = ["schedule={type: single}", "evaluate=[]"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["reconstruction", "averaged_teacher"])
-def test_what_is_trained_is_counted_and_what_is_thrown_away_is_not_kept(name: str, tiny: Path) -> None:
-    chosen = [*WITHOUT_TOKENIZER, f"pretrain.objective={{type: {name}}}"]
-    planned = {stage.stage.name: stage for stage in plan(tiny, overrides=chosen).stages}
+def test_the_plan_counts_all_parameters_and_keeps_only_the_encoder(name: str, tiny: Path) -> None:
+    overrides = [*WITHOUT_TOKENIZER, f"pretrain.objective={{type: {name}}}"]
+    planned = {stage.stage.name: stage for stage in plan(tiny, overrides=overrides).stages}
     assert set(planned) == {"tones/survey", "untrained", "iteration 1/pretrain"}
     training = planned["iteration 1/pretrain"].training
     assert training is not None
@@ -205,8 +205,8 @@ def test_what_is_trained_is_counted_and_what_is_thrown_away_is_not_kept(name: st
 @pytest.mark.slow
 def test_an_experiment_without_a_tokenizer_runs(tiny: Path, tmp_path: Path) -> None:
     predictor = "{layers: 1, heads: 2, attention: cross}"
-    chosen = [*WITHOUT_TOKENIZER, f"pretrain.objective={{type: reconstruction, predictor: {predictor}}}"]
-    folder = run(tiny, overrides=chosen, out=tmp_path / "runs")
+    overrides = [*WITHOUT_TOKENIZER, f"pretrain.objective={{type: reconstruction, predictor: {predictor}}}"]
+    folder = run(tiny, overrides=overrides, out=tmp_path / "runs")
     artifact = find_artifact(folder)
     assert set(artifact.card["parts"]) == {"encoder", "front_end"}
     curves = [json.loads(line) for line in (artifact.path / "metrics.jsonl").read_text().splitlines()]
@@ -233,17 +233,17 @@ def test_an_interrupted_training_with_an_averaged_teacher_ends_as_an_uninterrupt
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     (tmp_path / "stopper.py").write_text(STOPPER)
-    chosen = [
+    overrides = [
         "evaluate=[]",
         "pretrain.objective={type: averaged_teacher, masking: inverse_block, decay: 0.5, clip_loss: 1.0}",
         "pretrain.steps=8",
         "pretrain.log_every=1",
         *WITHOUT_TOKENIZER,
     ]
-    whole = find_artifact(run(tiny, overrides=chosen, out=tmp_path / "whole"))
+    whole = find_artifact(run(tiny, overrides=overrides, out=tmp_path / "whole"))
     with pytest.raises(Interrupted, match="stopped after step 4 of 8"):
-        run(tiny, overrides=[*chosen, f"plugins=[{tmp_path / 'stopper.py'}]"], out=tmp_path / "stopped")
-    resumed = find_artifact(run(tiny, overrides=chosen, out=tmp_path / "stopped"))
+        run(tiny, overrides=[*overrides, f"plugins=[{tmp_path / 'stopper.py'}]"], out=tmp_path / "stopped")
+    resumed = find_artifact(run(tiny, overrides=overrides, out=tmp_path / "stopped"))
     assert (resumed.path / "encoder.safetensors").read_bytes() == (whole.path / "encoder.safetensors").read_bytes()
     losses = [
         [json.loads(line)["loss"] for line in (artifact.path / "metrics.jsonl").read_text().splitlines()]

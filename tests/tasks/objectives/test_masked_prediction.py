@@ -1,4 +1,4 @@
-"""Masked prediction: the loss against a second writing, several tokens a patch, and when it warns."""
+"""Masked prediction: its loss compared with a slow implementation, several tokens per patch, and warnings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def objective(
 
 
 def clips(*columns: int, seed: int = 0) -> PatchBatch:
-    """Random clips; the padding is random too, so that leaks show."""
+    """Create random clips. The padding is random too, so that any use of it shows."""
     grid = Grid(max(columns), BANDS)
     generator = torch.Generator().manual_seed(seed)
     patches = torch.randn(len(columns), grid.patches, PATCH_DIM, generator=generator)
@@ -65,7 +65,7 @@ def fixed_mask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("width", [None, 16])
-def test_the_loss_equals_a_slow_second_writing(smoothing: float, width: int | None) -> None:
+def test_the_loss_equals_a_slow_implementation(smoothing: float, width: int | None) -> None:
     made, batch = objective(width=width, positions="relative", label_smoothing=smoothing), clips(3, 6, 5)
 
     torch.manual_seed(4)
@@ -100,14 +100,14 @@ def test_the_loss_equals_a_slow_second_writing(smoothing: float, width: int | No
 @pytest.mark.usefixtures("fixed_mask")
 @pytest.mark.parametrize("attention", ["full", "cross"])
 @pytest.mark.parametrize("positions", ["relative", "absolute"])
-def test_a_clip_adds_the_same_loss_alone_and_in_a_padded_batch(positions: str, attention: str) -> None:
+def test_the_loss_of_a_clip_does_not_depend_on_its_batch(positions: str, attention: str) -> None:
     made, together = objective(positions=positions, attention=attention).eval(), clips(2, 7, 4)
-    alone = []
+    single = []
     for clip, columns in enumerate((2, 7, 4)):
         count = columns * BANDS
         patches, valid = together.patches[clip : clip + 1, :count], together.valid[clip : clip + 1, :count]
-        alone.append(PatchBatch(patches, valid, Grid(columns, BANDS)))
-    outputs = [made(batch) for batch in alone]
+        single.append(PatchBatch(patches, valid, Grid(columns, BANDS)))
+    outputs = [made(batch) for batch in single]
     assert made(together).count == sum(output.count for output in outputs)
     torch.testing.assert_close(made(together).loss, sum(output.loss for output in outputs), rtol=1e-5, atol=1e-5)
 
@@ -155,8 +155,8 @@ def test_histograms_count_tokens_and_predictions_of_hidden_patches() -> None:
     assert (arrays["predicted"][~hidden] == -1).all()
 
 
-def test_several_tokens_a_patch_cost_and_count_as_the_mean_of_each_alone() -> None:
-    """Three streams against three objectives of one stream that share all but the classifier."""
+def test_loss_and_metrics_of_several_tokens_per_patch_are_means_over_streams() -> None:
+    """Compare three streams with three objectives of one stream that share everything but the classifier."""
     made, batch = objective(codebooks=3, label_smoothing=0.1), clips(4, 6)
     batch.draws = torch.tensor([11, 12])
     output = made(batch)
@@ -166,9 +166,9 @@ def test_several_tokens_a_patch_cost_and_count_as_the_mean_of_each_alone() -> No
     losses, right = [], []
     for stream in range(3):
         rows = slice(stream * CODES, (stream + 1) * CODES)
-        alone = made.predict(batch).vectors @ made.to_tokens.weight[rows].T + made.to_tokens.bias[rows]
-        losses.append(torch.nn.functional.cross_entropy(alone, tokens[:, stream], label_smoothing=0.1).item())
-        right.append((alone.argmax(-1) == tokens[:, stream]).float().mean().item())
+        of_stream = made.predict(batch).vectors @ made.to_tokens.weight[rows].T + made.to_tokens.bias[rows]
+        losses.append(torch.nn.functional.cross_entropy(of_stream, tokens[:, stream], label_smoothing=0.1).item())
+        right.append((of_stream.argmax(-1) == tokens[:, stream]).float().mean().item())
         counted = torch.bincount(tokens[:, stream], minlength=CODES)
         assert torch.equal(output.histograms["tokens"][rows], counted)
     assert output.count == len(tokens)
@@ -199,7 +199,7 @@ HEALTHY = {"token_perplexity": 7.0, "guessing_loss": math.log(7), "predicted_per
 
 
 @pytest.mark.parametrize(
-    ("changes", "progress", "told"),
+    ("changes", "progress", "expected"),
     [
         ({}, 1.0, []),
         ({"token_perplexity": 2.9, "guessing_loss": 1.06, "loss": 0.5}, 0.1, ["the tokens have collapsed"]),
@@ -210,15 +210,15 @@ HEALTHY = {"token_perplexity": 7.0, "guessing_loss": math.log(7), "predicted_per
         ({"loss": 2.1}, 0.2, []),
     ],
 )
-def test_warns_of_collapse_and_of_learning_nothing_and_not_otherwise(
-    changes: dict[str, float], progress: float, told: list[str]
+def test_warns_only_if_tokens_or_predictions_collapse_or_nothing_is_learnt(
+    changes: dict[str, float], progress: float, expected: list[str]
 ) -> None:
     found = objective().warnings({**HEALTHY, **changes}, progress)
-    assert [warning.partition(":")[0] for warning in found] == told
+    assert [warning.partition(":")[0] for warning in found] == expected
 
 
-def test_with_label_smoothing_the_loss_is_compared_with_what_guessing_costs() -> None:
-    """The best guess costs more than the tokens' entropy, and whoever does a little better has learnt something."""
+def test_the_guessing_loss_includes_label_smoothing() -> None:
+    """Smoothing raises the loss of the best guess above the entropy of the tokens."""
     made = objective(label_smoothing=0.2)
     tokens = torch.tensor([60, 20, 10, 5, 3, 1, 1, 0])
     share = 0.8 * tokens / tokens.sum() + 0.2 / CODES
@@ -229,7 +229,7 @@ def test_with_label_smoothing_the_loss_is_compared_with_what_guessing_costs() ->
     assert len(made.warnings({**figures, "loss": guessing + 0.02}, 1.0)) == 1
 
 
-def test_clips_of_one_patch_hide_nothing_and_cost_nothing() -> None:
+def test_clips_of_one_patch_have_no_loss() -> None:
     grid = Grid(1, BANDS)
     batch = PatchBatch(torch.randn(2, 4, PATCH_DIM), torch.arange(4).expand(2, 4) < 1, grid)
     output = objective()(batch)

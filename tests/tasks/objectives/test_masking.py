@@ -1,4 +1,4 @@
-"""Masks hide exactly the share asked for, never padding, and lie as their name says."""
+"""Masks hide exactly the configured share, never padding, in the configured shape."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def batch_of(valid: Tensor, bands: int = 1, draws: Tensor | None = None) -> Patc
 
 
 def clips(columns: list[int], bands: int, *, padding: int = 0, seed: int | None = None) -> PatchBatch:
-    """Clips of so many whole columns, with draws of their own unless the seed is None."""
+    """Create clips of the given numbers of columns, with `draws` unless the seed is None."""
     valid = torch.arange((max(columns) + padding) * bands) < torch.tensor(columns)[:, None] * bands
     generator = torch.Generator().manual_seed(seed or 0)
     draws = torch.randint(2**62, (len(columns),), generator=generator)
@@ -87,7 +87,7 @@ def test_the_share_is_exact(
         assert covered | positions == set(range(count))
         if count > 1:
             assert 1 <= len(covered) <= count - 1
-            # Half a patch either way is rounding; more only where one must stay hidden or visible.
+            # Half a patch is rounding. The bounds keep at least one patch hidden and one visible.
             expected = min(max(ratio * count, 1), count - 1)
             assert abs(len(covered) - expected) <= 0.5 + 1e-4
         else:
@@ -106,20 +106,20 @@ def test_the_share_is_exact(
     seed=st.integers(0, 2**31),
     masking=ANY_MASKING,
 )
-def test_a_clip_is_masked_alike_alone_and_beside_any_others(
+def test_the_mask_of_a_clip_does_not_depend_on_its_batch(
     columns: list[int], bands: int, ratio: float, padding: int, seed: int, masking: Masking
 ) -> None:
     together = clips(columns, bands, padding=padding, seed=seed)
     _, hidden = mask(together, ratio, masking)
     for clip, length in enumerate(columns):
-        alone = clips([length], bands, seed=seed)
+        single = clips([length], bands, seed=seed)
         assert together.draws is not None
-        alone.draws = together.draws[clip : clip + 1]
-        assert torch.equal(mask(alone, ratio, masking)[1][0], hidden[clip, : length * bands])
+        single.draws = together.draws[clip : clip + 1]
+        assert torch.equal(mask(single, ratio, masking)[1][0], hidden[clip, : length * bands])
 
 
 @pytest.mark.parametrize("masking", MASKINGS.values(), ids=MASKINGS)
-def test_padding_may_lie_anywhere(masking: Masking) -> None:
+def test_padding_may_be_anywhere(masking: Masking) -> None:
     torch.manual_seed(0)
     valid = torch.rand(8, 40) < 0.5
     visible, hidden = mask(batch_of(valid, bands=4), 0.75, masking)
@@ -135,8 +135,8 @@ def test_every_patch_is_hidden_equally_often() -> None:
 
 
 @pytest.mark.parametrize("masking", MASKINGS.values(), ids=MASKINGS)
-def test_clips_of_a_batch_get_masks_of_their_own_and_a_seed_repeats_them(masking: Masking) -> None:
-    # With one block of the whole grid it is the patches left out of it that differ.
+def test_clips_of_a_batch_have_different_masks_and_a_seed_repeats_them(masking: Masking) -> None:
+    # A block of the whole grid is cut to the share, so the patches that stay visible differ.
     batch = clips([16] * 4, 4)
     torch.manual_seed(3)
     _, one = mask(batch, 0.5, masking)
@@ -149,7 +149,7 @@ def test_clips_of_a_batch_get_masks_of_their_own_and_a_seed_repeats_them(masking
 
 
 def slow_blocks(ranks: list[int], grid: Grid, columns: int, bands: int) -> list[int]:
-    """The patches of a clip in the order in which blocks, drawn around one patch after another, cover them."""
+    """Return the patches of a clip in the order in which blocks around one patch after another cover them."""
     by_rank = sorted(range(grid.patches), key=ranks.__getitem__)
     covered: list[int] = []
     for centre in by_rank:
@@ -165,7 +165,7 @@ def slow_blocks(ranks: list[int], grid: Grid, columns: int, bands: int) -> list[
 
 
 @pytest.mark.parametrize(("columns", "bands"), [(1, 1), (2, 3), (3, 2), (5, 5), (4, 1)])
-def test_blocks_are_covered_one_after_another_as_in_a_slow_second_writing(columns: int, bands: int) -> None:
+def test_blocks_equal_a_slow_implementation(columns: int, bands: int) -> None:
     grid = Grid(7, 4)
     generator = torch.Generator().manual_seed(columns)
     ranks = torch.stack([torch.randperm(grid.patches, generator=generator) for _ in range(5)])
@@ -184,13 +184,13 @@ def test_whole_columns_and_whole_bands_are_hidden() -> None:
 
 
 def neighbours_alike(hidden: Tensor, grid: Grid) -> float:
-    """Share of pairs of neighbouring patches that are both hidden or both visible."""
+    """Compute the share of neighbouring patches that are both hidden or both visible."""
     laid = hidden.view(-1, grid.columns, grid.bands)
     pairs: list[Any] = [laid[:, 1:] == laid[:, :-1], laid[:, :, 1:] == laid[:, :, :-1]]
     return float(torch.cat([pair.flatten() for pair in pairs]).float().mean())
 
 
-def test_blocks_lie_together_and_inverse_blocks_are_what_is_seen() -> None:
+def test_blocks_are_contiguous_and_inverse_blocks_are_visible() -> None:
     batch = clips([20] * 50, 8, seed=1)
     large = {"columns": 4, "bands": 4}
     masks = {
@@ -202,7 +202,7 @@ def test_blocks_lie_together_and_inverse_blocks_are_what_is_seen() -> None:
     assert alike["uniform"] == pytest.approx(0.68, abs=0.01)
     assert alike["block"] > 0.75
     assert alike["inverse"] > 0.85
-    # Showing blocks at 80 % hidden is hiding blocks at 20 %, turned round.
+    # Showing blocks with 80 % hidden is the inverse of hiding blocks with 20 % hidden.
     assert torch.equal(masks["inverse"], ~mask(batch, 0.2, Block(BlockMaskingConfig(**large)))[1])
 
 

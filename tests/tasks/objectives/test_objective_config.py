@@ -1,4 +1,4 @@
-"""What does not fit an encoder or a teacher is told from settings alone."""
+"""Settings that do not fit an encoder or a teacher are reported without building anything."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from ossicle.tasks.stages.specs import EncoderStage, FineTuneStage, ImportStage,
     ],
 )
 @pytest.mark.parametrize("kind", [EstimatorConfig, PredictorConfig])
-def test_an_impossible_stack_of_its_own_width_is_refused(
+def test_an_invalid_stack_with_a_given_width_is_refused(
     kind: type[EstimatorConfig], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         kind(**options)
 
 
-def test_what_is_not_refused_makes_a_stack() -> None:
+def test_every_accepted_width_makes_a_stack() -> None:
     for width in range(1, 400):
         for positions in ("absolute", "relative"):
             stated = EstimatorConfig(heads=2, positions=positions)
@@ -49,7 +49,7 @@ def test_what_is_not_refused_makes_a_stack() -> None:
     assert EstimatorConfig().misfits(None, called="estimator") == []
 
 
-def test_a_predictor_is_held_against_the_encoders_width() -> None:
+def test_a_predictor_is_checked_with_the_width_of_the_encoder() -> None:
     config = MaskedPredictionConfig(predictor=PredictorConfig(heads=2))
     assert config.check_compatibility({"encoder_width": 768}) == []
     (fault,) = config.check_compatibility({"encoder_width": 30})
@@ -75,7 +75,7 @@ BASE = {"teacher_width": 768, "teacher_layers": 12, "teacher_classes": 0}
         ),
     ],
 )
-def test_distillation_is_held_against_its_teacher(
+def test_settings_that_do_not_fit_the_teacher_are_reported(
     options: dict[str, Any], facts: dict[str, object], message: str
 ) -> None:
     (fault,) = DistillationConfig(**options).check_compatibility(facts)
@@ -83,15 +83,15 @@ def test_distillation_is_held_against_its_teacher(
     assert DistillationConfig(**options).check_compatibility({}) == []
 
 
-def test_what_fits_its_teacher_is_left_alone() -> None:
+def test_settings_that_fit_the_teacher_are_accepted() -> None:
     config = DistillationConfig(teacher_layer=12, principal_components=768)
     assert config.check_compatibility(BASE) == []
     of_logits = DistillationConfig(target="logits", teacher_layer=13)
     assert of_logits.check_compatibility(BASE | {"teacher_classes": 5}) == []
 
 
-def test_a_teacher_is_known_by_the_stage_that_its_weights_come_from() -> None:
-    # Only what `teacher_facts` reads is filled in.
+def test_the_facts_of_a_teacher_come_from_the_stage_that_makes_its_weights() -> None:
+    # Only the fields that `teacher_facts` reads have values.
     nothing: Any = None
     small: Any = BeatsConfig(size="tiny")
     large: Any = BeatsConfig(size="base")

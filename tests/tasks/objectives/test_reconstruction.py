@@ -1,4 +1,4 @@
-"""Reconstruction: its loss against a slow second writing."""
+"""Reconstruction: its loss compared with a slow implementation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def objective(*, normalise_targets: bool) -> Reconstruction:
 
 
 @pytest.mark.parametrize("normalise_targets", [True, False])
-def test_the_loss_equals_a_slow_second_writing(normalise_targets: bool) -> None:
+def test_the_loss_equals_a_slow_implementation(normalise_targets: bool) -> None:
     made = objective(normalise_targets=normalise_targets)
     valid = torch.arange(10) < torch.tensor([[10], [6]])
     batch = PatchBatch(3 + 2 * torch.randn(2, 10, PATCH_DIM), valid, Grid(5, BANDS), draws=torch.tensor([5, 6]))
@@ -44,7 +44,7 @@ def test_the_loss_equals_a_slow_second_writing(normalise_targets: bool) -> None:
     assert output.loss.item() == pytest.approx(loss, rel=1e-4)
 
 
-def test_silence_is_no_division_by_zero() -> None:
+def test_silence_gives_a_finite_loss() -> None:
     batch = PatchBatch(torch.full((1, 8, PATCH_DIM), -4.0), torch.ones(1, 8, dtype=torch.bool), Grid(4, BANDS))
     output = objective(normalise_targets=True)(batch)
     output.loss.backward()

@@ -1,4 +1,4 @@
-"""Fine-tuning: from labelled clips to scores, which weights are kept, and what an interruption costs (nothing)."""
+"""Fine-tuning: from labelled clips to scores, the selection of weights, and exact resuming after interruptions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ evaluate:
 """
 
 STOPPER = '''
-"""Notes every step that fine-tuning takes, and stops the program after as many as the environment says."""
+"""Log every step of fine-tuning, and stop the program after the numbers of steps in `STOPS`."""
 import os, pathlib, signal
 import ossicle
 
@@ -77,7 +77,7 @@ OBJECTIVE = f"objective: {{type: classification, layer_lr_decay: 0.8, {AUGMENTED
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Low and high tones of .3 to .6 s, in three splits or folds, with one label each or with several."""
+    """Write low and high tones of 0.3 to 0.6 s, in three splits or folds, with one label each or several."""
     folder = tmp_path_factory.mktemp("tuning")
     (folder / "stopper.py").write_text(STOPPER)
     draw = np.random.default_rng(0)
@@ -116,19 +116,19 @@ def written(home: Path, table: str, *options: str) -> Path:
     return path
 
 
-def judge(path: Path, folder: Path, *subjects: str) -> None:
-    """Run the stages of an experiment that it takes to judge these subjects; all stages if none is given."""
+def evaluate(path: Path, folder: Path, *subjects: str) -> None:
+    """Run the stages of an experiment that evaluate these subjects, or all stages if none is given."""
     checked = check(path, [], Corpora(Silent()), prepare=True)
-    wanted = [
+    needed = [
         stage
         for stage in checked.stages
         if not subjects or stage.kind in ("survey", "encoder") or stage.tags.get("subject") in subjects
     ]
-    run_stages(wanted, store=Store(folder), plugins=checked.plugins, corpora=Corpora(Silent()))
+    run_stages(needed, store=Store(folder), plugins=checked.plugins, corpora=Corpora(Silent()))
 
 
 def found_in(store: Path) -> dict[str, Artifact]:
-    """The artifacts of fine-tuning by the subject that was judged."""
+    """Return the artifacts of fine-tuning by subject."""
     artifacts = [Artifact(folder) for folder in store.glob("evaluate_fine_tuned-*")]
     return {artifact.card["tags"]["subject"]: artifact for artifact in artifacts}
 
@@ -145,15 +145,15 @@ def curves(artifact: Artifact) -> dict[str, list[float]]:
 # From an experiment to its scores.
 
 
-def test_every_encoder_learns_what_can_be_told_apart_and_is_scored_like_by_any_task(home: Path, tmp_path: Path) -> None:
-    judge(written(home, "splits", OBJECTIVE, "lr: 0.01", "label_share: 0.5"), tmp_path)
+def test_every_encoder_learns_separable_classes_and_is_scored(home: Path, tmp_path: Path) -> None:
+    evaluate(written(home, "splits", OBJECTIVE, "lr: 0.01", "label_share: 0.5"), tmp_path)
     found = found_in(tmp_path)
     assert found.keys() == {"untrained", "iteration 1"}
     for subject, artifact in found.items():
-        told = artifact.read_json("scores.json")
+        result = artifact.read_json("scores.json")
         about = {"task": "fine_tune, 50 % of the labels", "corpus": "splits", "subject": subject}
-        assert told.items() >= {**about, "multi_label": False, "scale": "logits"}.items()
-        (score,) = told["scores"]
+        assert result.items() >= {**about, "multi_label": False, "scale": "logits"}.items()
+        (score,) = result["scores"]
         assert score["view"] == "fine-tuned"
         assert score["metric"] == "accuracy"
         assert score["value"] == 1.0
@@ -174,13 +174,13 @@ def test_every_encoder_learns_what_can_be_told_apart_and_is_scored_like_by_any_t
 
 
 @pytest.mark.slow
-def test_a_training_of_folds_that_is_stopped_again_and_again_ends_as_an_uninterrupted_one(
+def test_a_cross_validation_with_interruptions_ends_as_an_uninterrupted_one(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(
         home, "folds", OBJECTIVE, "lr: 0.0006", "select: best", "best_of: 3", "average_last: 2", "balanced: true"
     )
-    judge(path, tmp_path / "whole", "untrained")
+    evaluate(path, tmp_path / "whole", "untrained")
 
     # Between two checkpoints of the first fold, at a checkpoint, and in the last fold.
     notes = tmp_path / "notes"
@@ -188,11 +188,11 @@ def test_a_training_of_folds_that_is_stopped_again_and_again_ends_as_an_uninterr
     for stop in (4, 8, 34):
         monkeypatch.setenv("STOPS", str(stop))
         with pytest.raises(Interrupted, match="a checkpoint is kept"):
-            judge(path, tmp_path / "stopped", "untrained")
+            evaluate(path, tmp_path / "stopped", "untrained")
     monkeypatch.delenv("STOPS")
-    judge(path, tmp_path / "stopped", "untrained")
+    evaluate(path, tmp_path / "stopped", "untrained")
 
-    assert len(notes.read_text().split()) == 3 * 12  # no step was taken twice
+    assert len(notes.read_text().split()) == 3 * 12  # no step ran twice
     whole, stopped = (found_in(tmp_path / name)["untrained"] for name in ("whole", "stopped"))
     assert curves(whole).keys() == {"fold 0", "fold 1", "fold 2"}
     assert curves(stopped) == curves(whole)
@@ -213,7 +213,7 @@ def planned(home: Path, *options: str, table: str = "splits") -> CheckedExperime
 
 
 def tuned(home: Path, folder: Path, table: str = "splits", **options: Any) -> Artifact:
-    """The artifact of fine-tuning the untrained encoder."""
+    """Fine-tune the untrained encoder and return the artifact."""
     checked = planned(home, table=table)
     survey, untrained = (
         next(stage for stage in checked.stages if stage.kind == kind) for kind in ("survey", "encoder")
@@ -230,7 +230,7 @@ def tuned(home: Path, folder: Path, table: str = "splits", **options: Any) -> Ar
     return run_stages(stages, store=Store(folder), plugins=checked.plugins, corpora=Corpora(Silent()))[-1].artifact
 
 
-def test_a_fine_tuned_encoder_classifies_with_one_label_a_clip(home: Path, tmp_path: Path) -> None:
+def test_a_fine_tuned_encoder_classifies_with_one_label_per_clip(home: Path, tmp_path: Path) -> None:
     artifact = tuned(home, tmp_path, encoder_options={"layer_drop": 0.3, "gradient_decay": 0.9}, select="best")
     model = ossicle.load(artifact.path)
     wave, rate = soundfile.read(home / "31.wav", dtype="float32")
@@ -246,7 +246,7 @@ def test_a_fine_tuned_encoder_classifies_with_one_label_a_clip(home: Path, tmp_p
     assert card["metrics"]["training_clips"] == 16
 
 
-def test_a_fine_tuned_encoder_classifies_with_several_labels_a_clip(home: Path, tmp_path: Path) -> None:
+def test_a_fine_tuned_encoder_classifies_with_several_labels_per_clip(home: Path, tmp_path: Path) -> None:
     model = ossicle.load(tuned(home, tmp_path, "several", steps=20).path)
     wave, rate = soundfile.read(home / "31.wav", dtype="float32")
     found = model.classify(wave, sample_rate=rate)
@@ -254,15 +254,15 @@ def test_a_fine_tuned_encoder_classifies_with_several_labels_a_clip(home: Path, 
     assert found.probabilities[0, [0, 2]].min() > 0.5 > found.probabilities[0, 1]
 
 
-def test_all_folds_teach_where_nobody_is_judged(home: Path, tmp_path: Path) -> None:
+def test_all_folds_are_for_training_without_an_evaluation(home: Path, tmp_path: Path) -> None:
     metrics = tuned(home, tmp_path, "folds", steps=3).card["metrics"]
     assert metrics["training_clips"] == 32
     assert "valid_accuracy" not in metrics
-    with pytest.raises(CorpusError, match="`select: best` chooses on `valid` clips, and this corpus has none beside"):
+    with pytest.raises(CorpusError, match="`select: best` chooses on `valid` clips, and this corpus has none besides"):
         tuned(home, tmp_path, "folds", steps=3, select="best")
 
 
-def test_freezing_keeps_the_encoder_as_it_was(home: Path, tmp_path: Path) -> None:
+def test_a_frozen_encoder_does_not_change(home: Path, tmp_path: Path) -> None:
     classification = {"type": "classification", "freeze_encoder": True}
     catalog = planned(home).plugins.catalog
     choice = PartChoice.of(catalog.get("objective", "classification"), {"freeze_encoder": True})
@@ -272,7 +272,7 @@ def test_freezing_keeps_the_encoder_as_it_was(home: Path, tmp_path: Path) -> Non
     assert (artifact.path / "encoder.safetensors").read_bytes() == (before / "encoder.safetensors").read_bytes()
 
 
-def test_an_option_that_the_encoder_lacks_is_told_before_anything_is_trained(home: Path) -> None:
+def test_an_unknown_encoder_option_is_refused_before_training(home: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"encoder `beats`: there is no option `layerdrop`. Did you mean `layer_drop`"
     ):
@@ -281,24 +281,24 @@ def test_an_option_that_the_encoder_lacks_is_told_before_anything_is_trained(hom
         planned(home, "encoder_options: {layer_drop: 1.5}")
 
 
-def test_more_checkpoints_than_are_written_cannot_be_averaged() -> None:
-    told = (
+def test_average_last_is_at_most_the_number_of_checkpoints() -> None:
+    message = (
         r"`average_last` \(5\) must be at most 3, the number of checkpoints that 500 steps write with `checkpoint_every"
     )
-    with pytest.raises(ValidationError, match=told):
+    with pytest.raises(ValidationError, match=message):
         FineTuningConfig(steps=500, average_last=5)
 
 
-def test_what_decides_the_weights_enters_the_key_of_a_stage() -> None:
+def test_settings_that_select_weights_enter_the_key_of_a_stage() -> None:
     assert FineTuneConfig(checkpoint_every=100).identity() != FineTuneConfig(checkpoint_every=50).identity()
     assert FineTuneConfig(log_every=5).identity() == FineTuneConfig(log_every=10).identity()
 
 
-# Which weights are kept.
+# Selection of weights.
 
 
 class Frames(FrontEnd):
-    """Takes frames as patches."""
+    """A front end whose patches are the frames."""
 
     sample_rate, bands, patch_dim, hop_seconds, min_samples = RATE, 1, 3, 0.01, 1
 
@@ -310,7 +310,7 @@ class Frames(FrontEnd):
 
 
 class Slope(Objective):
-    """Learns to add three numbers up, and counts its batches."""
+    """Learns the sum of three numbers, and counts its batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -328,7 +328,7 @@ class Slope(Objective):
 
 
 def weights_after(folder: Path, stops: Sequence[int] = ()) -> dict[tuple[int, ...], tuple[Tensor, int]]:
-    """The slopes and counts that ten steps leave to choose from, asked to stop after some of them."""
+    """Train for ten steps with interruptions, and return slope and count of each checkpoint and of their mean."""
     found = {}
 
     def choose(kept: CheckpointHistory) -> None:
@@ -366,11 +366,11 @@ def test_the_mean_of_checkpoints_is_the_mean_of_their_weights(tmp_path: Path) ->
     mean, batches = found[6, 9, 10]
     assert torch.allclose(mean, sum(found[step,][0] for step in (6, 9, 10)) / 3, atol=1e-7)
     assert not torch.equal(found[6,][0], found[9,][0])
-    # What counts is not averaged.
+    # Integers are not averaged.
     assert batches == 10
 
 
-def test_checkpoints_of_interruptions_take_no_regular_ones_place(tmp_path: Path) -> None:
+def test_checkpoints_of_interruptions_do_not_replace_regular_ones(tmp_path: Path) -> None:
     whole, stopped = weights_after(tmp_path / "whole"), weights_after(tmp_path / "stopped", stops=(3, 6, 9))
     assert stopped.keys() == whole.keys()
     assert all(torch.equal(stopped[steps][0], whole[steps][0]) for steps in whole)
@@ -384,8 +384,8 @@ class Recorded:
         self.loaded: tuple[int, ...] = ()
 
     def kept(self, steps: Sequence[int]) -> CheckpointHistory:
-        def load(wanted: Sequence[int]) -> None:
-            self.loaded = tuple(wanted)
+        def load(chosen: Sequence[int]) -> None:
+            self.loaded = tuple(chosen)
 
         return CheckpointHistory(steps, load)
 
@@ -395,7 +395,7 @@ class Recorded:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=5, max_size=5), st.integers(1, 4), st.integers(0, 3), st.integers(1, 3))
-def test_the_best_on_the_validation_clips_is_loaded_last(
+def test_the_best_weights_on_the_validation_clips_are_loaded(
     values: list[int], best_of: int, mean_value: int, averaged: int
 ) -> None:
     steps = [200, 400, 600, 800, 1000]
@@ -415,7 +415,7 @@ def test_the_best_on_the_validation_clips_is_loaded_last(
 
 
 @pytest.mark.parametrize(("averaged", "loaded", "name"), [(1, (9,), "step 9"), (2, (6, 9), "mean of steps 6, 9")])
-def test_the_last_weights_do_not_ask_for_a_score(averaged: int, loaded: tuple[int, ...], name: str) -> None:
+def test_the_last_weights_need_no_score(averaged: int, loaded: tuple[int, ...], name: str) -> None:
     recorded = Recorded({(3,): 1.0, (6,): 1.0})
     config = FineTuningConfig(steps=9, log_every=1, checkpoint_every=3, average_last=averaged)
     assert choose_weights(recorded.kept([3, 6, 9]), config, lambda: None) == (name, None)

@@ -41,7 +41,7 @@ def labelled(truth: npt.NDArray[np.bool_], splits: Sequence[str], *, multi_label
     )
 
 
-def test_no_test_clip_takes_part() -> None:
+def test_test_clips_are_not_used() -> None:
     splits = ["train"] * 40 + ["valid"] * 5 + ["test"] * 7
     monitored = without_test(labelled(np.eye(2, dtype=np.bool_)[np.arange(52) % 2], splits))
     assert set(monitored.splits[45:]) == {""}
@@ -50,7 +50,7 @@ def test_no_test_clip_takes_part() -> None:
 
 
 @pytest.mark.parametrize(("clips", "set_aside"), [(1, 0), (2, 1), (3, 1), (20, 4), (101, 20)])
-def test_every_class_gives_a_fifth_of_its_training_clips_and_keeps_one(clips: int, set_aside: int) -> None:
+def test_a_fifth_of_each_class_but_never_its_last_clip_is_set_aside(clips: int, set_aside: int) -> None:
     truth = np.repeat(np.eye(50, dtype=np.bool_), clips, axis=0)
     monitored = without_test(labelled(truth, ["train"] * len(truth)))
     assert (truth[monitored.splits == "valid"].sum(0) == set_aside).all()
@@ -59,7 +59,7 @@ def test_every_class_gives_a_fifth_of_its_training_clips_and_keeps_one(clips: in
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 4).flatmap(lambda classes: arrays(np.bool_, (20, classes))))
-def test_what_several_labels_a_clip_can_teach_they_teach_still(truth: npt.NDArray[np.bool_]) -> None:
+def test_with_several_labels_per_clip_every_class_can_still_be_learnt(truth: npt.NDArray[np.bool_]) -> None:
     monitored = without_test(labelled(truth, ["train"] * 20, multi_label=True))
     teaching = truth[monitored.splits == "train"]
     assert np.array_equal(teaching.any(0), truth.any(0))
@@ -67,7 +67,7 @@ def test_what_several_labels_a_clip_can_teach_they_teach_still(truth: npt.NDArra
     assert (monitored.splits == "valid").any()
 
 
-def test_a_clip_without_its_label_is_passed_over() -> None:
+def test_a_clip_without_its_label_is_skipped() -> None:
     truth = np.eye(2, dtype=np.bool_)[np.arange(30) % 2]
     truth[[3, 25]] = False
     clips = labelled(truth, ["train"] * 20 + ["valid"] * 10)
@@ -80,9 +80,9 @@ def test_a_corpus_that_does_not_suffice_is_reported() -> None:
     (missing,) = monitor_problems(labelled(truth, ["train"] * 20 + ["test"] * 10))
     assert missing.startswith("needs a corpus with labelled `train` and `valid` clips")
     splits = np.where(truth[:, 2], "valid", np.where(np.arange(30) < 20, "train", "valid"))
-    (untaught,) = monitor_problems(labelled(truth, splits.tolist()))
-    assert untaught.startswith("cannot evaluate on this corpus, where the `valid` clips serve as `test` clips")
-    assert "no `train` clip carries `class 2`" in untaught
+    (unlearnable,) = monitor_problems(labelled(truth, splits.tolist()))
+    assert unlearnable.startswith("cannot evaluate on this corpus, where the `valid` clips serve as `test` clips")
+    assert "no `train` clip carries `class 2`" in unlearnable
 
 
 def artifact(folder: Path, kind: str) -> Artifact:
@@ -92,7 +92,7 @@ def artifact(folder: Path, kind: str) -> Artifact:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_report")
-def test_a_monitored_training_learns_the_same_and_shows_more(tiny: Path, tmp_path: Path) -> None:
+def test_a_monitored_training_gives_the_same_encoder_and_more_metrics(tiny: Path, tmp_path: Path) -> None:
     plain = artifact(run(tiny, overrides=["evaluate=[]"], out=tmp_path / "plain"), "pretrain")
     monitored = artifact(run(tiny, overrides=["evaluate=[]", *WATCH], out=tmp_path / "monitored"), "pretrain")
     assert plain.card["key"] == monitored.card["key"]
@@ -104,7 +104,7 @@ def test_a_monitored_training_learns_the_same_and_shows_more(tiny: Path, tmp_pat
     assert not shown[6]
 
 
-def test_a_corpus_that_cannot_judge_is_refused_before_anything_is_made(tiny: Path, tmp_path: Path) -> None:
+def test_an_unsuitable_corpus_is_refused_before_anything_is_written(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         run(tiny, overrides=["evaluate=[]", "corpus.labels=none", *WATCH], out=tmp_path / "runs")
     (problem,) = caught.value.problems
@@ -135,13 +135,13 @@ AFTER = {
         "      pretrain: {{steps: 6, objective: masked_prediction, watch: {task}}}\n",
     ),
 }
-"""Path of a task that watches to the text before it and its own line."""
+"""Maps the path of a setting to the text before it and the line to insert."""
 
 
 @pytest.mark.usefixtures("own_plugins")
 @pytest.mark.parametrize("path", AFTER)
 @pytest.mark.parametrize(("name", "task"), [("fine_tune", "{type: fine_tune, steps: 9}"), ("judge", "judge")])
-def test_check_refuses_to_watch_by_a_task_that_lists_its_own_stages(
+def test_check_refuses_to_watch_with_a_task_that_lists_its_own_stages(
     name: str, task: str, path: str, tiny: Path
 ) -> None:
     (tiny.parent / "judge.py").write_text(OWN_STAGES)
@@ -158,7 +158,7 @@ def test_check_refuses_to_watch_by_a_task_that_lists_its_own_stages(
     )
 
 
-def test_what_the_survey_leaves_is_held_against_the_task_before_the_first_step(
+def test_the_clips_that_the_survey_accepts_are_checked_before_the_first_step(
     tiny: Path, tones: Path, tmp_path: Path
 ) -> None:
     recordings = tmp_path / "tones"

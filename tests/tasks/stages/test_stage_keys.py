@@ -1,6 +1,6 @@
-"""The keys of Ossicle's own stages, written down: a change of one makes everybody's artifacts of that kind again.
+"""The keys of Ossicle's stages must not change by accident, because users then compute the artifacts again.
 
-A key that changes on purpose is written down again here, and the change is listed in CHANGELOG.md.
+If a key changes on purpose, update it here and list the change in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ KEYS = {
 
 
 class PartConfig(Config):
-    """Of a part."""
+    """The configuration of a part."""
 
     size: int = 1
 
 
 def choice(kind: str, config: type[Config] = PartConfig, **settings: Any) -> PartChoice:
-    """A part that does not change with Ossicle's own."""
+    """Create the choice of a part that is independent of Ossicle's parts."""
     catalog = Catalog()
     with catalog.added_by(Origin("ears", "1.0")):
         ossicle_register_part_kinds(catalog)
@@ -63,7 +63,7 @@ def choice(kind: str, config: type[Config] = PartConfig, **settings: Any) -> Par
 
 
 def stages(folder: Path) -> list[Stage]:
-    """One of each kind."""
+    """Create one stage of each kind."""
     common: dict[str, Any] = {"name": "one", "inputs": {"survey": "tones/survey"}, "seed": 7}
     on_corpus: dict[str, Any] = {**common, "corpus": choice("corpus")}
     checkpoint = folder / "checkpoint.pt"
@@ -92,7 +92,7 @@ def stages(folder: Path) -> list[Stage]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
-def test_keys_are_those_written_down(kind: type[Stage], tmp_path: Path) -> None:
+def test_keys_are_unchanged(kind: type[Stage], tmp_path: Path) -> None:
     (stage,) = (one for one in stages(tmp_path) if type(one) is kind)
     origin = Origin("ossicle", "of this test")
     key = stage_key(stage, {"survey": "abc"}, origin=origin, corpus_fingerprint=lambda corpus: "tones")

@@ -1,4 +1,4 @@
-"""What labels say about class and position: known answers, and chance."""
+"""Information of tokens about class and position: cases with known results, and the chance level."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def figures(tokens: list[np.ndarray], classes: int = 3, size: int = 64, **option
     return token_statistics(tokens, manifest(classes, **options), bands=BANDS, codebook_size=size, seed=0)
 
 
-def test_labels_that_are_the_position_have_all_its_information_and_none_about_the_class() -> None:
+def test_tokens_that_equal_the_position() -> None:
     found = figures([np.arange(COLUMNS * BANDS)] * CLIPS)
     assert found.position_information == pytest.approx(1.0)
     assert found.label_information == pytest.approx(0.0, abs=1e-9)
@@ -43,7 +43,7 @@ def test_labels_that_are_the_position_have_all_its_information_and_none_about_th
     assert 0 < found.band_information < found.column_information < 1
 
 
-def test_labels_that_are_the_class_have_all_its_information_and_none_about_the_position() -> None:
+def test_tokens_that_equal_the_class() -> None:
     found = figures([np.full(COLUMNS * BANDS, number % 3) for number in range(CLIPS)])
     assert found.label_information == pytest.approx(1.0)
     assert found.label_chance is not None
@@ -51,12 +51,12 @@ def test_labels_that_are_the_class_have_all_its_information_and_none_about_the_p
     assert found.position_information == pytest.approx(0.0, abs=1e-9)
 
 
-def test_random_labels_tell_no_more_of_the_class_than_by_chance() -> None:
+def test_random_tokens_have_the_chance_level_of_information() -> None:
     generator = np.random.default_rng(0)
     found = figures([generator.integers(0, 64, COLUMNS * BANDS) for _ in range(CLIPS)])
     assert found.label_information is not None
     assert found.label_chance is not None
-    assert found.label_information > 0.01, "finite data always seem to tell something"
+    assert found.label_information > 0.01, "mutual information is never zero on finite data"
     assert found.label_information == pytest.approx(found.label_chance, abs=0.01)
 
 
@@ -65,13 +65,13 @@ def test_clips_of_unequal_length_keep_their_classes() -> None:
     assert found.label_information == pytest.approx(1.0)
 
 
-def test_several_labels_a_clip_give_no_figure() -> None:
+def test_several_labels_per_clip_give_no_label_information() -> None:
     found = figures([np.zeros(BANDS, dtype=np.int64)] * CLIPS, multi_label=True)
     assert found.label_information is None
     assert found.label_chance is None
 
 
-def test_several_streams_have_the_mean_of_their_figures() -> None:
+def test_statistics_of_several_streams_are_means() -> None:
     position = figures([np.arange(COLUMNS * BANDS)] * CLIPS)
     label = figures([np.full(COLUMNS * BANDS, number % 3) for number in range(CLIPS)])
     both = mean_statistics([position, label])
@@ -86,13 +86,13 @@ def test_several_streams_have_the_mean_of_their_figures() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("split", "heard"), [("unlabelled", "[train, unlabelled]"), ("valid", "[valid]")])
+@pytest.mark.parametrize(("split", "splits"), [("unlabelled", "[train, unlabelled]"), ("valid", "[valid]")])
 @pytest.mark.usefixtures("no_report")
-def test_a_corpus_without_training_clips_is_measured_on_those_that_were_heard(
-    split: str, heard: str, tiny: Path, tones: Path, tmp_path: Path
+def test_a_corpus_without_training_clips_is_measured_on_the_clips_of_pre_training(
+    split: str, splits: str, tiny: Path, tones: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tones / "train", tmp_path / "mine" / split)
-    overrides = ["evaluate=[]", f"corpus.path={tmp_path / 'mine'}", f"pretrain.splits={heard}", "pretrain.steps=2"]
+    overrides = ["evaluate=[]", f"corpus.path={tmp_path / 'mine'}", f"pretrain.splits={splits}", "pretrain.steps=2"]
     folder = run(tiny, overrides=overrides, out=tmp_path / "runs")
     stages = json.loads((folder / "run.json").read_text())["stages"]
     (artifact,) = (folder / stage["artifact"] for stage in stages if stage["kind"] == "tokens")
