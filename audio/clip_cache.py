@@ -23,7 +23,7 @@ from ..core.errors import OssicleError
 if TYPE_CHECKING:
     from torch import Tensor
 
-LIMIT_VARIABLE: Final = "OSSICLE_KEPT_CLIPS_MIB"
+LIMIT_VARIABLE: Final = "OSSICLE_CLIP_CACHE_MIB"
 """Environment variable: the size of the cache in MiB; 0 turns it off."""
 
 _DEFAULT_LIMIT = 2**30

@@ -11,7 +11,7 @@ from ..core.errors import OssicleError
 from .agreement import agreement
 from .clip_tokens import ClipTokens, Ids, embed, tokenize
 from .clips import CROP_SECONDS, DrawnClips, draw_clips
-from .holdings import Holdings, holdings
+from .contents import Contents, measure_contents
 from .listening import Code, check_codes, listen
 from .maps import ClipMap, map_of_embeddings, map_of_tokens
 from .perturbations import PERTURBATIONS, Perturbation
@@ -70,7 +70,7 @@ class Card:
     codebook_size: int
     streams: int
     bands_hz: list[tuple[float, float]]
-    holdings: Holdings
+    contents: Contents
     stability: list[Stability]
     token_map: ClipMap | None
     encoder_map: ClipMap | None
@@ -84,7 +84,7 @@ class Card:
     @property
     def summary(self) -> dict[str, float | None]:
         """The values that tokenizers are compared by, each the mean over the streams; None if not available."""
-        mean = self.holdings.mean
+        mean = self.contents.mean
         return {
             "used": mean(lambda one: one.statistics.used),
             "perplexity": mean(lambda one: one.statistics.perplexity),
@@ -173,9 +173,9 @@ def _plain(card: Card) -> dict[str, Any]:
         "path": card.path,
         "codebook_size": card.codebook_size,
         "streams": card.streams,
-        "tokens": card.holdings.tokens,
+        "tokens": card.contents.tokens,
         "summary": card.summary,
-        "of_each_stream": [asdict(stream) for stream in card.holdings.streams],
+        "of_each_stream": [asdict(stream) for stream in card.contents.streams],
         "stability": [{**asdict(one), "kappa": one.kappa} for one in card.stability],
         "maps": {"tokens": _plain_map(card.token_map), "encoder": _plain_map(card.encoder_map)},
         "codes": [_plain_code(code) for code in card.codes],
@@ -257,7 +257,7 @@ def _card(
         codebook_size=tokens.codebook_size,
         streams=tokens.streams,
         bands_hz=[(low, high) for low, high in subject.part.front_end.band_edges().tolist()],
-        holdings=holdings(tokens, clips, seed=options.seed),
+        contents=measure_contents(tokens, clips, seed=options.seed),
         stability=stable,
         token_map=map_of_tokens(tokens, classes, seed=options.seed),
         encoder_map=map_of_embeddings(embedded, classes, seed=options.seed),

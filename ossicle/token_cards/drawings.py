@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..report.figures import MUTED, PANEL, ROUND, Plot, as_svg
 from .card import Card
-from .holdings import StreamFigures
+from .contents import StreamFigures
 from .stability import Stability
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def use_by_rank(cards: Sequence[Card]) -> Plot:
 
     def draw(axes: Axes) -> None:
         for number, card in enumerate(cards):
-            for stream in card.holdings.streams:
+            for stream in card.contents.streams:
                 shares = [100 * share for share in stream.shares]
                 axes.plot(range(1, len(shares) + 1), shares, **_look(number, marker="o" if len(shares) == 1 else ""))
         axes.set_yscale("log")
@@ -62,7 +62,7 @@ def entropies(cards: Sequence[Card]) -> list[Plot]:
 def _entropy(cards: Sequence[Card], figures: Callable[[StreamFigures], list[float]], label: str) -> Markup:
     def draw(axes: Axes) -> None:
         for number, card in enumerate(cards):
-            each = [figures(stream) for stream in card.holdings.streams]
+            each = [figures(stream) for stream in card.contents.streams]
             means = [sum(values) / len(values) for values in zip(*each, strict=True)]
             axes.plot(range(1, len(means) + 1), means, **_look(number))
         axes.set_xlabel(label)

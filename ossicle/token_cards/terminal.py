@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def print_cards(found: TokenCards, console: Console) -> None:
     """Print the token statistics of each tokenizer, their stability, and the agreement between tokenizers."""
     clips = found.clips
-    console.print(_holdings(found.cards))
+    console.print(_contents(found.cards))
     console.print(_stability(found))
     if len(found.cards) > 1:
         console.print(_agreement(found))
@@ -30,7 +30,7 @@ def print_cards(found: TokenCards, console: Console) -> None:
     console.print(Text(f"{where}, {duration(clips.seconds)} of sound, seed {found.options.seed}", "dim"))
 
 
-def _holdings(cards: Sequence[Card]) -> Table:
+def _contents(cards: Sequence[Card]) -> Table:
     table = _table("token statistics", "", cards)
     rows: list[tuple[str, Callable[[Card], Text]]] = [
         ("codes", lambda card: Text(_codes(card))),

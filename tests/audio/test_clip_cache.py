@@ -362,5 +362,5 @@ def test_the_environment_sets_the_limit(
 @pytest.mark.parametrize("stated", ["much", "-1", "1.5", "1GiB"])
 def test_a_limit_that_is_not_a_number_is_refused(monkeypatch: pytest.MonkeyPatch, stated: str) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, stated)
-    with pytest.raises(OssicleError, match=f"OSSICLE_KEPT_CLIPS_MIB is `{stated}`, but must be a whole number of MiB"):
+    with pytest.raises(OssicleError, match=f"OSSICLE_CLIP_CACHE_MIB is `{stated}`, but must be a whole number of MiB"):
         clip_cache.__wrapped__()

@@ -70,7 +70,7 @@ class StreamFigures:
 
 
 @dataclass(frozen=True)
-class Holdings:
+class Contents:
     """Statistics of the tokens of one tokenizer.
 
     Attributes:
@@ -87,9 +87,9 @@ class Holdings:
         return float(np.mean(values)) if values else None
 
 
-def holdings(tokens: ClipTokens, clips: DrawnClips, *, seed: int) -> Holdings:
+def measure_contents(tokens: ClipTokens, clips: DrawnClips, *, seed: int) -> Contents:
     """Compute the token statistics of drawn clips."""
-    return Holdings(
+    return Contents(
         tokens=int(tokens.lengths.sum()),
         streams=[_stream(tokens, number, clips, seed) for number in range(tokens.streams)],
     )
