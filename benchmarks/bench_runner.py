@@ -34,17 +34,12 @@ def bench(
         command: the command line, which the page states
 
     Raises:
-        OssicleError: if a work is unknown or not part of the version, the folder of a peer does not exist, or `out` is
-            a folder, is in a folder that does not exist, or ends in `.json`, which is the file of the figures
+        OssicleError: if a work is unknown or not part of the version, or the folder of a peer does not exist
     """
     names = [*WORKS, SCALE]
     for name in only:
         if name not in names:
             raise OssicleError(f"there is no work called `{name}`. {choices(name, names)}")
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise OssicleError(f"--out {out}: give a file, such as RESULTS.md, in a folder that exists")
-    if out is not None and out == out.with_suffix(".json"):
-        raise OssicleError(f"--out {out}: the figures go there, beside the page; give the page another ending")
     # Imported late, because these modules import torch.
     from .growing import growths
     from .measuring import measure

@@ -75,6 +75,7 @@ class Page:
             self._growths.append(found)
             print_growth(self._console, found)
         if self._out is not None:
+            self._out.parent.mkdir(parents=True, exist_ok=True)
             self._out.write_text(markdown(self._tables, self._command, self._growths))
             content = {
                 **machine(),

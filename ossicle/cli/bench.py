@@ -43,7 +43,10 @@ def _bench(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ..benchmarks.bench_runner import bench
+    from ..experiment.output_paths import check_page
 
+    if options.out is not None:
+        check_page("--out", options.out)
     extent = ["--quick"] if options.quick else ["--targets"] if options.targets else []
     only = ["--only", *options.only] if options.only else []
     peers = [word for peer in options.peer for word in ("--peer", peer.name)]

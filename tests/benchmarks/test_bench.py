@@ -43,7 +43,7 @@ def importable() -> Iterator[None]:
 
 @pytest.mark.usefixtures("forked")
 def test_bench_prints_and_writes_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = tmp_path / "page.md"
+    page = tmp_path / "new folder" / "page.md"
     assert main(["bench", "--quick", "--only", "front-end", "--out", str(page)]) == 0
     shown = capsys.readouterr().out
     figures = json.loads(page.with_suffix(".json").read_text())
@@ -64,13 +64,6 @@ def test_an_unknown_work_is_refused() -> None:
 def test_only_can_be_repeated(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--quick", "--only", "encoders", "--only", "front-end"]) == 2
     assert "there is no work called `encoders`" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("place", [".", "nowhere/page.md"])
-def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path, place: str) -> None:
-    out = tmp_path / place
-    with pytest.raises(OssicleError, match=r"--out .*: give a file, such as RESULTS\.md, in a folder that exists"):
-        running.bench(Console(), quick=True, targets=False, only=["front-end"], peers=[], out=out, command="")
 
 
 def test_a_missing_folder_of_a_peer_is_refused(tmp_path: Path) -> None:

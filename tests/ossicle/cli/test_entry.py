@@ -87,6 +87,8 @@ A_PAGE = "the figures go there, beside the page; give the page another ending\n"
         (["tokens", "FILE", "--seed", "-1"], "`seed` must be 0 or more, but is -1\n"),
         (["tokens", "nope"], "`nope` does not exist; name a run, an artifact or a released checkpoint\n"),
         (["bench", "--out", "page.json"], f"--out page.json: {A_PAGE}"),
+        (["bench", "--out", "FOLDER.npz"], "--out FOLDER.npz: is a folder; name a file in it, such as"),
+        (["bench", "--out", "FILE/x.md"], f"--out FILE/x.md: {A_FILE}"),
         (
             ["bench", "--quick", "--only", "quickstart"],
             "--quick does not measure `quickstart`; remove one of the two",
