@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -87,6 +88,14 @@ def test_a_folder_imports_only_from_folders_before_it(folder: str) -> None:
             layer = layer_of(name)
             assert layer is not None, f"{path} imports {name} of the folder ossicle/"
             assert LAYERS.index(layer) <= LAYERS.index(own), f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_the_documentation_states_the_order_of_the_folders(page: str) -> None:
+    text = (ROOT / page).read_text()
+    paragraph = text[text.index("`core` →") :].partition("\n\n")[0]
+    stated = re.findall(r"`([a-z_/]+)`", paragraph)
+    assert stated == [*(layer.replace(".", "/") for layer in LAYERS), "ossicle"]
 
 
 def package_of(name: str) -> str:
