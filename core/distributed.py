@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
@@ -158,16 +158,6 @@ def from_all_ranks(value: T) -> list[T]:
     values: list[T | None] = [None] * world_size()
     distributed.all_gather_object(values, value, group=_control_group)
     return cast("list[T]", values)
-
-
-def first_rank_first(action: Callable[[], T]) -> T:
-    """Run a function on the first rank, then on the others, which find the files that the first one wrote."""
-    if rank() == 0:
-        result = action()
-        from_first_rank(None)
-        return result
-    from_first_rank(None)
-    return action()
 
 
 def sum_over_ranks(*tensors: Tensor) -> None:

@@ -6,15 +6,15 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.config_files.experiment_loader import resolved_yaml
 from ..core.corpora import Corpora
 from ..core.display import Display, Silent
-from ..core.distributed import first_rank_first, joined, rank
+from ..core.distributed import from_first_rank, joined, rank
 from ..core.stage_runner import StageRecord, run_stages, versions
 from ..core.store import Store
 from ..report import write_report
@@ -23,6 +23,8 @@ from .check import CheckedExperiment, check
 from .command_line import command_line
 from .full_disk import naming_full_disk
 from .output_paths import check_folder
+
+T = TypeVar("T")
 
 DEFAULT_OUT = Path("runs")
 STORE = ".store"
@@ -90,6 +92,16 @@ def run(
             with naming_full_disk(folder):
                 _report(checked, records, folder, artifacts, started, time.perf_counter() - clock)
     return folder
+
+
+def first_rank_first(action: Callable[[], T]) -> T:
+    """Run a function on the first rank, then on the others, which find the files that the first one wrote."""
+    if rank() == 0:
+        result = action()
+        from_first_rank(None)
+        return result
+    from_first_rank(None)
+    return action()
 
 
 def _report(

@@ -17,12 +17,13 @@ from safetensors.torch import save_file
 
 from ossicle.core.corpora import Corpora
 from ossicle.core.display import Silent
-from ossicle.core.distributed import first_rank_first, joined
+from ossicle.core.distributed import joined
 from ossicle.core.errors import OssicleError
 from ossicle.core.interfaces import Objective
 from ossicle.core.stage_runner import run_stages
 from ossicle.core.store import Store
 from ossicle.experiment.check import check
+from ossicle.experiment.run import first_rank_first
 from ossicle.tasks.objectives.masked_prediction import MaskedPrediction
 from ossicle.training import corpus_training as training
 
