@@ -23,6 +23,11 @@ from ..tasks.stages.specs import TokenizerStage, teacher_facts
 from .leakage import leaks
 from .stage_order import in_order
 
+WATCHED_CORPUS = (
+    "`watch` always uses the corpus that the encoder is trained on: remove `corpus` here, or add a task with this "
+    "corpus to `evaluate`, which runs after training"
+)
+
 
 @dataclass(frozen=True)
 class CheckedExperiment:
@@ -132,6 +137,8 @@ def _misfits(resolved: ResolvedExperiment, stages: Sequence[Stage]) -> Iterator[
         context |= choice.config.compatibility_facts(resolved.catalog)
     lessons = list(_lessons(resolved, stages))
     for path, choice in chosen:
+        if path[-2:] == ("watch", "corpus"):
+            yield resolved.problem(path, WATCHED_CORPUS)
         cases = [(part, {**context, **of_teacher}) for named, part, of_teacher in lessons if named is choice]
         messages = [
             message if part is choice else f"its {part.kind} `{part.name}`: {message}"

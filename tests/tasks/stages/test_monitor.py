@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -111,6 +112,23 @@ def test_an_unsuitable_corpus_is_refused_before_anything_is_written(tiny: Path, 
     assert str(problem.where) == "override 'pretrain.watch=knn_probe'"
     assert problem.message.startswith("needs a corpus with labelled `train` and `valid` clips")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("place", ["pretrain", "schedule.iterations.0.pretrain"])
+def test_check_refuses_a_corpus_of_a_watched_task(place: str, tiny: Path) -> None:
+    before, line = AFTER[f"{place}.watch"]
+    corpus = "{type: folder, path: ./elsewhere}"
+    task = f"{{type: linear_probe, corpus: {corpus}}}"
+    text = tiny.read_text().replace(before, before + line.format(task=task))
+    tiny.write_text(text)
+    (tiny.parent / "elsewhere").symlink_to(yaml.safe_load(text)["corpus"]["path"])
+    with pytest.raises(ConfigError) as caught:
+        check(tiny, [], Corpora(Silent()), prepare=False)
+    lines = text.partition(corpus)[0].splitlines()
+    assert str(caught.value) == (
+        f"{tiny}:{len(lines)}:{len(lines[-1]) + 1}: `watch` always uses the corpus that the encoder is trained on: "
+        "remove `corpus` here, or add a task with this corpus to `evaluate`, which runs after training"
+    )
 
 
 OWN_STAGES = """
