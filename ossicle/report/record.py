@@ -355,7 +355,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     """Read the record of the run in a folder.
 
     Raises:
-        ArtifactError: if `run.json` is missing or damaged
+        ArtifactError: if `run.json` is missing or damaged, or an older version wrote it
     """
     path = folder / RUN
     try:
@@ -366,6 +366,12 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"`{path}` must be JSON, but is damaged: {error}") from None
     if not isinstance(run, dict):
         raise ArtifactError(f"`{path}` must hold a mapping, but holds a {type(run).__name__}")
+    stages = run.get("stages") or []
+    if any(isinstance(stage, dict) and not {"tags", "flags"} <= stage.keys() for stage in stages):
+        raise ArtifactError(
+            f"`{path}` was written by an older version of Ossicle: run the experiment again with this version, which "
+            "reuses finished stages"
+        )
     return run
 
 

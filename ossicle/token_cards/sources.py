@@ -85,7 +85,7 @@ def sources_in(paths: Sequence[Path]) -> dict[str, Source]:
 
 def _of_run(folder: Path) -> Iterator[tuple[str, Source]]:
     """Find the tokenizers of a run. Each is in the artifact of the encoder that was trained on it, and has its name."""
-    stages = [stage for stage in read_run(folder)["stages"] if "makes_encoder" in stage["flags"]]
+    stages = [stage for stage in read_run(folder).get("stages") or [] if "makes_encoder" in stage["flags"]]
     with_tokenizer = [stage for stage in stages if holds_tokenizer(folder / stage["artifact"])]
     for stage in with_tokenizer:
         path, tags = (folder / stage["artifact"]).resolve(), stage["tags"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ossicle.cli import main
 from ossicle.core.errors import ArtifactError
 from ossicle.core.store import write_card
 from ossicle.report import RunRecord
@@ -175,6 +176,27 @@ def test_damaged_run(tmp_path: Any, text: str, message: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(ArtifactError, match=message):
         RunRecord.read(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["tags", "flags"])
+@pytest.mark.parametrize("command", ["results", "ensemble", "tokens"])
+def test_a_run_of_an_older_version_is_refused_in_one_line(
+    empty_run: Any, missing: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty_run.pretrain("iteration 1")
+    for stage in empty_run.run["stages"]:
+        del stage[missing]
+    run = str(empty_run.write())
+    arguments = {
+        "results": [run],
+        "ensemble": [run, str(tmp_path)],
+        "tokens": [run, "--out", str(tmp_path / "cards.html")],
+    }
+    assert main([command, *arguments[command]]) == 2
+    assert capsys.readouterr().err == (
+        f"`{run}/run.json` was written by an older version of Ossicle: run the experiment again with this version, "
+        "which reuses finished stages\n"
+    )
 
 
 def test_missing_and_damaged_artifacts_are_named(quickstart: Any) -> None:
