@@ -15,7 +15,9 @@ from .core.catalog import Catalog, Part
 from .core.choices import ChoiceOf
 from .core.config import Config
 from .core.config_files.field_docs import configs_in, documented
+from .core.errors import PluginError
 from .core.part_kinds import PartKind
+from .core.stages import Stage
 
 
 def explain(part: Part) -> str:
@@ -44,6 +46,34 @@ def explain_kind(catalog: Catalog, name: str) -> str:
             f"  parts: {', '.join(catalog.names(name)) or 'none'}",
         ]
     )
+
+
+def explain_stages(catalog: Catalog) -> str:
+    """Describe what a stage is, and list the kinds of stages."""
+    names = ", ".join(sorted(catalog.stage_kinds))
+    return "\n".join([summary_of_stage(Stage), "", f"  kinds: {names}"])
+
+
+def explain_stage(catalog: Catalog, name: str) -> str:
+    """Describe a kind of stage: its origin, its documentation with its settings, its action and its flags.
+
+    Raises:
+        PluginError: if no plugin offers it
+    """
+    if name not in catalog.stage_kinds:
+        raise PluginError(catalog.unknown("kind of stage", name, catalog.stage_kinds))
+    stage, origin = catalog.stage_kinds[name]
+    lines = [f"stage {name}   ({origin.describe()})", "", inspect.getdoc(stage) or "", "", f"  action: {stage.action}"]
+    if flags := stage.flags():
+        lines.append(f"  flags: {', '.join(flags)}")
+    return "\n".join(lines)
+
+
+def summary_of_stage(stage: type[Stage]) -> str:
+    """Return the first line of the documentation of a kind of stage; empty if it has none of its own."""
+    own = vars(stage).get("__doc__") or ""
+    # A dataclass without a docstring gets its signature as one.
+    return "" if own.startswith(f"{stage.__name__}(") else inspect.cleandoc(own).partition("\n")[0]
 
 
 def interface_of(kind: PartKind) -> str:

@@ -13,14 +13,22 @@ if TYPE_CHECKING:
     from ..core.catalog import Catalog, Part
 
 
+STAGE = "stage"
+"""The word for a kind of stage, where others name a kind of part."""
+
+
 def add_commands(add: Adder) -> None:
     """Add the commands of this group."""
-    command = add("plugins", _plugins, "list all parts and where they come from")
+    command = add("plugins", _plugins, "list all parts and kinds of stages, and where they come from")
     command.add_argument("files", nargs="*", type=Path, help="plugin files to load in addition to installed plugins")
     command.add_argument("--json", action="store_true", help="print JSON")
     command = add("explain", _explain, "show the documentation and settings of a part, or a kind")
-    command.add_argument("kind", help="kind of part, such as corpus, encoder, tokenizer, objective or task")
-    command.add_argument("name", nargs="?", help="name of the part; without it, show the kind and its parts")
+    command.add_argument(
+        "kind", help="kind of part, such as corpus, encoder, tokenizer, objective or task; `stage` for a kind of stage"
+    )
+    command.add_argument(
+        "name", nargs="?", help="name of the part or kind of stage; without it, show the kind and its parts"
+    )
     add_plugin(command)
     add_plugin(add("schema", _schema, "print the JSON schema of experiments, for editors"))
     command = add("new", _new, "create a plugin project")
@@ -38,27 +46,32 @@ def warn_of_failures(catalog: Catalog) -> None:
 
 
 def _plugins(options: argparse.Namespace) -> int:
-    """List all parts and where they come from, and plugins that failed to load."""
+    """List all parts and kinds of stages, where they come from, and plugins that failed to load."""
     import json
 
     from ..core.plugin_loading import load_plugins
-    from ..explain import interface_of
+    from ..explain import interface_of, summary_of_stage
 
     catalog = load_plugins(options.files).catalog
     parts = [_plain(part) for part in catalog.parts()]
+    stages = [
+        {"name": name, "origin": origin.describe(), "summary": summary_of_stage(stage)}
+        for name, (stage, origin) in sorted(catalog.stage_kinds.items())
+    ]
     if options.json:
         failures = [{"source": failure.source, "error": failure.error} for failure in catalog.failures]
         kinds = [
             {"name": one.name, "origin": one.origin.describe(), "interface": interface_of(one), "summary": one.summary}
             for one in catalog.part_kinds.values()
         ]
-        print(json.dumps({"kinds": kinds, "parts": parts, "failures": failures}, indent=2))
+        print(json.dumps({"kinds": kinds, "parts": parts, "stages": stages, "failures": failures}, indent=2))
         return 0
-    widths = {column: max(len(part[column]) for part in parts) for column in ("kind", "name", "origin")}
-    for part in parts:
-        former = "".join(f" Formerly `{alias}`." for alias in part["aliases"])
-        cells = [f"{part[column]:<{width}}" for column, width in widths.items()]
-        print("  ".join([*cells, f"{part['summary']}{former}"]).rstrip())
+    rows = [*parts, *({"kind": STAGE, "aliases": [], **stage} for stage in stages)]
+    widths = {column: max(len(row[column]) for row in rows) for column in ("kind", "name", "origin")}
+    for row in rows:
+        former = "".join(f" Formerly `{alias}`." for alias in row["aliases"])
+        cells = [f"{row[column]:<{width}}" for column, width in widths.items()]
+        print("  ".join([*cells, f"{row['summary']}{former}"]).rstrip())
     warn_of_failures(catalog)
     return 0
 
@@ -74,12 +87,15 @@ def _plain(part: Part) -> dict[str, Any]:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    """Show the documentation of a part and its settings, or what a kind of part is and which parts there are."""
+    """Show the documentation of a part or a kind of stage, or what a kind is and which parts or stages it has."""
     from ..core.plugin_loading import load_plugins
-    from ..explain import explain, explain_kind
+    from ..explain import explain, explain_kind, explain_stage, explain_stages
 
     catalog = load_plugins(options.plugin).catalog
-    print(explain(catalog.get(options.kind, options.name)) if options.name else explain_kind(catalog, options.kind))
+    if options.kind == STAGE:
+        print(explain_stage(catalog, options.name) if options.name else explain_stages(catalog))
+    else:
+        print(explain(catalog.get(options.kind, options.name)) if options.name else explain_kind(catalog, options.kind))
     return 0
 
 

@@ -40,6 +40,32 @@ def test_plugins_as_json(ossicle: Commands) -> None:
     ).items()
 
 
+def test_kinds_of_stages_are_listed_with_their_documentation(ossicle: Commands, tmp_path: Path) -> None:
+    file = tmp_path / "classes.py"
+    file.write_text(
+        "from dataclasses import dataclass\nimport ossicle\n"
+        "@ossicle.stage\n@dataclass(frozen=True, kw_only=True)\nclass ClassesStage(ossicle.CorpusStage):\n"
+        '    """List the classes of a corpus.\n\n    Attributes:\n        separator: text between two\n    """\n'
+        '    kind = "classes"\n    action = "classes:run"\n    is_evaluation = True\n    separator: str = ", "\n'
+        "@ossicle.stage\n@dataclass(frozen=True, kw_only=True)\nclass Undocumented(ossicle.Stage):\n"
+        '    kind = "undocumented"\n    action = "classes:run"\n'
+    )
+    lines = ossicle("plugins", file).out.splitlines()
+    own = next(line for line in lines if line.startswith("stage") and " classes " in line)
+    assert own.split()[:3] == ["stage", "classes", "classes.py"]
+    assert own.endswith("List the classes of a corpus.")
+    assert any(line.startswith("stage") and line.endswith("Pre-train an encoder.") for line in lines)
+    listed = {stage["name"]: stage["summary"] for stage in json.loads(ossicle("plugins", "--json", file).out)["stages"]}
+    assert listed["classes"] == "List the classes of a corpus."
+    assert listed["undocumented"] == ""
+    assert all(summary.endswith(".") for name, summary in listed.items() if name != "undocumented")
+    text = ossicle("explain", "stage", "classes", "--plugin", file).out
+    assert text.startswith("stage classes   (classes.py sha256:")
+    assert "separator: text between two" in text
+    assert text.endswith("  action: classes:run\n  flags: is_evaluation\n")
+    assert "classes, " in ossicle("explain", "stage", "--plugin", file).out
+
+
 def test_a_part_with_a_former_name_is_listed_once_with_both_names(ossicle: Commands) -> None:
     lines = [line for line in ossicle("plugins").out.splitlines() if line.split()[:2] == ["tokenizer", "position"]]
     assert len(lines) == 1
@@ -74,6 +100,7 @@ def test_explain(ossicle: Commands) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["stage", "pretrian"], "there is no kind of stage called `pretrian`. Did you mean `pretrain`? Allowed: "),
         (["tokenizer", "nope"], "there is no tokenizer called `nope`. Allowed: "),
         (["encoder", "beast"], "there is no encoder called `beast`. Did you mean `beats`? Allowed: beats, "),
         (
