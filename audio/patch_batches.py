@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..core.corpus import Manifest
 from ..core.data import AudioBatch, PatchBatch, SpectrogramBatch
 from ..core.distributed import compute_device
 from ..core.interfaces import FrontEnd
+from ..core.manifest import Manifest
 from .pipeline import clip_batches, ends_of_batches
 
 

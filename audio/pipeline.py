@@ -30,10 +30,10 @@ import torch
 from fairseq2.data.data_pipeline import DataPipeline, DataPipelineBuilder, read_sequence
 from torch import Tensor, nn
 
-from ..core.corpus import Manifest
 from ..core.data import SpectrogramBatch
 from ..core.errors import CorpusError
 from ..core.interfaces import FrontEnd
+from ..core.manifest import Manifest
 from .clip_cache import Clip, clip_cache, state_of
 from .decode import decode
 

@@ -26,8 +26,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from ..core.corpus import SPLITS, Manifest
+from ..core.corpus import SPLITS
 from ..core.errors import CorpusError
+from ..core.manifest import Manifest
 from ..core.store import Artifact
 from .containers import missing_bytes
 from .corpus_config import SurveyRules

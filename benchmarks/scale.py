@@ -33,9 +33,9 @@ import torch
 from ..audio import pipeline
 from ..audio.front_end_config import KaldiFbankConfig
 from ..audio.kaldi_fbank import KaldiFbank
-from ..core.corpus import Labels, Manifest, text_column
 from ..core.data import Grid, PatchBatch, SpectrogramBatch
 from ..core.interfaces import Encoder, FrontEnd
+from ..core.manifest import Labels, Manifest, text_column
 
 RATE = 16000
 T = TypeVar("T")

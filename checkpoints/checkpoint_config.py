@@ -18,8 +18,6 @@ from pydantic import Field
 from ..core.catalog import Catalog
 from ..core.config import Config
 from ..core.errors import ArtifactError
-from ..core.file_list import file_sha256
-from ..core.store import find_artifact
 
 
 class CheckpointConfig(Config):
@@ -75,6 +73,9 @@ def content_key(path: Path) -> str:
     Raises:
         ArtifactError: if there is no checkpoint
     """
+    from ..core.file_list import file_sha256
+    from ..core.store import find_artifact
+
     if path.is_dir():
         artifact = find_artifact(path)
         return str(artifact.card["key"])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .build import build
 from .choices import PartChoice
-from .corpus import Corpus, Manifest
+from .corpus import Corpus
 from .display import Display
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
 
 
 class Corpora:

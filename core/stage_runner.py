@@ -24,10 +24,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
 
 from .corpora import Corpora
-from .corpus import Manifest
 from .display import Display, Silent
 from .distributed import as_single_process, from_all_ranks, from_first_rank, rank, world_size
 from .errors import ArtifactError, OssicleError
+from .manifest import Manifest
 from .part_kinds import load_target
 from .plugin_loading import Plugins
 from .stages import CorpusStage, Stage, describe, stage_key

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .choices import PartChoice
-    from .corpus import Manifest
     from .experiment import Experiment
+    from .manifest import Manifest
     from .stages import Stage
 
 Scale = Literal["logits", "probabilities"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 NodePath: TypeAlias = tuple[str | int, ...]
@@ -41,6 +40,8 @@ def choices(word: str, allowed: Iterable[str]) -> str:
     >>> choices("mel_bin", ["mel_bins", "hop_ms"])
     'Did you mean `mel_bins`? Allowed: mel_bins, hop_ms.'
     """
+    from difflib import get_close_matches  # needed only for a message
+
     names = list(allowed)
     close = get_close_matches(word, names, n=1, cutoff=0.6)
     meant = f"Did you mean `{close[0]}`? " if close else ""

@@ -44,7 +44,7 @@ _PUBLIC = {
     "hookimpl": "core.hooks",
     "OssicleError": "core.errors",
     "Corpus": "core.corpus",
-    "Manifest": "core.corpus",
+    "Manifest": "core.manifest",
     "AudioBatch": "core.data",
     "Encoded": "core.data",
     "Grid": "core.data",

@@ -152,7 +152,8 @@ HEAVY = {"torch", "fairseq2", "sklearn", "scipy", "pandas", "pyarrow", "matplotl
 FORBIDDEN = {
     "--help": HEAVY | {"numpy", "pydantic", "pydantic_core", "yaml", "rich", "pluggy", "soundfile"},
     "plugins": HEAVY | {"numpy", "rich", "soundfile", "soxr", "multiprocessing"},
-    "check experiments/quickstart.yaml": HEAVY | {"rich", "soxr", "multiprocessing", "ossicle.core.stage_runner"},
+    "check experiments/quickstart.yaml": HEAVY
+    | {"numpy", "rich", "soxr", "multiprocessing", "concurrent.futures", "ossicle.core.stage_runner"},
 }
 
 

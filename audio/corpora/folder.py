@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ...core.corpus import UNLABELLED, Corpus, Labels, Manifest, text_column
+from ...core.corpus import UNLABELLED, Corpus
 from ...core.errors import CorpusError
+from ...core.manifest import Labels, Manifest, text_column
 from ..corpus_config import FolderConfig
 from .audio_files import SUFFIXES, audio_below
 from .headers import PATH_REMEDY, read_headers

@@ -22,8 +22,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...core.corpus import TRAIN, Corpus, Labels, Manifest, text_column
+from ...core.corpus import TRAIN, Corpus
 from ...core.errors import CorpusError
+from ...core.manifest import Labels, Manifest, text_column
 from .headers import read_headers
 
 _REPORTED = 5

@@ -5,8 +5,7 @@ Notable choices:
 - The cache is `$OSSICLE_CACHE`, else `~/.cache/ossicle`. The folder of a rendered set is named by its version and the
   hash of its configuration. It gets that name only when it is complete, so two processes may render at the same time.
 - A clip's file name ends with the digest of its samples, so the manifest's fingerprint depends on the audio.
-- Rendering runs in new Python processes. Nothing of the caller is forked (torch's threads, a device), the caller does
-  not need `if __name__ == "__main__"`, and libraries with hidden state start from their initial state.
+- What only rendering or a manifest needs is imported there, because `ossicle check` only counts clips.
 """
 
 from __future__ import annotations
@@ -14,27 +13,28 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.util
-import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import wave
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ...core.config import Config
-from ...core.corpus import Corpus, Labels, Manifest, text_column
+from ...core.corpus import Corpus
 from ...core.errors import CorpusError
+from ..corpus_overview import CorpusOverview
 from .cache import cache_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ...core.manifest import Manifest
 
 SAMPLE_RATE = 16_000
 
@@ -96,18 +96,24 @@ class RenderedCorpus(Corpus):
             return
         if problems := self.problems():
             raise CorpusError("\n".join(problems))
+        from .render_processes import render
+
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         _log.info("rendering `%s` into %s, once", self.name, self.folder)
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.folder.parent))
         try:
             function, jobs = self.jobs()
-            _write_table(unfinished / _TABLE, _render(function, jobs, unfinished))
+            _write_table(unfinished / _TABLE, render(function, jobs, unfinished))
             _publish(unfinished, self.folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def manifest(self) -> Manifest:
         """List the clips, after rendering them if necessary."""
+        import numpy as np
+
+        from ...core.manifest import Labels, Manifest, text_column
+
         self.prepare()
         clips = _read_table(self.folder / _TABLE)
         ids = {name: number for number, name in enumerate(self.label_names)}
@@ -120,6 +126,13 @@ class RenderedCorpus(Corpus):
             labels=Labels.of([(ids[clip.label],) if clip.label else () for clip in clips]),
             label_names=self.label_names,
         )
+
+    def overview(self) -> CorpusOverview:
+        """Count the rendered clips, without making a manifest unless a subclass has its own."""
+        if type(self).manifest is not RenderedCorpus.manifest:
+            return CorpusOverview.of(self.manifest())
+        clips = _read_table(self.folder / _TABLE)
+        return CorpusOverview(Counter((clip.split, -1, bool(clip.label)) for clip in clips), bool(self.label_names))
 
     def contents(self) -> list[str]:
         """Return the content of each clip of the manifest: its notes, or its voice."""
@@ -166,32 +179,6 @@ def write_clip(
         file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
         file.writeframes(data)
     return RenderedClip(path.as_posix(), split, label, len(samples), content)
-
-
-def _render(function: str, jobs: Sequence[dict[str, Any]], folder: Path) -> Iterable[RenderedClip]:
-    def run(job: dict[str, Any]) -> list[RenderedClip]:
-        return _in_fresh_process(function, job, folder)
-
-    with ThreadPoolExecutor(processors()) as pool:
-        return [clip for clips in pool.map(run, jobs) for clip in clips]
-
-
-def _in_fresh_process(function: str, job: dict[str, Any], folder: Path) -> list[RenderedClip]:
-    paths = os.pathsep.join(path for path in sys.path if path)
-    # One thread per process, because there are as many processes as processors.
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    request = json.dumps({"function": function, "folder": str(folder), "job": job})
-    done = subprocess.run(
-        [sys.executable, "-m", f"{__package__}.render_worker"],
-        input=request,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise CorpusError(f"rendering by `{function}` failed:\n{done.stderr.strip()[-2000:]}")
-    return [RenderedClip(*clip) for clip in json.loads(done.stdout.splitlines()[-1])]
 
 
 def _write_table(path: Path, clips: Iterable[RenderedClip]) -> None:

@@ -31,8 +31,9 @@ from typing import Any, ClassVar
 import soundfile
 
 from ...core.config import Config
-from ...core.corpus import TEST, TRAIN, VALID, Manifest
+from ...core.corpus import TEST, TRAIN, VALID
 from ...core.errors import CorpusError
+from ...core.manifest import Manifest
 from ..published_corpus_config import SpeechCommandsV1Config, SpeechCommandsV2Config
 from .published import Listing, PublishedCorpus, listed_file, names_in
 from .rendering import SAMPLE_RATE, RenderedClip, RenderedCorpus, write_clip

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ...core.corpus import SPLITS, UNLABELLED, Labels, Manifest
+from ...core.corpus import SPLITS, UNLABELLED
+from ...core.manifest import Labels, Manifest
 from ..corpus_config import SyntheticConfig
 from .acoustics import Waveform, at_level, to_pcm16, with_noise
 from .rendering import SAMPLE_RATE, RenderedClip, RenderedCorpus, write_clip

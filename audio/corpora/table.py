@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ...core.corpus import TRAIN, UNLABELLED, VALID, Corpus, Labels, Manifest, text_column
+from ...core.corpus import TRAIN, UNLABELLED, VALID, Corpus
 from ...core.errors import CorpusError
+from ...core.manifest import Labels, Manifest, text_column
 from ..corpus_config import CsvConfig
 from .headers import PATH_REMEDY, read_headers
 from .splits import drawn_split, split_named

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..audio.corpus_overview import Overviews
 from ..core.build import build
 from ..core.choices import PartChoice, parts_of
 from ..core.config_files.documents import Document
@@ -18,7 +19,6 @@ from ..core.plugin_loading import Plugins, load_plugins
 from ..core.stages import Schedule, Stage
 from ..core.task import TaskConfig
 from ..tasks.evaluation.folds import label_problems
-from ..tasks.stages.monitor_split import monitor_problems
 from ..tasks.stages.specs import TokenizerStage, teacher_facts
 from .leakage import leaks
 from .stage_order import in_order
@@ -61,8 +61,9 @@ def check(
         ConfigError: with every problem found, each at its location in the file
     """
     resolved, plugins = _read(source, overrides, load)
-    checked = _composed(resolved, plugins, corpus_problems(resolved, corpora, prepare=prepare))
-    if found := [resolved.problem(("schedule",), message) for message in leaks(checked.stages, corpora)]:
+    overviews = Overviews(corpora)
+    checked = _composed(resolved, plugins, corpus_problems(resolved, overviews, prepare=prepare))
+    if found := [resolved.problem(("schedule",), message) for message in leaks(checked.stages, overviews)]:
         raise ConfigError(found)
     return checked
 
@@ -168,39 +169,39 @@ def _lessons(
             yield stage.tokenizer, training.objective_of(stage.tokenizer, resolved.catalog), facts
 
 
-def corpus_problems(resolved: ResolvedExperiment, corpora: Corpora, *, prepare: bool) -> Iterator[Problem]:
+def corpus_problems(resolved: ResolvedExperiment, overviews: Overviews, *, prepare: bool) -> Iterator[Problem]:
     """Find corpora that are missing or malformed, or that lack required splits or labels."""
     experiment = resolved.experiment
     broken: set[PartChoice] = set()
     for path, choice in parts_of(experiment):
         if choice.kind == "corpus" and choice not in broken:
-            corpus = corpora.corpus(choice)
+            corpus = overviews.corpora.corpus(choice)
             found = corpus.problems()
             if not found and (prepare or corpus.is_ready):
                 try:
-                    corpora.manifest(choice)
+                    overviews.of(choice)
                 except CorpusError as error:
                     found = [str(error)]
             if found or not (prepare or corpus.is_ready):
                 broken.add(choice)
             yield from (resolved.problem(path, message) for message in found)
     if experiment.corpus not in broken:
-        yield from _split_problems(resolved, corpora)
-        yield from _monitor_problems(resolved, corpora)
+        yield from _split_problems(resolved, overviews)
+        yield from _monitor_problems(resolved, overviews.corpora)
     for number, task in enumerate(experiment.evaluate):
         config = task.config
         if not isinstance(config, TaskConfig) or not config.needs_labelled_splits:
             continue
         if (labelled := config.corpus or experiment.corpus) not in broken:
             where = ("evaluate", number, "corpus")
-            yield from (resolved.problem(where, message) for message in label_problems(corpora.manifest(labelled)))
+            yield from (resolved.problem(where, message) for message in label_problems(overviews.of(labelled)))
 
 
-def _split_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterator[Problem]:
+def _split_problems(resolved: ResolvedExperiment, overviews: Overviews) -> Iterator[Problem]:
     experiment = resolved.experiment
-    manifest = corpora.manifest(experiment.corpus)
-    if not len(manifest.rows_in(*experiment.pretrain.splits)):
-        present = ", ".join(sorted(set(manifest.splits.tolist())))
+    splits = overviews.of(experiment.corpus).splits
+    if not set(splits) & set(experiment.pretrain.splits):
+        present = ", ".join(splits)
         required = ", ".join(experiment.pretrain.splits)
         name = experiment.corpus.display_name
         message = f"corpus `{name}` has no clip in the splits {required}. It has: {present or 'no clips'}"
@@ -212,5 +213,7 @@ def _monitor_problems(resolved: ResolvedExperiment, corpora: Corpora) -> Iterato
     experiment = resolved.experiment
     monitors = [path for path, choice in parts_of(experiment) if choice.kind == "task" and path[-1] == "watch"]
     if monitors:
+        from ..tasks.stages.monitor_split import monitor_problems
+
         found = monitor_problems(corpora.manifest(experiment.corpus))
         yield from (resolved.problem(path, message) for path in monitors for message in found)

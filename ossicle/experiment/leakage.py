@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from ..audio.corpus_overview import Overviews
 from ..core.choices import PartChoice
 from ..core.corpora import Corpora
-from ..core.corpus import Manifest
 from ..core.stages import CorpusStage, Stage
 from ..tasks.evaluation.folds import folds_of
 from .stage_order import with_inputs
 
+if TYPE_CHECKING:
+    from ..core.manifest import Manifest
 
-def leaks(stages: Sequence[Stage], corpora: Corpora) -> Iterator[str]:
+
+def leaks(stages: Sequence[Stage], overviews: Overviews) -> Iterator[str]:
     """Describe each teacher that is trained on labels of a corpus on which its students are cross-validated.
 
     Args:
@@ -20,13 +24,13 @@ def leaks(stages: Sequence[Stage], corpora: Corpora) -> Iterator[str]:
     """
     reported: set[tuple[str, str]] = set()
     for stage in stages:
-        if not (stage.is_evaluation and isinstance(stage, CorpusStage) and _has_folds(stage.corpus, corpora)):
+        if not (stage.is_evaluation and isinstance(stage, CorpusStage) and _has_folds(stage.corpus, overviews)):
             continue
         corpus = stage.tags["corpus"]
         for earlier in with_inputs(stages, [stage.name]):
             if (earlier.name, corpus) in reported or not (earlier.learns_labels and isinstance(earlier, CorpusStage)):
                 continue
-            if _share_clips(earlier.corpus, stage.corpus, corpora):
+            if _share_clips(earlier.corpus, stage.corpus, overviews.corpora):
                 reported.add((earlier.name, corpus))
                 yield (
                     f"`{earlier.name}` learns labels of all folds of `{corpus}`, on which `{stage.name}` is "
@@ -35,8 +39,8 @@ def leaks(stages: Sequence[Stage], corpora: Corpora) -> Iterator[str]:
                 )
 
 
-def _has_folds(choice: PartChoice, corpora: Corpora) -> bool:
-    return corpora.corpus(choice).is_ready and bool(folds_of(corpora.manifest(choice)))
+def _has_folds(choice: PartChoice, overviews: Overviews) -> bool:
+    return overviews.corpora.corpus(choice).is_ready and bool(folds_of(overviews.of(choice)))
 
 
 def _share_clips(one: PartChoice, other: PartChoice, corpora: Corpora) -> bool:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from ..core.catalog import Catalog
 from ..core.choices import PartChoice
 from ..core.corpora import Corpora
-from ..core.corpus import Manifest
 from ..core.display import Silent
 from ..core.errors import CorpusError
+from ..core.manifest import Manifest
 from ..core.stages import Stage, stage_key
 from ..core.store import Artifact, Store
 from .subprocess_measure import placeholder_manifest

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..audio.corpus_overview import CorpusOverview, Overviews
 from ..core.choices import parts_of
 from ..core.config_files.documents import Document
 from ..core.config_files.experiment_loader import resolved_yaml
@@ -248,7 +249,7 @@ def plan(
         raise OssicleError("a price needs the time of each training: measure it with `--calibrate`")
     checked = compose(experiment if isinstance(experiment, Document) else Path(experiment), overrides)
     corpora = KnownCorpora()
-    problems = corpus_problems(checked.resolved, corpora, prepare=False)
+    problems = corpus_problems(checked.resolved, Overviews(corpora), prepare=False)
     found = [*map(str, problems), *_unrendered(checked, corpora)]
     artifacts = Store(Path(store or Path(out) / STORE))
     found_stages = located(checked.stages, artifacts, corpora, checked.plugins.catalog)
@@ -356,7 +357,7 @@ def _runs(stage: Stage, corpora: KnownCorpora) -> int:
     """Count the trainings of a stage. An evaluation with folds trains once for each fold."""
     if not (stage.is_evaluation and isinstance(stage, CorpusStage)):
         return 1
-    return max(1, len(folds_of(corpora.manifest(stage.corpus))))
+    return max(1, len(folds_of(CorpusOverview.of(corpora.manifest(stage.corpus)))))
 
 
 def _calibrated(

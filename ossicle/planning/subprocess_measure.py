@@ -21,10 +21,10 @@ from typing import Any, TypeAlias
 
 from ..core.choices import PartChoice
 from ..core.corpora import Corpora
-from ..core.corpus import Labels, Manifest, text_column
 from ..core.display import Silent
 from ..core.errors import OssicleError
 from ..core.hooks import hookimpl
+from ..core.manifest import Labels, Manifest, text_column
 from ..experiment.check import compose
 from ..experiment.stage_order import with_inputs
 from ..plugins.launcher_interface import end_with_parent

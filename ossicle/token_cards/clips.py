@@ -19,9 +19,10 @@ import numpy.typing as npt
 from ..audio.decode import read_native, to_mono
 from ..core.choices import PartChoice
 from ..core.corpora import Corpora
-from ..core.corpus import SPLITS, TRAIN, UNLABELLED, VALID, Manifest
+from ..core.corpus import SPLITS, TRAIN, UNLABELLED, VALID
 from ..core.display import Silent
 from ..core.errors import CorpusError
+from ..core.manifest import Manifest
 from ..core.wording import choices
 
 Wave = npt.NDArray[np.float32]

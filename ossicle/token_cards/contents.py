@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import homogeneity_score
 
-from ..core.corpus import Manifest
+from ..core.manifest import Manifest
 from ..tasks.stages.token_statistics import TokenStatistics, token_statistics
 from .clip_tokens import BATCH_SECONDS, ClipTokens, Ids
 from .clips import DrawnClips

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ...audio.patch_batches import patch_batches
 from ...audio.survey import good_rows
-from ...core.corpus import TEST, TRAIN, VALID, Manifest
+from ...core.corpus import TEST, TRAIN, VALID
 from ...core.data import PatchBatch
 from ...core.distributed import compute_device
 from ...core.interfaces import Encoder, FrontEnd
+from ...core.manifest import Manifest
 from ...core.parts import load_part
 from ...core.stage_runner import StageRun
 from ...core.store import Artifact

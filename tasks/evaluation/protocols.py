@@ -16,8 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ...core.corpus import TEST, TRAIN, UNLABELLED, VALID, Manifest
+from ...audio.corpus_overview import CorpusOverview
+from ...core.corpus import TEST, TRAIN, UNLABELLED, VALID
 from ...core.errors import CorpusError
+from ...core.manifest import Manifest
 from .folds import FOLDS_NEEDED, folds_of
 
 NO_FOLD = -1
@@ -65,7 +67,7 @@ def protocols(clips: Manifest) -> list[LabelledSplits]:
             "a task needs clips labelled with two or more classes, and this corpus has none; "
             "name a labelled corpus under the task's `corpus`"
         )
-    folds = folds_of(clips)
+    folds = folds_of(CorpusOverview.of(clips))
     if not folds:
         return [_labelled_splits(clips, NO_FOLD)]
     if len(folds) < 3:
@@ -82,7 +84,7 @@ def lessons(clips: Manifest) -> tuple[LabelledRows, LabelledRows | None]:
     Raises:
         CorpusError: if labels are missing, or the training clips do not suffice to learn every class
     """
-    if folds_of(clips):
+    if folds_of(CorpusOverview.of(clips)):
         clips = replace(clips, splits=np.where((clips.folds >= 0) & (clips.splits == VALID), TRAIN, clips.splits))
     train = _labelled_rows(clips, TRAIN)
     _check_teachable(train.truth, clips)

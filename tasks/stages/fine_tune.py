@@ -23,10 +23,10 @@ from torch import Tensor
 from ...audio.patch_batches import patch_batches
 from ...core.build import build
 from ...core.choices import PartChoice
-from ...core.corpus import Manifest
 from ...core.distributed import from_all_ranks, from_first_rank, rank
 from ...core.errors import CorpusError, PluginError
 from ...core.interfaces import Encoder, FrontEnd, Head, Objective
+from ...core.manifest import Manifest
 from ...core.parts import save_part
 from ...core.stage_runner import StageRun
 from ...core.stages import CorpusStage

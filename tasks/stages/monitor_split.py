@@ -14,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ...core.corpus import TEST, TRAIN, VALID, Manifest
+from ...core.corpus import TEST, TRAIN, VALID
 from ...core.errors import CorpusError
+from ...core.manifest import Manifest
 from ..evaluation.protocols import protocols
 from ..evaluation.subsets import label_subset
 

@@ -23,9 +23,10 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from ...audio.patch_batches import patch_batches
 from ...audio.survey import good_rows
-from ...core.corpus import SPLITS, TRAIN, UNLABELLED, Manifest
+from ...core.corpus import SPLITS, TRAIN, UNLABELLED
 from ...core.distributed import compute_device
 from ...core.interfaces import FrontEnd, Tokenizer
+from ...core.manifest import Manifest
 from ...core.parts import load_part
 from ...core.stage_runner import StageRun
 from ...core.store import Artifact

@@ -29,10 +29,10 @@ from ossicle.audio.decode import decode
 from ossicle.audio.front_end_config import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
 from ossicle.audio.pipeline import clip_batches, training_pipeline
-from ossicle.core.corpus import Manifest
 from ossicle.core.data import SpectrogramBatch
 from ossicle.core.errors import OssicleError
 from ossicle.core.interfaces import FrontEnd
+from ossicle.core.manifest import Manifest
 
 RATE, CLIPS, PLENTY = 16000, 12, 2**30
 FRONT_END = KaldiFbank(KaldiFbankConfig(mel_bins=32))

@@ -15,9 +15,9 @@ from ossicle.audio.front_end_config import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
 from ossicle.audio.patch_batches import pad_waveforms, patch_batches, patches_of, waveform_patches
 from ossicle.audio.pipeline import clip_batches
-from ossicle.core.corpus import Manifest
 from ossicle.core.data import Grid, PatchBatch, SpectrogramBatch
 from ossicle.core.errors import PluginError
+from ossicle.core.manifest import Manifest
 
 RATE = 16000
 SECONDS = (0.3, 2.0, 0.5, 1.39, 0.7, 1.9, 1.8, 1.0, 1.7, 1.2)

@@ -21,9 +21,9 @@ from ossicle.audio.corpus_config import FolderConfig
 from ossicle.audio.front_end_config import KaldiFbankConfig
 from ossicle.audio.kaldi_fbank import KaldiFbank
 from ossicle.audio.pipeline import PADDING, _buckets, _edges, clip_batches, training_pipeline
-from ossicle.core.corpus import Manifest
 from ossicle.core.data import SpectrogramBatch
 from ossicle.core.errors import CorpusError
+from ossicle.core.manifest import Manifest
 
 RATE, CLIPS = 16000, 60
 FRONT_END = KaldiFbank(KaldiFbankConfig(mel_bins=32))

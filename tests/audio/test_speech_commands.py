@@ -20,8 +20,8 @@ from ossicle.audio.corpora.speech_commands import (
     SpeechCommandsV2Corpus,
 )
 from ossicle.audio.published_corpus_config import SpeechCommandsV1Config, SpeechCommandsV2Config
-from ossicle.core.corpus import Manifest
 from ossicle.core.errors import CorpusError
+from ossicle.core.manifest import Manifest
 
 TRAINING, VALIDATION, TESTING = "0a7c2a8d_nohash_0.wav", "026290a7_nohash_0.wav", "b00c4c53_nohash_1.wav"
 SECONDS = 10

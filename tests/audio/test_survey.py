@@ -20,8 +20,8 @@ from ossicle.audio.corpus_config import CsvConfig, FolderConfig, SurveyRules
 from ossicle.audio.decode import open_sound
 from ossicle.audio.frame_statistics import FrameStatistics
 from ossicle.audio.survey import REASONS, Survey, clipped_share, survey
-from ossicle.core.corpus import Manifest
 from ossicle.core.errors import CorpusError
+from ossicle.core.manifest import Manifest
 
 RATE = 16000
 

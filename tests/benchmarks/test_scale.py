@@ -15,7 +15,7 @@ from ossicle.audio.kaldi_fbank import KaldiFbank
 from ossicle.benchmarks import scale
 from ossicle.benchmarks.ranks import rank_costs
 from ossicle.benchmarks.scale import first_batch, growth, silent_recordings, simulated
-from ossicle.core.corpus import Manifest
+from ossicle.core.manifest import Manifest
 from ossicle.tasks.evaluation.protocols import protocols
 
 FRONT_END = KaldiFbank(KaldiFbankConfig(mel_bins=16))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossicle.core.corpus import Labels, Manifest
 from ossicle.core.errors import CorpusError
+from ossicle.core.manifest import Labels, Manifest
 
 LABELS = st.lists(st.lists(st.integers(0, 6), max_size=4, unique=True).map(tuple), max_size=30)
 

@@ -17,10 +17,11 @@ from ossicle.core.catalog import Catalog, Origin
 from ossicle.core.choices import PartChoice
 from ossicle.core.config import Config
 from ossicle.core.corpora import Corpora
-from ossicle.core.corpus import Corpus, Manifest
+from ossicle.core.corpus import Corpus
 from ossicle.core.display import Silent
 from ossicle.core.errors import PluginError
 from ossicle.core.experiment import TrainingConfig
+from ossicle.core.manifest import Manifest
 from ossicle.core.part_kinds import ossicle_register_part_kinds
 from ossicle.core.plugin_loading import import_file, load_plugins
 from ossicle.core.stages import CorpusStage, Stage, describe, stage_key

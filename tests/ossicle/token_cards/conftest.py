@@ -14,8 +14,8 @@ from torch import nn
 
 from ossicle.core.build import build
 from ossicle.core.choices import PartChoice
-from ossicle.core.corpus import Manifest
 from ossicle.core.interfaces import Encoder, FrontEnd, Tokenizer
+from ossicle.core.manifest import Manifest
 from ossicle.core.parts import save_part
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.token_cards.clip_tokens import ClipTokens

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 
-from ossicle.core.corpus import Manifest
 from ossicle.core.errors import ArtifactError, CorpusError
+from ossicle.core.manifest import Manifest
 from ossicle.core.task import Features
 from ossicle.tasks.evaluation.logistic import logistic_path
 from ossicle.tasks.evaluation.metrics import figure

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ossicle.core.corpus import Manifest
+from ossicle.audio.corpus_overview import CorpusOverview
 from ossicle.core.errors import CorpusError
+from ossicle.core.manifest import Manifest
 from ossicle.tasks.evaluation.folds import label_problems
 from ossicle.tasks.evaluation.protocols import NO_FOLD, protocols
 
@@ -77,7 +78,7 @@ def test_a_test_split_takes_precedence_over_folds():
         [4, 5],
     )
     assert splits.fold == NO_FOLD
-    assert label_problems(clips) == []
+    assert label_problems(CorpusOverview.of(clips)) == []
 
 
 def test_validation_is_the_next_fold_cyclically():
@@ -91,7 +92,7 @@ def test_two_folds_are_too_few():
     needed = "Cross-validation needs three or more: one for testing, the next for validation, the others for training"
     with pytest.raises(CorpusError, match=f"this corpus has 2 folds and no `test` clips. {needed}"):
         protocols(clips)
-    assert label_problems(clips) == [f"the corpus has 2 folds and no split `test`. {needed}"]
+    assert label_problems(CorpusOverview.of(clips)) == [f"the corpus has 2 folds and no split `test`. {needed}"]
 
 
 def test_a_fold_without_training_clips_of_a_class_is_named():
@@ -104,11 +105,11 @@ def test_a_fold_without_training_clips_of_a_class_is_named():
 
 def test_every_fold_needs_labels():
     clips = manifest([0, 0, 1, 1, 2, 2])
-    assert label_problems(clips) == []
+    assert label_problems(CorpusOverview.of(clips)) == []
     partly = replace(clips, labels=[(0,), (1,), (), (), (0,), (1,)])
-    assert label_problems(partly) == ["the corpus has no labelled clip in its fold 1"]
+    assert label_problems(CorpusOverview.of(partly)) == ["the corpus has no labelled clip in its fold 1"]
     by_name = "or name its clips in a table's split column"
-    assert label_problems(manifest([-1, -1])) == [
+    assert label_problems(CorpusOverview.of(manifest([-1, -1]))) == [
         f"the corpus has no labelled clip in its split `valid`: draw some by `valid_share`, {by_name}",
         f"the corpus has no labelled clip in its split `test`: draw some by a folder's `test_share`, {by_name}",
     ]

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ossicle.core.corpora import Corpora
-from ossicle.core.corpus import Manifest
 from ossicle.core.display import Silent
 from ossicle.core.errors import ConfigError
+from ossicle.core.manifest import Manifest
 from ossicle.core.store import Artifact
 from ossicle.experiment.check import check
 from ossicle.experiment.run import run

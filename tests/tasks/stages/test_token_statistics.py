@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ossicle.core.corpus import Manifest
+from ossicle.core.manifest import Manifest
 from ossicle.experiment.run import run
 from ossicle.tasks.stages.token_statistics import TokenStatistics, mean_statistics, token_statistics
 
