@@ -32,7 +32,7 @@ class CheckpointConfig(Config):
         return {"content": content_key(self.path)}
 
     def check_compatibility(self, context: Mapping[str, object]) -> list[str]:
-        from .parts import problems_of
+        from .compatibility import problems_of
 
         return problems_of(self, context)
 
@@ -43,7 +43,7 @@ class EncoderCheckpointConfig(CheckpointConfig):
     role: ClassVar[str] = "encoder"
 
     def compatibility_facts(self, catalog: Catalog) -> Mapping[str, object]:
-        from .parts import encoder_facts
+        from .compatibility import encoder_facts
 
         return encoder_facts(self.path, catalog)
 
@@ -54,7 +54,7 @@ class FrontEndCheckpointConfig(CheckpointConfig):
     role: ClassVar[str] = "front_end"
 
     def compatibility_facts(self, catalog: Catalog) -> Mapping[str, object]:
-        from .parts import front_end_facts
+        from .compatibility import front_end_facts
 
         return front_end_facts(self.path, catalog)
 

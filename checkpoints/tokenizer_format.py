@@ -24,8 +24,8 @@ from ..core.interfaces import FrontEnd, Tokenizer
 from ..encoders.beats import Beats
 from ..tokenizers.self_distilled import SelfDistilled
 from ..tokenizers.tokenizer_config import SelfDistilledConfig
+from .contents import load_weights
 from .microsoft import QUANTISER, Released
-from .parts import load_weights
 from .writing import Release, encoder_problems, front_end_problems, refuse, release_parts
 
 CODES = "quantize.embedding.weight"

@@ -6,8 +6,8 @@ from ..core.catalog import Catalog
 from ..core.interfaces import FrontEnd, Tokenizer
 from ..core.parts import load_part
 from ..core.store import Artifact
+from .contents import check_front_end, open_checkpoint
 from .microsoft import Released
-from .parts import check_front_end, open_checkpoint
 from .tokenizer_checkpoint_config import TokenizerCheckpointConfig
 from .tokenizer_format import build_tokenizer
 

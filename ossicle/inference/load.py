@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from ..audio.decode import STRETCH_SECONDS, Resampler
 from ..audio.patch_batches import pad_waveforms
 from ..audio.windows import OVERLAP_SECONDS, WINDOW_SECONDS, ColumnGrid, Window, windows
+from ..checkpoints.contents import open_checkpoint
 from ..checkpoints.microsoft import Released
-from ..checkpoints.parts import open_checkpoint
 from ..core.catalog import Origin
 from ..core.data import Encoded, Grid, PatchBatch
 from ..core.errors import ArtifactError, OssicleError, PluginError

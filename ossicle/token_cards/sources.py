@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ..checkpoints.parts import open_checkpoint, roles_of
+from ..checkpoints.contents import open_checkpoint, roles_of
 from ..core.choices import CorpusChoice, PartChoice
 from ..core.config import Config
 from ..core.config_files.documents import Document, load_document, parse_document

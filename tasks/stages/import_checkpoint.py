@@ -10,8 +10,8 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
+from ...checkpoints.contents import encoder_of, front_end_of, head_of, open_checkpoint, roles_of
 from ...checkpoints.microsoft import Released
-from ...checkpoints.parts import encoder_of, front_end_of, head_of, open_checkpoint, roles_of
 from ...checkpoints.tokenizer_format import START_BUFFERS
 from ...checkpoints.tokenizer_parts import tokenizer_of
 from ...core.catalog import Catalog

@@ -24,8 +24,8 @@ from ossicle.benchmarks.report import markdown, print_table
 from ossicle.benchmarks.seats import Seat
 from ossicle.benchmarks.targets import Target
 from ossicle.benchmarks.work import Case, Contender, Work
+from ossicle.checkpoints.contents import load_weights
 from ossicle.checkpoints.microsoft import convert_released
-from ossicle.checkpoints.parts import load_weights
 from ossicle.cli import main
 from ossicle.core.data import AudioBatch
 from ossicle.core.errors import OssicleError

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from ossicle.checkpoints.contents import encoder_of, head_of
 from ossicle.checkpoints.microsoft import convert_released, read_released
 from ossicle.checkpoints.names import weight_names
-from ossicle.checkpoints.parts import encoder_of, head_of
 from ossicle.core.errors import ArtifactError
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.encoders.beats import Beats

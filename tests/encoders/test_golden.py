@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ossicle.audio.kaldi_fbank import KaldiFbank
+from ossicle.checkpoints.contents import encoder_of, head_of
 from ossicle.checkpoints.microsoft import Released, convert_released, read_released
 from ossicle.checkpoints.names import weight_names
-from ossicle.checkpoints.parts import encoder_of, head_of
 from ossicle.core.data import AudioBatch, Grid, PatchBatch
 from ossicle.core.plugin_loading import load_plugins
 from ossicle.encoders.beats import Beats
