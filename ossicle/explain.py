@@ -70,7 +70,7 @@ def explain_stage(catalog: Catalog, name: str) -> str:
 
 
 def summary_of_stage(stage: type[Stage]) -> str:
-    """Return the first line of the documentation of a kind of stage; empty if it has none of its own."""
+    """Return the first line of the documentation of a kind of stage. Empty if it has no docstring."""
     own = vars(stage).get("__doc__") or ""
     # A dataclass without a docstring gets its signature as one.
     return "" if own.startswith(f"{stage.__name__}(") else inspect.cleandoc(own).partition("\n")[0]
