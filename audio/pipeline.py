@@ -241,26 +241,31 @@ def _buckets(seconds: npt.NDArray[np.float64], batch_seconds: float, hop_seconds
     Args:
         seconds: (clips,) used length of each clip
     """
-    edges = _edges(seconds, batch_seconds)
+    # A clip goes into the first bucket with room for its frames. Equal lengths in frames therefore share a bucket.
+    edges = _edges(np.ceil(seconds / hop_seconds), batch_seconds / hop_seconds).astype(int)
     # Rounding in the resampler may give one frame more than the header states.
-    frames = np.ceil(edges / hop_seconds).astype(int) + 2
-    return [(max(1, int(batch_seconds / hop_seconds / edge)), int(edge)) for edge in np.unique(frames)]
+    return [(max(1, int(batch_seconds / hop_seconds / (edge + 2))), int(edge)) for edge in edges]
 
 
-def _edges(seconds: npt.NDArray[np.float64], batch_seconds: float) -> npt.NDArray[np.float64]:
+def _edges(lengths: npt.NDArray[np.float64], batch_length: float) -> npt.NDArray[np.float64]:
     """Find the longest clip of each bucket, such that this number of buckets has the least padding.
 
     The search is exact among quantiles, by dynamic programming: the best edges of n + 1 buckets extend the best edges
     of n buckets.
+
+    Args:
+        lengths: (clips,) used length of each clip
+        batch_length: length of a batch, padding included, in the same unit
     """
-    ascending = np.sort(seconds)
-    edges = np.unique(np.quantile(ascending, np.linspace(0, 1, _EDGES + 1)[1:], method="higher"))
+    ascending = np.sort(lengths)
+    quantiles = np.linspace(0, 1, _EDGES + 1)[1:]
+    edges = np.unique(np.quantile(ascending, quantiles, method="inverted_cdf"))
     held = np.searchsorted(ascending, edges, side="right")
-    # Row i, column j: padded seconds of a bucket from edge i - 1 (exclusive) to edge j (inclusive).
+    # Row i, column j: padded length of a bucket from edge i - 1 (exclusive) to edge j (inclusive).
     padded = (held[None, :] - np.append(0, held[:-1])[:, None]) * edges[None, :]
-    allowed = (np.arange(len(edges))[:, None] <= np.arange(len(edges))[None, :]) & (padded >= batch_seconds)
+    allowed = (np.arange(len(edges))[:, None] <= np.arange(len(edges))[None, :]) & (padded >= batch_length)
     padded = np.where(allowed, padded, np.inf)
-    least = np.where(padded[0] >= batch_seconds, padded[0], np.inf)  # up to each edge, with one bucket
+    least = np.where(padded[0] >= batch_length, padded[0], np.inf)  # up to each edge, with one bucket
     least[-1] = held[-1] * edges[-1]
     before: list[npt.NDArray[np.int64]] = []
     while len(before) + 1 < MOST_BUCKETS and 1 - ascending.sum() / least[-1] > PADDING:

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,32 @@ MANY_MODULES = 100
 """The limit does not apply to a test that imports this many modules: it is the first one to need a library."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use a slow fixture."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Mark the tests that use a slow fixture, and run slow tests first."""
     for item in items:
         if "slow" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
+    yield
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = slow_first(items, workers)
+
+
+def slow_first(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Order tests such that every worker starts with its share of the slow ones.
+
+    With `--dist worksteal` each worker gets an equal stretch of the list. A worker without tests takes over the last
+    ones of another, and quick tests divide best. Neighbours stay together, because they share fixtures.
+    """
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        first, last = (len(slow) * number // workers for number in (worker, worker + 1))
+        ordered += slow[first:last]
+        ends = len(items) * (worker + 1) // workers
+        ordered += quick[len(ordered) - last : ends - last]
+    return ordered
 
 
 @pytest.hookimpl(wrapper=True)

@@ -66,6 +66,7 @@ def test_every_clip_sounds_for_one_second_and_never_clips(corpus: SpokenWordsCor
         assert 0.01 < np.abs(samples).max() < 0.99
 
 
+@pytest.mark.slow
 def test_rendering_again_gives_the_same_samples(
     corpus: SpokenWordsCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

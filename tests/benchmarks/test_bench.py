@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contenders import NEEDED, importing
 from forked import forks
 from rich.console import Console
 from torch import Tensor
@@ -133,27 +134,6 @@ def aborting() -> Callable[[], Contender]:
 def test_a_killed_process_of_a_contender_is_reported(tmp_path: Path) -> None:
     with Seat(aborting, str(tmp_path), ours=False) as seat, pytest.raises(OssicleError, match="its process was killed"):
         seat.enter()
-
-
-NEEDED = 2**28
-imported: list[Tensor] = []
-
-
-def importing() -> Callable[[], Contender]:
-    if not imported:
-        imported.append(torch.ones(2 * NEEDED, dtype=torch.uint8))
-    captured: list[Tensor] = []
-
-    def make() -> Contender:
-        captured.append(torch.ones(NEEDED, dtype=torch.uint8))
-        return filling_memory()
-
-    return make
-
-
-def filling_memory() -> Contender:
-    torch.zeros(4 * NEEDED, dtype=torch.uint8)
-    return Contender(lambda: torch.ones(NEEDED, dtype=torch.uint8), "fills memory")
 
 
 @pytest.mark.slow

@@ -103,7 +103,8 @@ def noisy(tiny: Path, user: Path) -> Path:
     return tiny
 
 
-@pytest.mark.usefixtures("noise")
+@pytest.mark.slow
+@pytest.mark.usefixtures("noise", "no_report")
 def test_an_experiment_runs_with_a_part_of_a_new_kind(noisy: Path, tmp_path: Path) -> None:
     options = ["pretrain.steps=2", "evaluate=[]", "schedule={type: single}"]
     run = ossicle.run(noisy, overrides=options, out=tmp_path / "runs")

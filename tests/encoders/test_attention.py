@@ -61,7 +61,7 @@ def test_equals_torchs_attention(memory: int, gated: bool, per_clip: bool, at_on
         ours = with_gradients(given)
         patch.setattr(attention, "on_cpu", lambda _: False)
         torchs = with_gradients(given)
-    assert len(ours) == 6 if gated else 5
+    assert len(ours) == (6 if gated else 5)
     for mine, other in zip(ours, torchs, strict=True):
         torch.testing.assert_close(mine, other)
 

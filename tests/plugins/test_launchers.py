@@ -106,6 +106,7 @@ MOMENTS = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 """Seconds after which jobs are cancelled: while Python starts, while it imports, while the function runs."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["local", "submitit_local"])
 @pytest.mark.parametrize("interrupt", [signal.SIG_IGN, signal.default_int_handler], ids=["background", "foreground"])
 def test_a_job_can_be_cancelled_at_any_moment(launcher: str, interrupt: Any, request: pytest.FixtureRequest) -> None:
@@ -141,6 +142,7 @@ def test_a_cancelled_process_runs_no_further_function(local: Local, tmp_path: Pa
     assert local.submit("pid", os.getpid).result() != int((tmp_path / "started").read_text())
 
 
+@pytest.mark.slow
 def test_submitit_runs_functions_and_reports_failures(submitit_local: Slurm) -> None:
     sound, failing = submitit_local.submit("sqrt", math.sqrt, 9.0), submitit_local.submit("sqrt", math.sqrt, -1.0)
     assert over(sound)
@@ -180,6 +182,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_of_submitit_has_time_to_write_a_checkpoint(submitit_local: Slurm, tmp_path: Path) -> None:
     job = submitit_local.submit("patient", exec, PATIENT, {"started": tmp_path / "started"})
     wait_for(tmp_path / "started")

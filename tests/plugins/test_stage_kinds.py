@@ -136,6 +136,7 @@ def stages_of(folder: Path) -> dict[str, Any]:
     return {stage["name"]: stage for stage in json.loads((folder / "run.json").read_text())["stages"]}
 
 
+@pytest.mark.slow
 def test_stages_of_a_plugin_run_and_are_reported(
     guessing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +162,8 @@ def test_stages_of_a_plugin_run_and_are_reported(
     assert ossicle.load(folder, plugins=[tmp_path / "guessing.py"]).encoder is not None
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
 def test_a_change_of_the_plugin_makes_only_its_stages_again(guessing: Path, tmp_path: Path) -> None:
     def reused() -> dict[str, bool]:
         folder = ossicle.run(guessing, out=tmp_path / "runs")

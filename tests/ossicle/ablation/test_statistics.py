@@ -70,6 +70,7 @@ def share(flags: Sequence[bool]) -> float:
 MOST_WRONG = 0.11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "seed_sd", "shared"), [(3, 0.0, 0.0), (3, 0.15, 0.0), (3, 0.4, 0.0), (2, 0.3, 0.0), (3, 0.2, 0.2)]
 )
@@ -92,11 +93,13 @@ def test_false_alarms_and_coverage_are_correct_for_any_effect_of_seeds(
     assert np.median(widths) < 0.45
 
 
+@pytest.mark.slow
 def test_false_alarms_of_only_two_variants() -> None:
     found = contrasts(simulated_trials(100, variants=2, seed_sd=0.3))
     assert share([one.p < 0.05 for one in found]) <= MOST_WRONG
 
 
+@pytest.mark.slow
 def test_the_interval_covers_a_real_difference() -> None:
     actual = accuracy_of(0.5, 0.2) - accuracy_of(0.0, 0.2)
     found = contrasts(simulated_trials(100, seed_sd=0.2, gain=0.5, entropy=1))
@@ -111,11 +114,13 @@ def test_a_test_over_only_clips_has_many_false_alarms() -> None:
     assert share([one.p < 0.05 for one in found]) > 0.2
 
 
+@pytest.mark.slow
 def test_a_variant_that_scatters_twice_as_much_uses_the_variance_of_its_seeds() -> None:
     found = contrasts(simulated_trials(100, variants=6, seed_sd=0.3, second_scatter=2.0))
     assert share([one.p < 0.05 for one in found]) <= 0.15
 
 
+@pytest.mark.slow
 def test_a_detectable_difference_is_found_four_times_in_five() -> None:
     before = contrasts(simulated_trials(50, seed_sd=0.1))
     detectable = float(np.median([one.detectable() for one in before]))
@@ -215,6 +220,7 @@ def test_holms_correction() -> None:
     assert holm([]) == []
 
 
+@pytest.mark.slow
 def test_holm_limits_false_alarms_of_a_family_of_equal_variants() -> None:
     alarms = []
     for runs in simulated_trials(60, seed_sd=0.2, entropy=5):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from forked import Program
 
 from ossicle.cli import main
 
@@ -51,9 +52,7 @@ def started() -> Callable[..., Shown]:
 
 
 @pytest.fixture(scope="session")
-def finished(
-    started: Callable[..., Shown], tones: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Shown]:
+def finished(program: Program, tones: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shown]:
     """A short run of the experiment of the one-file tokenizer: its folder, and the result of the command."""
     folder = tmp_path_factory.mktemp("finished")
     encoder = "{type: beats, layers: 1, width: 32, feed_forward: 32, heads: 2, patch_width: 16}"
@@ -70,4 +69,5 @@ def finished(
         "evaluate=[linear_probe, knn_probe]",
     ]
     (folder / "own.yaml").write_text(f"base: {ROOT / 'examples' / 'sign_hash.yaml'}\nname: own\n")
-    return folder, started("run", "own.yaml", *overrides, cwd=folder)
+    done = program("run", "own.yaml", *overrides, cwd=folder, COLUMNS="200")
+    return folder, Shown(done.returncode, done.stdout, done.stderr)

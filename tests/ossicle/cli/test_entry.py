@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from ossicle.cli import entry, plugins
@@ -137,29 +138,36 @@ def test_errors_of_the_file_system_are_one_line(
     assert ossicle("schema") == (2, "", message)
 
 
+# Too small for the first encoder, for a checkpoint, and large enough.
+RUN_ON_DISKS = """
+import subprocess, sys
+from pathlib import Path
+from forked import run_program
+
+for size in ("40k", "500k", "8m"):
+    subprocess.run(["mount", "-o", f"remount,size={size}", "disk"], check=True)
+    Path(size).mkdir()
+    print(run_program("run", sys.argv[1], "--store", "disk/store", output=Path(size)).returncode)
+"""
+
+
 @pytest.mark.slow
-def test_a_run_continues_when_its_full_disk_has_space(small_disk: list[str], tiny: Path, tmp_path: Path) -> None:
-    # Too small for the first encoder, for a checkpoint, and large enough.
-    script = """
-        mount -t tmpfs -o size=40k tmpfs disk
-        for size in 40k 500k 8m; do
-            mount -o remount,size=$size disk
-            "$1" -m ossicle run "$2" --store disk/store > $size.out 2> $size.err
-            echo $?
-        done
-    """
+def test_a_run_continues_when_its_full_disk_has_space(
+    small_disk: list[str], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(forked.__file__).parent))
     (tmp_path / "disk").mkdir()
-    done = subprocess.run(
-        [*small_disk, script, "sh", sys.executable, tiny], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    script = 'mount -t tmpfs -o size=40k tmpfs disk && exec "$@"'
+    command = [*small_disk, script, "sh", sys.executable, "-c", RUN_ON_DISKS, tiny]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("2\n2\n0\n", "")
     message = (
         f"No space left on the disk mounted on {tmp_path / 'disk'}, which holds disk/store: "
         "free some space there, and run the same command again\n"
     )
-    errors = [(tmp_path / f"{size}.err").read_text() for size in ("40k", "500k", "8m")]
+    errors = [(tmp_path / size / "err").read_text() for size in ("40k", "500k", "8m")]
     assert errors == [message, message, ""]
-    assert (tmp_path / "500k.out").read_text().count("pretrain") == 1, "the second disk is full when it trains"
+    assert (tmp_path / "500k" / "out").read_text().count("pretrain") == 1, "the second disk is full when it trains"
 
 
 def test_other_errors_of_the_system_keep_their_traceback(ossicle: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +180,7 @@ def test_other_errors_of_the_system_keep_their_traceback(ossicle: Commands, monk
         ossicle("schema")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["schema", "plugins"])
 def test_a_closed_pipe_ends_a_command_silently(command: str) -> None:
     with subprocess.Popen(

@@ -123,6 +123,7 @@ def test_a_corpus_that_is_made_on_first_use_is_not_made(tiny: Path, tmp_path: Pa
     assert not (tmp_path / "clips").exists()
 
 
+@pytest.mark.slow
 def test_an_evaluation_with_folds_trains_once_per_fold(tiny: Path, tones: Path, tmp_path: Path) -> None:
     paths = sorted((tones / "train").glob("*/*.wav"))
     rows = [f"{path},{path.parent.name},{number % 3}" for number, path in enumerate(paths)]

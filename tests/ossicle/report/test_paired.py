@@ -92,6 +92,7 @@ def test_several_labels_are_compared_by_average_precision(tmp_path: Path) -> Non
     assert 0 < found.low < found.value < found.high
 
 
+@pytest.mark.slow
 def test_one_in_twenty_false_alarms(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     truth = one_hot(draw)

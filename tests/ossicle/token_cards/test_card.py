@@ -154,6 +154,7 @@ def test_tokenizers_with_other_front_ends_have_no_agreement(store: Any, run: Pat
     assert [card.bands for card in found.cards] == [2, 4]
 
 
+@pytest.mark.slow
 def test_streams_are_measured_separately_and_shown_by_their_mean(
     store: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

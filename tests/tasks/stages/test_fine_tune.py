@@ -145,6 +145,7 @@ def curves(artifact: Artifact) -> dict[str, list[float]]:
 # From an experiment to its scores.
 
 
+@pytest.mark.slow
 def test_every_encoder_learns_separable_classes_and_is_scored(home: Path, tmp_path: Path) -> None:
     evaluate(written(home, "splits", OBJECTIVE, "lr: 0.01", "label_share: 0.5"), tmp_path)
     found = found_in(tmp_path)
@@ -230,6 +231,7 @@ def tuned(home: Path, folder: Path, table: str = "splits", **options: Any) -> Ar
     return run_stages(stages, store=Store(folder), plugins=checked.plugins, corpora=Corpora(Silent()))[-1].artifact
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_encoder_classifies_with_one_label_per_clip(home: Path, tmp_path: Path) -> None:
     artifact = tuned(home, tmp_path, encoder_options={"layer_drop": 0.3, "gradient_decay": 0.9}, select="best")
     model = ossicle.load(artifact.path)
@@ -246,6 +248,7 @@ def test_a_fine_tuned_encoder_classifies_with_one_label_per_clip(home: Path, tmp
     assert card["metrics"]["training_clips"] == 16
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_encoder_classifies_with_several_labels_per_clip(home: Path, tmp_path: Path) -> None:
     model = ossicle.load(tuned(home, tmp_path, "several", steps=20).path)
     wave, rate = soundfile.read(home / "31.wav", dtype="float32")
