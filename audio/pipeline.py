@@ -241,7 +241,7 @@ def _buckets(seconds: npt.NDArray[np.float64], batch_seconds: float, hop_seconds
     Args:
         seconds: (clips,) used length of each clip
     """
-    # A clip goes into the first bucket with room for its frames. Equal lengths in frames therefore share a bucket.
+    # A clip goes into the first bucket that holds its frames. Equal lengths in frames therefore share a bucket.
     edges = _edges(np.ceil(seconds / hop_seconds), batch_seconds / hop_seconds).astype(int)
     # Rounding in the resampler may give one frame more than the header states.
     return [(max(1, int(batch_seconds / hop_seconds / (edge + 2))), int(edge)) for edge in edges]
