@@ -140,7 +140,17 @@ class KaldiFbank(FrontEnd):
         column = torch.arange(grid.columns, device=columns.device)
         valid = repeat(column < columns.clamp(min=1)[:, None], "b t -> b (t f)", f=grid.bands)
         seconds = float(batch.samples.sum()) / self.sample_rate
-        return PatchBatch(patches, valid, grid, self.fingerprint(), batch.clips, batch.labels, seconds, batch.draws)
+        return PatchBatch(
+            patches,
+            valid,
+            grid,
+            self.fingerprint(),
+            batch.clips,
+            batch.labels,
+            seconds,
+            batch.draws,
+            frames_per_patch=self.config.patch_frames,
+        )
 
     def forward(self, batch: AudioBatch) -> PatchBatch:
         """Cut waveforms into patches. Only real samples of each clip are used, unless `padding` is `released`."""
@@ -154,7 +164,14 @@ class KaldiFbank(FrontEnd):
         # The released code returns NaN for a clip without real patches.
         valid[:, : grid.bands] |= ~valid.any(dim=1, keepdim=True)
         seconds = float(batch.lengths.sum()) / self.sample_rate
-        return PatchBatch(patches, valid, grid, self.fingerprint(), seconds=seconds)
+        return PatchBatch(
+            patches,
+            valid,
+            grid,
+            self.fingerprint(),
+            seconds=seconds,
+            frames_per_patch=self.config.patch_frames,
+        )
 
     def _cut(self, frames: Tensor, real: Tensor) -> tuple[Tensor, Grid]:
         """Normalise, set padding to zero, and cut: (B, T, F), (B, T) to (B, N, P)."""

@@ -12,12 +12,14 @@ Notable choices:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from .catalog import Catalog
+
+InputNormalization: TypeAlias = Literal["none", "clip_mean", "clip"]
 
 _JSON = (str, int, float, bool, list, tuple, dict, type(None))
 
@@ -85,6 +87,11 @@ class TokenizerConfig(Config):
     """
 
     objective: ClassVar[str | None] = None
+
+    input_normalization: InputNormalization = "none"
+    """How the tokenizer normalises the patches that it tokenizes, independently of the encoder's input. `none`: not at
+    all. `clip_mean`: subtract each clip's mean per mel bin, so that tokens say what sounds instead of how loud it is.
+    `clip`: also divide by each clip's standard deviation per mel bin."""
 
     @property
     def needs_teacher(self) -> bool:

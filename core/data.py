@@ -7,10 +7,11 @@ tokens. Patches are numbered time-major: patch `column * bands + band`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from .errors import PluginError
@@ -88,6 +89,7 @@ class PatchBatch(_Movable):
         seconds: real audio in the batch, in seconds
         draws: as in `SpectrogramBatch`
         spectrogram: the frames that the patches were cut from, on request
+        frames_per_patch: p, where a patch is p frames of P / p mel bins; 1 if it has another layout
     """
 
     patches: Tensor
@@ -99,6 +101,24 @@ class PatchBatch(_Movable):
     seconds: float = 0.0
     draws: Tensor | None = None
     spectrogram: SpectrogramBatch | None = None
+    frames_per_patch: int = 1
+
+    def normalized(self, *, deviation: bool) -> PatchBatch:
+        """Return a copy in which every mel bin of every clip has a mean of zero over the clip's real patches.
+
+        Args:
+            deviation: also divide by the standard deviation, or by a hundredth of the clip's largest one if that is
+                more, so that silent bins stay small
+        """
+        split = {"f": self.grid.bands, "p": self.frames_per_patch}
+        frames = rearrange(self.patches, "b (t f) (p q) -> b (t p) (f q)", **split)
+        real = repeat(self.valid[:, :: self.grid.bands], "b t -> b (t p) 1", p=self.frames_per_patch)
+        count = real.sum(1, keepdim=True).clamp(min=1)
+        frames = frames - (frames * real).sum(1, keepdim=True) / count
+        if deviation:
+            std = ((frames.square() * real).sum(1, keepdim=True) / count).sqrt()
+            frames = frames / std.clamp(min=0.01 * std.amax(-1, keepdim=True)).clamp(min=1e-6)
+        return replace(self, patches=rearrange(frames * real, "b (t p) (f q) -> b (t f) (p q)", **split))
 
     @property
     def rows(self) -> list[int]:

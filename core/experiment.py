@@ -116,6 +116,9 @@ class PretrainConfig(TrainingConfig):
 
     objective: ObjectiveChoice
     """What the encoder learns from."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Weight of the old value in an exponential moving average of the encoder's weights. The average is the result of
+    the pre-training. By default, the last weights are."""
     watch: TaskChoice | None = None
     """Evaluates the encoder's frozen features during training, such as `knn_probe`. Sees only training and validation
     clips, and changes nothing. A task that lists its own stages cannot do this."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from .config import InputNormalization
 from .data import AudioBatch, Encoded, PatchBatch, SpectrogramBatch, TokenBatch, VisiblePatches
 from .errors import PluginError
 
@@ -145,6 +146,7 @@ class Tokenizer(nn.Module, ABC):
 
     Attributes:
         seed: drives its random initial values
+        input_normalization: how it normalises its input, from its `TokenizerConfig`
 
     Raises:
         PluginError: if `codebook_size` or `streams` is below 1
@@ -158,17 +160,31 @@ class Tokenizer(nn.Module, ABC):
         self.codebook_size = codebook_size
         self.streams = streams
         self.seed: int = getattr(_building, "seed", 0)
+        self.input_normalization: InputNormalization = "none"
         self._draws = 0
 
     @abstractmethod
     def forward(self, batch: PatchBatch) -> Tensor:
-        """Tokenize every patch, padding included: (B, N) int64 in [0, K), or (B, N, G) if G is above 1."""
+        """Tokenize every patch, padding included: (B, N) int64 in [0, K), or (B, N, G) if G is above 1.
+
+        Args:
+            batch: the output of `input_of`
+        """
+
+    def input_of(self, batch: PatchBatch) -> PatchBatch:
+        """Normalise a batch as `input_normalization` says, for `forward` and `fit`.
+
+        Override it in a tokenizer that passes its input to a teacher, which needs the encoder's input.
+        """
+        if self.input_normalization == "none":
+            return batch
+        return batch.normalized(deviation=self.input_normalization == "clip")
 
     def fit(self, batches: Iterable[PatchBatch]) -> None:
         """Learn from one pass over a corpus. Override it in a tokenizer that is fitted.
 
         Args:
-            batches: on this tokenizer's device, the shortest clips first
+            batches: outputs of `input_of` on this tokenizer's device, the shortest clips first
         """
         raise NotImplementedError
 
@@ -191,7 +207,7 @@ class Tokenizer(nn.Module, ABC):
             PluginError: if the tokens have another shape or type than (B, N) or (B, N, G) int64, or lie outside [0, K)
         """
         with torch.autocast(batch.patches.device.type, enabled=False):
-            ids = self(batch)
+            ids = self(self.input_of(batch))
         name = type(self).__name__
         shape = (*batch.valid.shape, self.streams)[: 2 if self.streams == 1 else 3]
         if not isinstance(ids, Tensor) or ids.shape != shape or ids.dtype != torch.int64:

@@ -76,7 +76,8 @@ def ossicle_register_part_kinds(catalog: Catalog) -> None:
     add("corpus", f"{here}.corpus:Corpus", "Recordings, their splits and their labels.")
     add("front_end", f"{here}.interfaces:FrontEnd", "From waveforms to patches.", construct=stored)
     add("encoder", f"{here}.interfaces:Encoder", "From patches to vectors.", construct=stored)
-    add("tokenizer", f"{here}.interfaces:Tokenizer", "From patches to tokens.", construct=stored)
+    normalizing = f"{__package__}.parts:construct_tokenizer"
+    add("tokenizer", f"{here}.interfaces:Tokenizer", "From patches to tokens.", construct=normalizing)
     add("head", f"{here}.interfaces:Head", "From an encoder's vectors to the classes of clips.", construct=stored)
     add("objective", f"{here}.interfaces:Objective", "What is learnt: gives the loss of a batch.", construct=module)
     add("schedule", f"{here}.stages:Schedule", "From an experiment to its stages.")

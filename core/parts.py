@@ -16,8 +16,9 @@ from torch import nn
 from .build import build
 from .catalog import Catalog, UnknownPartError
 from .choices import PartChoice, with_options
+from .config import TokenizerConfig
 from .errors import ArtifactError, PluginError
-from .interfaces import building_with
+from .interfaces import Tokenizer, building_with
 from .store import Artifact
 
 T = TypeVar("T")
@@ -56,6 +57,14 @@ def construct_stored(choice: PartChoice, arguments: Mapping[str, Any], seed: int
                 "default. Artifacts store `teacher_choice`, but not the teacher"
             )
     return construct_module(choice, arguments, seed)
+
+
+def construct_tokenizer(choice: PartChoice, arguments: Mapping[str, Any], seed: int | None) -> object:
+    """As `construct_stored`, with the normalisation of the input that the configuration of a tokenizer states."""
+    built = construct_stored(choice, arguments, seed)
+    if isinstance(built, Tokenizer) and isinstance(choice.config, TokenizerConfig):
+        built.input_normalization = choice.config.input_normalization
+    return built
 
 
 def comes_trained(choice: PartChoice) -> bool:

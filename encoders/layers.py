@@ -6,6 +6,9 @@ Notable choices:
 - A dropped layer is computed and discarded, so all ranks of a distributed run have gradients for the same parameters.
 - In training on a CPU, the backward pass computes the activations of the feed-forward networks again, because they are
   the largest tensors.
+- Without DeepNorm, initial weights have the variance 1 / inputs instead of the released code's standard deviation of
+  0.02. That constant suits a width of 768. At a width of 128 it is a fifth of what keeps the variance of the
+  activations, and pre-training starts several times slower (experiments/SPEEDRUN.md).
 """
 
 from __future__ import annotations
@@ -194,10 +197,13 @@ class LayerStack(LayeredModule):
             else None
         )
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.layers))
-        self.layers.apply(_init_small_)
-        if config.deep_norm:
-            for layer in self.layers:
+        self.layers.apply(_init_by_width_)
+        for layer in self.layers:
+            assert isinstance(layer, TransformerLayer)
+            if config.deep_norm:
                 _init_deep_norm_(layer, gain=(8 * config.layers) ** -0.25)
+            else:
+                _scale_residual_branches_(layer, (2 * config.layers) ** -0.5)
 
     def through(
         self,
@@ -311,16 +317,21 @@ def _padding(valid: Tensor, dtype: torch.dtype) -> Tensor:
     return rearrange(padding, "b n -> b 1 1 n")
 
 
-def _init_small_(module: nn.Module) -> None:
+def _init_by_width_(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=module.in_features**-0.5)
         nn.init.zeros_(module.bias)
 
 
-def _init_deep_norm_(layer: nn.Module, *, gain: float) -> None:
+@torch.no_grad()
+def _scale_residual_branches_(layer: TransformerLayer, factor: float) -> None:
+    """Scale the output of both branches, so that their sum over all layers keeps its variance (GPT-2, section 2.3)."""
+    for linear in (layer.attention.out, layer.feed_forward.contract):
+        linear.weight.mul_(factor)
+
+
+def _init_deep_norm_(layer: TransformerLayer, *, gain: float) -> None:
     """Draw Xavier-normal weights, with a smaller gain on the residual branches (DeepNorm, figure 2)."""
-    if not isinstance(layer, TransformerLayer):
-        return
     attention, feed_forward = layer.attention, layer.feed_forward
     for linear in (attention.query, attention.key):
         nn.init.xavier_normal_(linear.weight)

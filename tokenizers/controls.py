@@ -59,8 +59,13 @@ class Shuffled(Tokenizer):
         # The tokens of the source clips, longest first, and their numbers of columns.
         self.register_buffer("lent", torch.zeros(config.clips, config.columns * bands, self.streams, dtype=torch.int64))
         self.register_buffer("columns", torch.zeros(config.clips, dtype=torch.int64))
+        self._frames_per_patch = 1
         generator = torch.Generator().manual_seed(self.seed)
         self.register_buffer("factors", torch.randint(-(2**62), 2**62, (patch_dim,), generator=generator) | 1)
+
+    def input_of(self, batch: PatchBatch) -> PatchBatch:
+        # Only the source tokenizer normalises its input. The digest below needs bits that do not depend on the batch.
+        return batch
 
     def forward(self, batch: PatchBatch) -> Tensor:
         lender = self._lender(batch)[:, None]  # (B, 1)
@@ -89,12 +94,13 @@ class Shuffled(Tokenizer):
         drawn: list[Tensor] = []
         stream = self._drawing(batches, drawn)
         if self.source.is_fitted:
-            self.source.fit(stream)
+            self.source.fit(map(self.source.input_of, stream))
         for _ in stream:
             pass
         drawn.sort(key=len, reverse=True)
         for number, patches in enumerate(drawn):
-            clip = PatchBatch(patches[None], patches.new_ones(1, len(patches), dtype=torch.bool), self._grid(patches))
+            real = patches.new_ones(1, len(patches), dtype=torch.bool)
+            clip = PatchBatch(patches[None], real, self._grid(patches), frames_per_patch=self._frames_per_patch)
             tokens = self.source.tokenize(clip).by_stream[0, : self.lent.shape[1]]
             self.lent[number, : len(tokens)] = tokens
             self.columns[number] = len(tokens) // self.bands
@@ -103,6 +109,7 @@ class Shuffled(Tokenizer):
         """Pass batches on, and store the real patches of some clips in `drawn`."""
         reservoir = Reservoir(len(self.columns), seed=self.seed)
         for batch in batches:
+            self._frames_per_patch = batch.frames_per_patch
             for clip, slot in enumerate(reservoir.slots(len(batch.valid))):
                 if slot < len(drawn):
                     drawn[slot] = batch.patches[clip, batch.valid[clip]]

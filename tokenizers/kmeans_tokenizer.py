@@ -4,12 +4,15 @@ Notable choices:
 
 - scikit-learn's k-means runs on vectors that are drawn uniformly from the whole corpus. HuBERT uses the vectors of a
   tenth of its corpus, in minibatches, and its acoustic features are MFCCs.
+- With a teacher, `input_normalization` applies to the teacher's vectors, because the teacher needs the input of its
+  training.
 - The teacher becomes a frozen part of the tokenizer, without dropout, so the artifact is complete.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +63,9 @@ class KMeans(Tokenizer):
             width = self.teacher.width
         self.register_buffer("centres", torch.zeros(config.codebook_size, width))
 
+    def input_of(self, batch: PatchBatch) -> PatchBatch:
+        return super().input_of(batch) if self.config.layer is None else batch
+
     def forward(self, batch: PatchBatch) -> Tensor:
         return nearest_code(self.encode(batch), self.centres)
 
@@ -70,6 +76,8 @@ class KMeans(Tokenizer):
             PluginError: if the teacher has no such layer
         """
         vectors = self._vectors(batch).float()
+        if self.config.layer is not None:
+            vectors = super().input_of(replace(batch, patches=vectors, frames_per_patch=1)).patches
         return nn.functional.layer_norm(vectors, vectors.shape[-1:]) if self.config.normalize == "layer" else vectors
 
     def _vectors(self, batch: PatchBatch) -> Tensor:

@@ -62,7 +62,7 @@ class TokenCache(Tokenizer):
     def forward(self, batch: PatchBatch) -> Tensor:
         if batch.clips is None or batch.draws is None:
             # Clips for pictures do not come from the training stream and may be cut shorter.
-            return self.tokenizer(batch)  # type: ignore[no-any-return]
+            return self.tokenizer.tokenize(batch).ids
         clips: list[int] = batch.clips.tolist()
         cached = self._read(clips)
         ids = torch.zeros(*batch.valid.shape, self.streams, dtype=torch.int64)

@@ -138,7 +138,9 @@ def parameter_groups(objective: Objective) -> Sequence[ParameterGroup]:
 
 def shards(objective: Objective) -> Sequence[nn.Module]:
     """Return the modules that FSDP2 shards. By default the members of module lists, such as a Transformer's layers."""
-    return objective.shards() if isinstance(objective, SupportsShards) else list_members(objective)
+    chosen = objective.shards() if isinstance(objective, SupportsShards) else list_members(objective)
+    # Averages of weights hold buffers only, which are not split.
+    return [module for module in chosen if next(module.parameters(), None) is not None]
 
 
 def list_members(module: nn.Module) -> Sequence[nn.Module]:

@@ -108,6 +108,10 @@ class IterationConfig(Config):
     """Whether the iteration is a control, which only shows what a gain must exceed. Reports compare the others with
     it."""
 
+    seed: int | None = Field(default=None, ge=1)
+    """Iterations with equal numbers start from the same weights and get their clips in the same order. By default, the
+    number of the iteration. A control has that of the last iteration before it that is not a control."""
+
     distill: TokenizerTrainingConfig | None = None
     """How the tokenizer is trained. By default as the schedule states."""
 
@@ -155,6 +159,19 @@ class BeatsScheduleConfig(Config):
     def names(self) -> list[str]:
         """The display name of each iteration."""
         return [iteration.name or f"iteration {number}" for number, iteration in enumerate(self.iterations, start=1)]
+
+    def seed_of(self, number: int) -> int:
+        """The offset of an iteration's seed from that of the experiment, a multiple of `SEED_STRIDE`.
+
+        It is never 0, the offset of the untrained encoder. Otherwise an iteration that has the untrained encoder as its
+        teacher would start from the weights of its teacher.
+        """
+        stated = self.iterations[number].seed
+        if stated is not None:
+            return SEED_STRIDE * stated
+        if number and self.iterations[number].control:
+            return self.seed_of(number - 1)
+        return SEED_STRIDE * (number + 1)
 
     @model_validator(mode="after")
     def _check_teachers(self) -> Self:
@@ -223,7 +240,7 @@ class BeatsSchedule(Schedule):
 
     def _iteration(self, experiment: Experiment, number: int, survey: str, encoders: Mapping[str, str]) -> list[Stage]:
         iteration, title = self.config.iterations[number], self.config.names[number]
-        seed = experiment.seed + SEED_STRIDE * number
+        seed = experiment.seed + self.config.seed_of(number)
         training = iteration.pretrain or experiment.pretrain
         tokenizing: list[Stage] = []
         if _learns_from_tokens(training):
@@ -248,7 +265,7 @@ class BeatsSchedule(Schedule):
         if iteration.tokenizer is None:
             objective = (iteration.pretrain or experiment.pretrain).objective.name
             raise ConfigError([Problem("schedule", f"{title}: {NO_TOKENIZER.format(objective=objective)}")])
-        seed = experiment.seed + SEED_STRIDE * number
+        seed = experiment.seed + self.config.seed_of(number)
         teaching: list[Stage] = []
         teacher = None
         if iteration.needs_teacher:

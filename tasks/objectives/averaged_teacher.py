@@ -15,18 +15,17 @@ Notable choices:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.functional import layer_norm
 
-from ...core.data import Encoded, PatchBatch
+from ...core.data import PatchBatch
 from ...core.errors import PluginError
 from ...core.interfaces import Encoder, ObjectiveOutput
-from ...training.objective_extras import SupportsShards, SupportsWarnings, list_members
+from ...training.objective_extras import SupportsWarnings
+from ...training.weight_average import WeightAverage
 from .masked import MaskedObjective
 from .objective_config import AveragedTeacherConfig
 from .regression import futile, guessing_cost, squared_error
@@ -36,7 +35,7 @@ COLLAPSED_VARIANCE = 0.01
 """The limit of data2vec for the variance of targets."""
 
 
-class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
+class AveragedTeacher(MaskedObjective, SupportsWarnings):
     """Predict the teacher's outputs at hidden patches.
 
     Args:
@@ -48,7 +47,7 @@ class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
 
     def __init__(self, config: AveragedTeacherConfig, encoder: Encoder) -> None:
         super().__init__(config, encoder)
-        self.teacher = RunningAverage(encoder)
+        self.teacher = WeightAverage(encoder)
         self.to_target = nn.Linear(self.width, encoder.width)
         self.to_clip = nn.Linear(encoder.width, encoder.width) if config.clip_loss else None
 
@@ -96,9 +95,6 @@ class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
         of_clips = torch.stack([_clip_mean(output, batch.valid) for output in outputs]).mean(0)
         return layer_norm(of_patches, of_patches.shape[-1:]), layer_norm(of_clips, of_clips.shape[-1:])
 
-    def shards(self) -> Sequence[nn.Module]:
-        return [module for module in list_members(self) if next(module.parameters(), None) is not None]
-
     def warnings(self, metrics: Mapping[str, float], progress: float) -> Sequence[str]:
         if metrics["guessing_loss"] < COLLAPSED_VARIANCE:
             return [
@@ -106,52 +102,6 @@ class AveragedTeacher(MaskedObjective, SupportsShards, SupportsWarnings):
                 "outputs are nearly the same for all patches; try a lower lr, a longer warm-up or a higher `decay`"
             ]
         return futile(metrics, progress)
-
-
-class RunningAverage(nn.Module):
-    """An encoder whose weights are a running average of another's. All of its tensors are buffers and not trained.
-
-    Attributes:
-        updates: number of updates
-    """
-
-    updates: Tensor
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = copy.deepcopy(encoder).eval()
-        for module in self.encoder.modules():
-            for name, parameter in list(module.named_parameters(recurse=False)):
-                delattr(module, name)
-                module.register_buffer(name, parameter.detach().clone())
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-
-    @torch.no_grad()
-    def follow(self, encoder: Encoder, decay: float) -> None:
-        """Update the running average of the weights with `decay`. Buffers are copied."""
-        own = dict(self.encoder.named_buffers())
-        for name, parameter in encoder.named_parameters(remove_duplicate=False):
-            own[name].lerp_(_whole(parameter), 1 - decay)
-        for name, buffer in encoder.named_buffers():
-            own[name].copy_(buffer)
-        self.updates += 1
-
-    def train(self, mode: bool = True) -> RunningAverage:
-        """Stay in evaluation mode, because the teacher has no dropout."""
-        super().train(mode)
-        self.encoder.eval()
-        return self
-
-    @torch.no_grad()
-    def forward(self, batch: PatchBatch) -> Encoded:
-        """Encode whole clips, with every layer's output."""
-        encoded: Encoded = self.encoder(batch, layers=True)
-        return encoded
-
-
-def _whole(parameter: Tensor) -> Tensor:
-    """Return the local tensor of a parameter, also if FSDP2 has split it."""
-    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
 def _clip_mean(vectors: Tensor, valid: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class Distillation(Objective, SupportsPrepare, SupportsHistograms, SupportsWarni
                 yield batch
 
         stream = measured()
-        self.tokenizer.start(stream)
+        self.tokenizer.start(map(self.tokenizer.input_of, stream))
         if not statistics.count:
             next(stream)
         if self.config.standardise or self.config.principal_components:
@@ -106,7 +106,7 @@ class Distillation(Objective, SupportsPrepare, SupportsHistograms, SupportsWarni
 
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
         target = self.target(batch)
-        quantised = self.tokenizer.quantise(batch)
+        quantised = self.tokenizer.quantise(self.tokenizer.input_of(batch))
         estimate = self._estimate(quantised.vectors, batch)
         cosine = cosine_similarity(estimate.float(), target.float(), dim=-1)
         count = int(batch.valid.sum())

@@ -14,6 +14,7 @@ from ...core.stages import Stage
 from ...tokenizers.token_cache import TokenCache, is_worth_caching
 from ...training.corpus_training import train_on_corpus
 from ...training.objective_extras import may_augment
+from ...training.weight_average import average_weights
 from .monitor import monitor
 from .specs import EncoderStage, PretrainStage
 
@@ -37,9 +38,12 @@ def pretrain(run: StageRun[PretrainStage]) -> None:
     training = run.stage.training
     objective = _objective(run, front_end, _frozen_tokenizer(run))
     encoder = objective.parts()["encoder"]
+    if training.ema_decay is not None:
+        assert isinstance(encoder, Encoder)
+        encoder = average_weights(objective, encoder, training.ema_decay).encoder
     evaluate = monitor(run, front_end, encoder, training)
     train_on_corpus(run, objective, front_end, training, monitor=evaluate)
-    run.metrics["parameters"] = sum(parameter.numel() for parameter in encoder.parameters())
+    run.metrics["parameters"] = sum(weight.numel() for weight in objective.parts()["encoder"].parameters())
     run.parts["encoder"] = save_part(run.folder, "encoder", encoder)
     run.copy_part("survey", "front_end")
     if "tokenizer" in run.inputs:

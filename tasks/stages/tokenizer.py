@@ -37,7 +37,7 @@ def prepare(run: StageRun[TokenizerStage]) -> None:
     if stage.training is not None:
         train_on_corpus(run, _objective(run, stage.training, tokenizer, offers), front_end, stage.training)
     elif tokenizer.is_fitted and not comes_trained(stage.tokenizer):
-        tokenizer.to(compute_device()).fit(_patches(run, front_end))
+        tokenizer.to(compute_device()).fit(map(tokenizer.input_of, _patches(run, front_end)))
     run.parts["tokenizer"] = save_part(run.folder, "tokenizer", tokenizer)
     run.copy_part("survey", "front_end")
     run.metrics["codebook_size"] = tokenizer.codebook_size
