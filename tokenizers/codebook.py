@@ -4,8 +4,6 @@ Notable choices:
 
 - Codes are fp32 buffers, so optimisers do not change them and mixed precision does not round them.
 - Statistics are summed over all ranks, so all ranks have the same codes.
-- `usage` holds shares, not counts, because the initial k-means sees more vectors than a batch. Their average forgets
-  faster than the codes do, so that short trainings revive unused codes too.
 - Evaluation changes nothing. The released code updates its usage counts in evaluation, and runs its initial k-means
   inside `forward`.
 """
@@ -31,7 +29,8 @@ class EmaCodebook(Quantiser):
         decay: weight of the old code in an update
         revive_below: codes that are used less often than this per batch, on average, move to a random vector of the
             batch; with 0, unused codes stay where they are
-        usage_decay: weight of the old value in the running averages of how often each code is used
+        usage_decay: weight of the old value in the average of how often a code is used; `decay` when None, as in the
+            released code
         spherical: whether vectors and codes have unit length, as in BEATs; the nearest code then has the largest cosine
         kmeans_rounds: rounds of the initial k-means
     """
@@ -46,7 +45,7 @@ class EmaCodebook(Quantiser):
         *,
         decay: float = 0.99,
         revive_below: float = 0.0,
-        usage_decay: float = 0.9,
+        usage_decay: float | None = None,
         spherical: bool = True,
         kmeans_rounds: int = 10,
     ) -> None:
@@ -54,7 +53,7 @@ class EmaCodebook(Quantiser):
         self.size, self.dim = size, dim
         self.decay = decay
         self.revive_below = revive_below
-        self.usage_decay = usage_decay
+        self.usage_decay = decay if usage_decay is None else usage_decay
         self.spherical = spherical
         self.kmeans_rounds = kmeans_rounds
         self.register_buffer("codes", self.to_code_space(torch.randn(size, dim)))
@@ -74,8 +73,12 @@ class EmaCodebook(Quantiser):
         return Quantised(straight_through(points, codes), ids, (codes - points).square().mean(-1))
 
     @torch.no_grad()
-    def start(self, vectors: Tensor) -> None:
-        """Initialise the codes by k-means, the same on every rank. Needs at least one vector."""
+    def start(self, vectors: Tensor, *, per_batch: float | None = None) -> None:
+        """Initialise the codes by k-means, the same on every rank. Needs at least one vector.
+
+        Args:
+            per_batch: vectors in a batch, to scale the initial usage to one batch; None if they are one batch
+        """
         points, rounds = self.to_code_space(vectors), self.kmeans_rounds
         if self.spherical:
             drawn = torch.randperm(len(points), device=points.device)[: self.size]
@@ -85,7 +88,7 @@ class EmaCodebook(Quantiser):
         else:
             centres, counts = flat_kmeans(points, self.size, rounds=rounds, seed=int(torch.randint(2**31, ())))
         self.codes.copy_(centres)
-        self.usage.copy_(counts / counts.sum())
+        self.usage.copy_(counts * ((per_batch or len(vectors)) / len(vectors)))
         copy_from_first_rank(self.codes, self.usage)
 
     @torch.no_grad()
@@ -99,14 +102,13 @@ class EmaCodebook(Quantiser):
         means = normalize(sums, dim=-1) if self.spherical else sums / counts.clamp(min=1.0)[:, None]
         moved = torch.lerp(means, self.codes, self.decay)
         self.codes.copy_(self.to_code_space(torch.where(counts[:, None] > 0, moved, self.codes)))
-        vectors = counts.sum().clamp(min=1.0)
-        self.usage.lerp_(counts / vectors, 1 - self.usage_decay)
+        self.usage.lerp_(counts, 1 - self.usage_decay)
         if self.revive_below > 0:
-            self._revive(points, self.revive_below / vectors)
+            self._revive(points)
 
-    def _revive(self, points: Tensor, least: Tensor) -> None:
-        dead = self.usage < least
+    def _revive(self, points: Tensor) -> None:
+        dead = self.usage < self.revive_below
         drawn = points[torch.randint(len(points), (self.size,), device=points.device)]
         copy_from_first_rank(drawn)
         self.codes.copy_(torch.where(dead[:, None], drawn, self.codes))
-        self.usage.copy_(torch.where(dead, least, self.usage))
+        self.usage.masked_fill_(dead, self.revive_below)

@@ -89,4 +89,4 @@ class Distilled(QuantisingTokenizer):
             found.append(self._project(batch)[batch.valid])
             if sum(map(len, found)) >= wanted:
                 break
-        self.codebook.start(torch.cat(found)[:wanted])
+        self.codebook.start(torch.cat(found)[:wanted], per_batch=sum(map(len, found)) / len(found))

@@ -63,7 +63,7 @@ class FiniteScalar(Quantiser):
         return bounded / self._half
 
     @torch.no_grad()
-    def start(self, vectors: Tensor) -> None:
+    def start(self, vectors: Tensor, *, per_batch: float | None = None) -> None:
         """Standardise every number over these vectors, the same on every rank."""
         self.mean.copy_(vectors.mean(0))
         self.std.copy_(vectors.std(0, correction=0).clamp_min(1e-5))

@@ -79,8 +79,12 @@ class Quantiser(nn.Module, ABC):
     def update(self, points: Tensor, ids: Tensor) -> None:
         """Learn from points, (n, d), and their codes, (n) or (n, G). Does nothing by default."""
 
-    def start(self, vectors: Tensor) -> None:
-        """Fit the first vectors, (n, d), before training. They are not in code space yet. Does nothing by default."""
+    def start(self, vectors: Tensor, *, per_batch: float | None = None) -> None:
+        """Fit the first vectors, (n, d), before training. They are not in code space yet. Does nothing by default.
+
+        Args:
+            per_batch: vectors in a training batch; None if they are one batch
+        """
 
 
 def straight_through(vectors: Tensor, codes: Tensor) -> Tensor:

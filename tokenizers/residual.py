@@ -27,7 +27,7 @@ class ResidualCodebooks(Quantiser):
 
     Args:
         streams: G, the number of codebooks
-        size, dim, decay, revive_below, kmeans_rounds: of each, as in `EmaCodebook`
+        size, dim, decay, revive_below, usage_decay, kmeans_rounds: of each, as in `EmaCodebook`
     """
 
     def __init__(
@@ -38,11 +38,12 @@ class ResidualCodebooks(Quantiser):
         *,
         decay: float = 0.99,
         revive_below: float = 0.0,
+        usage_decay: float | None = None,
         kmeans_rounds: int = 10,
     ) -> None:
         super().__init__()
         self.size, self.streams, self.dim = size, streams, dim
-        options = {"decay": decay, "revive_below": revive_below}
+        options = {"decay": decay, "revive_below": revive_below, "usage_decay": usage_decay}
         self.codebooks = nn.ModuleList(
             EmaCodebook(size, dim, spherical=number == 0, kmeans_rounds=kmeans_rounds, **options)
             for number in range(streams)
@@ -74,10 +75,10 @@ class ResidualCodebooks(Quantiser):
             points = points - codes
 
     @torch.no_grad()
-    def start(self, vectors: Tensor) -> None:
+    def start(self, vectors: Tensor, *, per_batch: float | None = None) -> None:
         left_over = self.to_code_space(vectors)
         for codebook in self._each():
-            codebook.start(left_over)
+            codebook.start(left_over, per_batch=per_batch)
             left_over = left_over - codebook.codes[codebook.nearest(left_over)]
 
     def _each(self) -> Iterator[EmaCodebook]:
@@ -102,5 +103,6 @@ class ResidualDistilled(Distilled):
             dim,
             decay=config.decay,
             revive_below=config.revive_below,
+            usage_decay=config.usage_decay,
             kmeans_rounds=config.kmeans_rounds,
         )

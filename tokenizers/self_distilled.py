@@ -27,5 +27,10 @@ class SelfDistilled(Distilled):
         size, dim = config.codebook_size, config.codebook_dim
         super().__init__(config, patch_dim, bands, encoder_choice, codebook_size=size, code_dim=dim)
         self.codebook = EmaCodebook(
-            size, dim, decay=config.decay, revive_below=config.revive_below, kmeans_rounds=config.kmeans_rounds
+            size,
+            dim,
+            decay=config.decay,
+            revive_below=config.revive_below,
+            usage_decay=config.usage_decay,
+            kmeans_rounds=config.kmeans_rounds,
         )

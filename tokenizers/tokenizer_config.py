@@ -104,6 +104,10 @@ class KMeansStartConfig(DistilledConfig):
     """Codes that are used less often than this per batch, on average, move to a random vector of the batch. With 0, as
     in the paper, unused codes stay where they are."""
 
+    usage_decay: float = Field(default=0.9, ge=0, lt=1)
+    """Weight of the old value in the average of how often a code is used, for `revive_below`. It forgets faster than
+    `decay`, so that short trainings revive unused codes too."""
+
     kmeans_rounds: int = Field(default=10, ge=0)
     """Rounds of the initial k-means."""
 

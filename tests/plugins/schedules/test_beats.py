@@ -66,8 +66,18 @@ def test_a_teacher_can_be_fine_tuned_first(tiny: Path) -> None:
 def test_no_encoder_has_the_seed_of_its_teacher(tiny: Path) -> None:
     found = stages(tiny, DISTILL, iterations(FIRST, SECOND, SECOND))
     pretrainings = [stage for name, stage in found.items() if name.endswith("/pretrain")]
-    assert len({stage.seed for stage in pretrainings}) == 3
-    assert found["untrained"].seed == found["iteration 1/pretrain"].seed, "the untrained encoder is iteration 1's start"
+    seeds = {stage.seed for stage in pretrainings}
+    assert len(seeds) == 3
+    assert found["untrained"].seed not in seeds, "the untrained encoder can be a teacher"
+
+
+def test_a_control_shares_the_seed_of_the_iteration_it_follows(tiny: Path) -> None:
+    control = SECOND.replace("}}", "}, control: true, name: control, teacher: untrained}")
+    other = SECOND.replace("}}", "}, name: other, seed: 1}")
+    found = stages(tiny, DISTILL, iterations(FIRST, SECOND, control, other))
+    for stage in ("pretrain", "tokenizer"):
+        assert found[f"control/{stage}"].seed == found[f"iteration 2/{stage}"].seed
+        assert found[f"other/{stage}"].seed == found[f"iteration 1/{stage}"].seed
 
 
 def test_an_iteration_can_have_other_settings_of_training(tiny: Path) -> None:
