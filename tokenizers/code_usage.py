@@ -13,18 +13,9 @@ COLLAPSED_PERPLEXITY = 3.0
 
 def counted(ids: Tensor, codebook_size: int) -> Tensor:
     """Count the codes of every stream of tokens, one stream after the other: (n, G) int64 to (G · K,) int64."""
-    return counted_by_band(ids, codebook_size, ids.new_zeros(len(ids)), bands=1)
-
-
-def counted_by_band(ids: Tensor, codebook_size: int, band: Tensor, *, bands: int) -> Tensor:
-    """Count the codes of each band, as `counted` does: (n, G) int64 to (bands · G · K,) int64.
-
-    Args:
-        band: (n,) int64 in [0, bands)
-    """
     streams = ids.shape[-1]
-    shifted = ids + codebook_size * (torch.arange(streams, device=ids.device) + streams * band[:, None])
-    return torch.bincount(shifted.flatten(), minlength=bands * streams * codebook_size)
+    shifted = ids + codebook_size * torch.arange(streams, device=ids.device)
+    return torch.bincount(shifted.flatten(), minlength=streams * codebook_size)
 
 
 def entropy(counts: Tensor) -> float:

@@ -110,8 +110,7 @@ def train_on_corpus(
 def _publish(run: StageRun[CorpusStage], step: int, metrics: Mapping[str, Any], monitored: Mapping[str, float]) -> None:
     """Store what fairseq2's recorders leave out: histograms and warnings of a step, and the results of the monitor."""
     plain = {name: value for name, value in metrics.items() if not isinstance(value, Tensor | list)} | dict(monitored)
-    # Only the tokens are drawn. The others are large, and their figures are among the metrics.
-    histograms = {name: metrics[name].tolist() for name in ("tokens",) if name in metrics}
+    histograms = {name: value.tolist() for name, value in metrics.items() if isinstance(value, Tensor)}
     with (run.work / HISTOGRAMS).open("a") as file:
         file.write(
             json.dumps({"step": step, "warnings": metrics["warnings"], "monitored": monitored, **histograms}) + "\n"

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from ...core.data import PatchBatch
 from ...core.interfaces import Encoder, ObjectiveOutput, Tokenizer
-from ...tokenizers.code_usage import collapse, counted, counted_by_band, entropy, perplexity
+from ...tokenizers.code_usage import collapse, counted, entropy, perplexity
 from ...training.objective_extras import SupportsArrays, SupportsHistograms, SupportsWarnings
+from .level_guess import LevelGuess
 from .masked import MaskedObjective
 from .objective_config import MaskedPredictionConfig
 
-PLATEAU = 0.2
-"""Below this ratio of the perplexities of predictions and tokens, a training has not left its first plateau."""
+PLATEAU_MARGIN = 0.1
+"""A training has left its first plateau when its loss is this much below that of a guess from the level, in nats."""
 PLATEAU_PROGRESS = 0.9
 """Share of the training after which the plateau is reported."""
 
@@ -36,17 +37,17 @@ class MaskedPrediction(MaskedObjective, SupportsHistograms, SupportsWarnings, Su
     Args:
         encoder: the encoder to pre-train
         tokenizer: the frozen tokenizer
-        bands: patches per time column, for the statistics of tokens in each band
+        bands: patches per time column, for `LevelGuess`
     """
 
     config: MaskedPredictionConfig
-    metric_names: Sequence[str] = ("masked_accuracy",)
+    metric_names: Sequence[str] = ("masked_accuracy", "level_guess_loss")
 
     def __init__(self, config: MaskedPredictionConfig, encoder: Encoder, tokenizer: Tokenizer, bands: int = 1) -> None:
         super().__init__(config, encoder)
-        self.bands = bands
         self._frozen = (tokenizer.eval().requires_grad_(False),)
         self.to_tokens = nn.Linear(self.width, tokenizer.streams * tokenizer.codebook_size)
+        self.level_guess = LevelGuess(bands, tokenizer.streams, tokenizer.codebook_size)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -56,7 +57,7 @@ class MaskedPrediction(MaskedObjective, SupportsHistograms, SupportsWarnings, Su
     def histogram_sizes(self) -> Mapping[str, int]:
         """The histogram sizes. Streams of tokens have separate counts, one after the other."""
         size = self.tokenizer.streams * self.tokenizer.codebook_size
-        return {"tokens": size, "predictions": size, "tokens_by_band": self.bands * size}
+        return {"tokens": size, "predictions": size}
 
     def forward(self, batch: PatchBatch) -> ObjectiveOutput:
         all_tokens = self.tokenizer.tokenize(batch).by_stream  # (B, N, G)
@@ -68,18 +69,17 @@ class MaskedPrediction(MaskedObjective, SupportsHistograms, SupportsWarnings, Su
             reduction="sum",
             label_smoothing=self.config.label_smoothing,
         )
+        guessed = self.level_guess(batch, all_tokens, hidden, label_smoothing=self.config.label_smoothing)
         predictions = logits.argmax(-1)
         size = self.tokenizer.codebook_size
-        band = hidden.nonzero()[:, 1] % self.bands
         return ObjectiveOutput(
             loss=loss / self.tokenizer.streams,
             count=max(1, len(tokens)),
-            metrics={"masked_accuracy": ((predictions == tokens).sum(), torch.tensor(float(tokens.numel())))},
-            histograms={
-                "tokens": counted(tokens, size),
-                "predictions": counted(predictions, size),
-                "tokens_by_band": counted_by_band(tokens, size, band, bands=self.bands),
+            metrics={
+                "masked_accuracy": ((predictions == tokens).sum(), torch.tensor(float(tokens.numel()))),
+                "level_guess_loss": (guessed, torch.tensor(float(len(tokens)))),
             },
+            histograms={"tokens": counted(tokens, size), "predictions": counted(predictions, size)},
         )
 
     def _predict(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
@@ -93,16 +93,9 @@ class MaskedPrediction(MaskedObjective, SupportsHistograms, SupportsWarnings, Su
         streams = self.tokenizer.streams
         tokens = histograms["tokens"].double().chunk(streams)
         smoothing = self.config.label_smoothing
-        by_band = histograms["tokens_by_band"].double().view(self.bands, streams, -1)
-        patches = by_band[:, 0].sum(-1)
         guesses = [counts * (1 - smoothing) + smoothing * counts.mean() for counts in tokens]
         return {
             "token_entropy": fmean(map(entropy, tokens)),
-            "token_entropy_given_band": sum(
-                float(count / patches.sum()) * fmean(map(entropy, band))
-                for count, band in zip(patches, by_band, strict=True)
-                if count
-            ),
             "guessing_loss": fmean(map(entropy, guesses)),
             "token_perplexity": fmean(map(perplexity, tokens)),
             "tokens_used": fmean(int((counts > 0).sum()) for counts in tokens),
@@ -115,12 +108,12 @@ class MaskedPrediction(MaskedObjective, SupportsHistograms, SupportsWarnings, Su
             found.append(
                 "the predictions have collapsed: nearly all are the same token; try a longer warm-up or a lower lr"
             )
-        elif progress > PLATEAU_PROGRESS and metrics["predicted_perplexity"] < PLATEAU * metrics["token_perplexity"]:
+        elif progress > PLATEAU_PROGRESS and metrics["loss"] > metrics["level_guess_loss"] - PLATEAU_MARGIN:
             found.append(
-                f"the training is still on its first plateau: its predictions have a perplexity of "
-                f"{metrics['predicted_perplexity']:.0f}, but the tokens have {metrics['token_perplexity']:.0f}. It "
-                "guesses tokens from level and frequency band, and an untrained encoder may be as good. Set `steps` at "
-                "least three times higher, or try an `lr` two times higher or lower"
+                f"the training is still on its first plateau: the loss {metrics['loss']:.2f} is not clearly below "
+                f"{metrics['level_guess_loss']:.2f}, the loss of guessing tokens from level and frequency band, so an "
+                "untrained encoder may be as good; set `steps` at least three times higher, or try an `lr` two times "
+                "higher or lower"
             )
         if progress > 0.5 and metrics["loss"] > metrics["guessing_loss"]:
             found.append(
