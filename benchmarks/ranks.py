@@ -30,8 +30,8 @@ from ..tasks.objectives.masked_prediction import MaskedPrediction
 from ..tasks.objectives.objective_config import MaskedPredictionConfig
 from ..tokenizers.random_projection import RandomProjection
 from ..tokenizers.tokenizer_config import RandomProjectionConfig
-from ..training.engine import build_optimizer
 from ..training.memory import keep_freed_memory
+from ..training.optimization import build_optimizer
 from ..training.parallel import SpreadObjective, training_gangs
 from .inference_works import encoder, front_end
 from .scale import silent_recordings, simulated

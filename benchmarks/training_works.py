@@ -36,8 +36,8 @@ from ..tasks.objectives.objective_config import (
 )
 from ..tokenizers.random_projection import RandomProjection
 from ..tokenizers.tokenizer_config import RandomProjectionConfig
-from ..training.engine import build_optimizer
 from ..training.objective_extras import augment
+from ..training.optimization import build_optimizer
 from .inference_works import encoder, front_end, products, tokenizer
 from .peer_steps import ESPNET_DISTILLATION, ESPNET_PRETRAINING, Composition, PeerStep
 from .peers import Peer

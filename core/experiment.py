@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 from pydantic import Field, ValidationInfo, field_validator
 
 from .choices import (
+    ChoiceOf,
     CorpusChoice,
     EncoderChoice,
     FrontEndChoice,
@@ -21,7 +22,8 @@ from .config import Config
 from .task import lists_own_stages
 from .wording import choices
 
-Beta: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+LrScheduleChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("lr_schedule")]
+OptimizerChoice: TypeAlias = Annotated[PartChoice, ChoiceOf("optimizer")]
 
 
 def naming_a_folder(name: str) -> str:
@@ -50,10 +52,10 @@ class TrainingConfig(Config):
     """Peak learning rate, reached after the warm-up."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the learning rate rises from 0; part of `steps`."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Weight decay of AdamW."""
-    betas: tuple[Beta, Beta] = (0.9, 0.98)
-    """Decay rates of AdamW's running means of the gradient and of its square."""
+    lr_schedule: LrScheduleChoice | None = None
+    """How the learning rate changes after the warm-up. By default it decays linearly to 0, as with `polynomial`."""
+    optimizer: OptimizerChoice | None = None
+    """How gradients change the weights. By default `adamw`."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Gradients are clipped to this norm. Empty for no clipping."""
     crop_seconds: float = Field(10.0, gt=0)

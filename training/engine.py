@@ -40,7 +40,6 @@ from fairseq2.metrics.recorders import (
     TensorBoardRecorder,
 )
 from fairseq2.optim.fp16_loss_scaler import NOOP_FP16_LOSS_SCALER
-from fairseq2.optim.lr_schedulers import PolynomialDecayLR
 from fairseq2.profilers import NOOP_PROFILER
 from fairseq2.runtime.dependency import get_dependency_resolver
 from fairseq2.task import TaskStopException
@@ -62,6 +61,7 @@ from ..core.experiment import TrainingConfig
 from ..core.interfaces import FrontEnd, Objective, ObjectiveOutput
 from . import objective_extras as extras
 from .layer_switches import checkpoint_gradients, compile_layers
+from .optimization import build_lr_schedule, build_optimizer
 from .parallel import SpreadObjective, training_gangs
 from .precision import has_bf16
 from .trainer_state import Layout, claim, settle, whole_weights
@@ -284,15 +284,18 @@ class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # 
 
     Attributes:
         spread: the objective as the ranks train it
+        other_cpu_seconds: processor time that is not part of the training, such as that of the monitor
         before_step: called on every rank before a step
     """
 
     def __init__(self, spread: nn.Module, objective: Objective, front_end: FrontEnd) -> None:
         self.spread = spread
+        self.other_cpu_seconds = 0.0
         self.before_step: Callable[[], None] = lambda: None
         self._objective = objective
         self._front_end = front_end
         self._published_at = time.perf_counter()
+        self._cpu_start = time.process_time()
         self.histograms: dict[str, Tensor] = {}
 
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
@@ -337,6 +340,7 @@ class _ObjectiveUnit(TrainUnit[SpectrogramBatch]):  # type: ignore[type-var]  # 
         seconds = float(_tensor(values["audio_seconds"]))
         values["audio_seconds_per_second"] = seconds / max(now - self._published_at, 1e-9)
         self._published_at = now
+        values["cpu_seconds"] = time.process_time() - self._cpu_start - self.other_cpu_seconds
 
     def warnings(self, metrics: Mapping[str, float], progress: float) -> list[str]:
         return list(extras.warnings(self._objective, metrics, progress))
@@ -367,7 +371,9 @@ class _Publisher(MetricRecorder):
             if kind not in self._warned:
                 self._warned.add(kind)
                 self._display.warn(f"step {step}: {warning}")
+        before = time.process_time()
         self._on_publish(step, {**figures, **self._unit.histograms, "warnings": warnings})
+        self._unit.other_cpu_seconds += time.process_time() - before
 
     def close(self) -> None:
         pass
@@ -383,19 +389,6 @@ def _recorder(folder: Path, publisher: _Publisher) -> MetricRecorder:
             publisher,
         ]
     )
-
-
-def build_optimizer(objective: Objective, settings: TrainingConfig) -> torch.optim.Optimizer:
-    """Build AdamW over the parameter groups of the objective, at their peak learning rates."""
-    groups = [
-        {
-            "params": list(group.parameters),
-            "lr": settings.lr * group.lr_scale,
-            "weight_decay": settings.weight_decay if group.decayed else 0.0,
-        }
-        for group in extras.parameter_groups(objective)
-    ]
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
 
 
 def _checkpoint_manager(folder: Path, gangs: Gangs) -> CheckpointManager:
@@ -433,7 +426,7 @@ def _build_trainer(
         amp=settings.precision == "bf16",
         amp_dtype=torch.bfloat16,
         optimizer=optimizer,
-        lr_scheduler=PolynomialDecayLR(optimizer, settings.steps, settings.warmup_steps),
+        lr_scheduler=build_lr_schedule(optimizer, settings),
         fp16_loss_scaler=NOOP_FP16_LOSS_SCALER,
         validator=NOOP_VALIDATOR,
         early_stopper=NOOP_EARLY_STOPPER,

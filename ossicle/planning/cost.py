@@ -148,7 +148,7 @@ def measure_steps(
         most_clips: largest number of clips in a step; slow models get fewer
     """
     # The engine imports fairseq2, which a plan that only counts does not need.
-    from ..training.engine import build_optimizer
+    from ..training.optimization import build_optimizer
 
     objective.to(compute_device()).train()
     front_end.to(compute_device())

@@ -207,7 +207,8 @@ CAPTIONS = {
 # a metric that only one kind of training has: the caption of its loss
 LOSSES = {
     "token_entropy": "Cross-entropy in nats. The dashed line is the entropy of the tokens: the loss of a model that"
-    " knows only the frequency of each token. A loss below it shows that the model uses context.",
+    " knows only the frequency of each token. The other line is the loss of guessing each token from its band and the"
+    " level of the clip's visible patches. Pre-training pays only once the loss is clearly below both.",
     "cosine": "One minus the cosine, plus the weighted commitment. It is comparable only under the same teacher, and"
     " never with the loss of pre-training.",
 }
@@ -228,12 +229,14 @@ def _add_curves(training: Training, view: TrainingView) -> None:
             lines = [(name.replace("_", " "), training.curve(name))]
             if name == "loss" and "token_entropy" in names:
                 lines.append(("token entropy", training.curve("token_entropy")))
+            if name == "loss" and "level_guess_loss" in names:
+                lines.append(("guess from level and band", training.curve("level_guess_loss")))
             floor = 0.0 if name in FROM_ZERO else None
             svg = figures.curves(lines, f"{view.name}: {title}", reference="token entropy", floor=floor)
             if name == "loss":
                 caption = next((text for metric, text in LOSSES.items() if metric in names), "")
             view.main.append(figures.Plot(title, svg, caption))
-    shown = {*CAPTIONS, *CODE_COUNTS, "token_entropy", "guessing_loss"}
+    shown = {*CAPTIONS, *CODE_COUNTS, "token_entropy", "guessing_loss", "level_guess_loss", "cpu_seconds"}
     for name in names:
         if name not in shown:
             title = name.replace("_", " ").capitalize()
