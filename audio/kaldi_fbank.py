@@ -96,8 +96,9 @@ class KaldiFbank(FrontEnd):
         pooled_mean = mean.mean()
         pooled_std = (std.square().mean() + mean.var(correction=0)).sqrt()
         if self.config.per_bin:
-            # Bin 3 of 128 is empty and always log(eps). Dividing by its deviation would amplify rounding errors.
-            std = torch.where(std > 0.01 * pooled_std, std, pooled_std)
+            # Quiet bins must not become loud: bin 3 of 128 is empty, and the bins above the band limit of resampled
+            # recordings hold only residue.
+            std = std.clamp(min=max(float(std.median()) / 2, 0.01 * float(pooled_std)))
         else:
             mean, std = pooled_mean, pooled_std
         if self.config.mean is None:

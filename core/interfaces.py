@@ -260,6 +260,14 @@ class Head(nn.Module, ABC):
     def forward(self, encoded: Encoded) -> Tensor:
         """Compute the logits of whole clips: (B, classes). Padding never changes them."""
 
+    def patch_logits(self, encoded: Encoded) -> Tensor:
+        """Compute the logits of every patch: (B, N, classes). Only heads that classify single patches have them.
+
+        Raises:
+            PluginError: if this head does not
+        """
+        raise PluginError(f"head `{type(self).__name__}` has no logits of single patches: use `head: linear`")
+
 
 @dataclass
 class ObjectiveOutput:

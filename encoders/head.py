@@ -26,8 +26,12 @@ class LinearHead(Head):
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(width, classes)
 
-    def forward(self, encoded: Encoded) -> Tensor:
+    def patch_logits(self, encoded: Encoded) -> Tensor:
         logits: Tensor = self.linear(self.dropout(encoded.sequence))
+        return logits
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        logits = self.patch_logits(encoded)
         valid = encoded.valid[..., None]
         return logits.masked_fill(~valid, 0.0).sum(1) / valid.sum(1).clamp(min=1)
 

@@ -1,4 +1,4 @@
-"""Detect label leakage: teachers that were trained on labels of the test folds. Needs no torch."""
+"""Detect label leakage: teachers that learn labels which their students must not have. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..core.choices import PartChoice
 from ..core.corpora import Corpora
 from ..core.stages import CorpusStage, Stage
 from ..tasks.evaluation.folds import folds_of
+from ..tasks.stages.fine_tune_config import FineTuningConfig
 from .stage_order import with_inputs
 
 if TYPE_CHECKING:
@@ -17,26 +18,42 @@ if TYPE_CHECKING:
 
 
 def leaks(stages: Sequence[Stage], overviews: Overviews) -> Iterator[str]:
-    """Describe each teacher that is trained on labels of a corpus on which its students are cross-validated.
+    """Describe each teacher that learns labels of the test folds, or more labels than its students are evaluated with.
 
     Args:
         stages: stages of an experiment, inputs first
     """
     reported: set[tuple[str, str]] = set()
     for stage in stages:
-        if not (stage.is_evaluation and isinstance(stage, CorpusStage) and _has_folds(stage.corpus, overviews)):
+        if not (stage.is_evaluation and isinstance(stage, CorpusStage)):
             continue
-        corpus = stage.tags["corpus"]
+        has_folds, corpus = _has_folds(stage.corpus, overviews), stage.tags["corpus"]
         for earlier in with_inputs(stages, [stage.name]):
             if (earlier.name, corpus) in reported or not (earlier.learns_labels and isinstance(earlier, CorpusStage)):
                 continue
-            if _share_clips(earlier.corpus, stage.corpus, overviews.corpora):
-                reported.add((earlier.name, corpus))
+            more_labels = _label_share(earlier) > _label_share(stage)
+            if not (has_folds or more_labels) or not _share_clips(earlier.corpus, stage.corpus, overviews.corpora):
+                continue
+            reported.add((earlier.name, corpus))
+            if has_folds:
                 yield (
                     f"`{earlier.name}` learns labels of all folds of `{corpus}`, on which `{stage.name}` is "
                     "cross-validated: the teacher would be trained on the test folds. Fine-tune the teacher on "
                     "another `corpus`, or give this one a `test` split"
                 )
+            else:
+                yield (
+                    f"`{earlier.name}` learns {100 * _label_share(earlier):.3g} % of the labels of `{corpus}`, but "
+                    f"`{stage.name}` evaluates its student with {100 * _label_share(stage):.3g} %: the student would "
+                    f"know the other labels through its teacher. Set `label_share: {_label_share(stage):g}` in the "
+                    "`fine_tune` of the teacher"
+                )
+
+
+def _label_share(stage: Stage) -> float:
+    """The share of the training labels that a stage learns from. Probes use all."""
+    training = stage.training_config
+    return training.label_share if isinstance(training, FineTuningConfig) else 1.0
 
 
 def _has_folds(choice: PartChoice, overviews: Overviews) -> bool:

@@ -3,7 +3,8 @@
 Notable choices:
 
 - An iteration names its teacher separately from its tokenizer, so any encoder can teach any tokenizer.
-- Every iteration has a different seed, so no encoder starts with the initial weights of its teacher.
+- Every iteration has a different seed, so no encoder starts with the initial weights of its teacher. A control shares
+  the seed of the iteration that it follows, so the two differ only in what the control changes.
 - If the objective does not learn from tokens, no tokenizer is made, so an experiment changes its objective in one
   place.
 """
@@ -307,6 +308,7 @@ class BeatsSchedule(Schedule):
             corpus=corpus,
             inputs={"encoder": source, "survey": survey.name},
             seed=seed,
+            label_seed=experiment.seed,
         )
         return tuned.name, [*made, survey, tuned]
 

@@ -135,9 +135,9 @@ class Distillation(Objective, SupportsPrepare, SupportsHistograms, SupportsWarni
         teacher, head = self._frozen
         layer = self.config.teacher_layer
         encoded: Encoded = teacher(batch, layers=layer is not None)
-        if self.config.target == "logits":
+        if self.config.target != "hidden":
             assert head is not None
-            logits: Tensor = head(encoded)
+            logits: Tensor = head(encoded) if self.config.target == "logits" else head.patch_logits(encoded)
             return logits
         if layer is None:
             return encoded.sequence

@@ -187,8 +187,10 @@ class AveragedTeacherConfig(MaskedObjectiveConfig):
 class DistillationConfig(Config):
     """Predict a teacher's outputs from a tokenizer's codes (BEATs, section 3.2.2)."""
 
-    target: Literal["hidden", "logits"] = "hidden"
-    """The target: the teacher's vector of each patch, or a fine-tuned teacher's class logits for the clip."""
+    target: Literal["hidden", "patch_logits", "logits"] = "hidden"
+    """The target: the teacher's vector of each patch (`hidden`), or of a fine-tuned teacher the class logits of each patch
+    (`patch_logits`, needs `head: linear`) or of the clip (`logits`). With `logits`, all patches of a clip have one
+    target, so codes need not distinguish them."""
 
     teacher_layer: int | None = Field(default=None, ge=0)
     """Layer whose output is the target. 0 is the input of the first layer; the teacher's final output when absent."""
@@ -217,7 +219,8 @@ class DistillationConfig(Config):
         hidden, layer = self.target == "hidden", self.teacher_layer
         if not hidden and classes == 0:
             found.append(
-                "`target: logits` needs a teacher with a classifier: fine-tune the teacher, or set `target: hidden`"
+                f"`target: {self.target}` needs a teacher with a classifier: fine-tune the teacher, or set "
+                "`target: hidden`"
             )
         if hidden and layer is not None and isinstance(layers, int) and layer > layers:
             found.append(f"`teacher_layer` must be one of 0 to {layers}, the teacher's layers, but is {layer}")

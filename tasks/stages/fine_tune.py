@@ -141,7 +141,8 @@ def _learn(run: StageRun[CorpusStage], config: FineTuningConfig, lesson: _Lesson
     front_end = run.part("encoder", "front_end", FrontEnd)
     objective = objective_of(run)
     model = _Classifier.of(objective, front_end)
-    subset = label_subset(lesson.train.truth, config.label_share, seed=run.stage.seed)
+    label_seed = run.stage.label_seed if isinstance(run.stage, FineTuneStage) else run.stage.seed
+    subset = label_subset(lesson.train.truth, config.label_share, seed=label_seed)
     chosen: dict[str, Any] = {"rule": config.rule, "training_clips": len(subset)}
 
     def score() -> float | None:

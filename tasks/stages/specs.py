@@ -121,6 +121,8 @@ class FineTuneStage(CorpusStage):
 
     Attributes:
         training: the configuration of the training
+        label_seed: draws the share of the labels, the same as for the evaluations of the experiment, so that a teacher
+            and its students know the same labels
     """
 
     kind = "fine_tune"
@@ -129,6 +131,7 @@ class FineTuneStage(CorpusStage):
     learns_labels = True
 
     training: FineTuningConfig
+    label_seed: int = 0
 
     @property
     def training_config(self) -> TrainingConfig:
