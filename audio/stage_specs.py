@@ -22,6 +22,7 @@ class SurveyStage(CorpusStage):
     """
 
     kind = "survey"
+    revision = 2
     action = "ossicle.audio.survey_stage:run_survey"
     is_survey = True
 

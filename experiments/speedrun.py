@@ -4,7 +4,7 @@ Trains the last pre-training of an experiment, whose `pretrain.watch` is `linear
 `experiments/SPEEDRUN.md`. Test clips are never used: validation clips serve as test clips, and a fifth of the training
 clips chooses the strength of the probe.
 
-    python experiments/speedrun.py experiments/speedrun.yaml --change "no EMA" --set pretrain.ema_decay=null --seeds 0 1 2
+    python experiments/speedrun.py experiments/speedrun.yaml --change "no EMA" --set pretrain.ema_decay=null
 """
 
 from __future__ import annotations

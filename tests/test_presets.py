@@ -72,7 +72,9 @@ def test_every_training_has_the_settings_of_the_paper(
     settings = training_of(found[stage])
     assert (settings.steps, settings.warmup_steps) == (400_000, 32_000)
     assert (settings.batch_seconds, settings.lr) == (batch_seconds, lr)
-    assert (settings.betas, settings.weight_decay) == ((0.9, 0.98), 0.01)
+    assert settings.optimizer is not None
+    assert settings.optimizer.name == "adamw"
+    assert settings.optimizer.config.model_dump() == {"betas": (0.9, 0.98), "weight_decay": 0.01}
     tokenizer: Any = found[stage.replace("/pretrain", "/tokenizer")].settings["tokenizer"].config
     assert (tokenizer.codebook_size, tokenizer.codebook_dim) == (1024, 256)
 

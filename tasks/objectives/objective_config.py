@@ -188,8 +188,8 @@ class DistillationConfig(Config):
     """Predict a teacher's outputs from a tokenizer's codes (BEATs, section 3.2.2)."""
 
     target: Literal["hidden", "patch_logits", "logits"] = "hidden"
-    """The target: the teacher's vector of each patch (`hidden`), or of a fine-tuned teacher the class logits of each patch
-    (`patch_logits`, needs `head: linear`) or of the clip (`logits`). With `logits`, all patches of a clip have one
+    """The target: the teacher's vector of each patch (`hidden`), or a fine-tuned teacher's class logits of each patch
+    (`patch_logits`, needs `head: linear`) or of the clip (`logits`). With `logits`, all patches of a clip have the same
     target, so codes need not distinguish them."""
 
     teacher_layer: int | None = Field(default=None, ge=0)

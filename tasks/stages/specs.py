@@ -31,6 +31,7 @@ class EncoderStage(Stage):
     """
 
     kind = "encoder"
+    revision = 2
     action = "ossicle.tasks.stages.pretrain:initialise"
 
     encoder: PartChoice
@@ -61,6 +62,7 @@ class TokenizerStage(CorpusStage):
     """
 
     kind = "tokenizer"
+    revision = 2
     action = "ossicle.tasks.stages.tokenizer:prepare"
     objective_builder = "ossicle.tasks.stages.tokenizer:objective_of"
 
@@ -86,6 +88,7 @@ class PretrainStage(CorpusStage):
     """
 
     kind = "pretrain"
+    revision = 2
     action = "ossicle.tasks.stages.pretrain:pretrain"
     objective_builder = "ossicle.tasks.stages.pretrain:objective_of"
     makes_encoder = True

@@ -143,6 +143,16 @@ def test_rounding_errors_of_an_empty_bin_are_not_amplified():
     torch.testing.assert_close(patches[:, ::8, :, 3], torch.zeros(1, 3, 16), atol=1e-5, rtol=0)
 
 
+def test_the_residue_above_the_band_limit_stays_quiet():
+    """Recordings of 8 kHz have no signal in the upper quarter of the mel bins, where the deviation is far smaller."""
+    front_end = KaldiFbank(KaldiFbankConfig(per_bin=True))
+    std = torch.full((128,), 3.5)
+    std[96:] = 0.6
+    front_end.set_statistics(torch.zeros(128), std)
+    torch.testing.assert_close(front_end.std[:96], std[:96])
+    torch.testing.assert_close(front_end.std[96:], torch.full((32,), 1.75))
+
+
 def test_configured_statistics_are_not_replaced():
     front_end = KaldiFbank(KaldiFbankConfig(mean=1.0, std=2.0))
     front_end.set_statistics(torch.zeros(128), torch.ones(128))

@@ -87,6 +87,23 @@ def test_a_dropped_layer_changes_nothing():
     assert torch.equal(sequence, kept[0])
 
 
+def test_initial_weights_keep_the_variance_at_any_width():
+    torch.manual_seed(0)
+    for width in (32, 128):
+        stack = TransformerStack(
+            StackConfig(layers=2, width=width, heads=2, feed_forward=4 * width, norm="pre", deep_norm=False)
+        )
+        layer = stack.layers[0]
+        for linear, factor in (
+            (layer.attention.query, 1.0),
+            (layer.feed_forward.expand, 1.0),
+            (layer.attention.out, 0.5),
+            (layer.feed_forward.contract, 0.5),
+        ):
+            assert linear.weight.std().item() == pytest.approx(factor * linear.in_features**-0.5, rel=0.1)
+            assert not linear.bias.any()
+
+
 def test_deep_norm_initialises_small_branches():
     linear = stack(layers=8, width=256, feed_forward=256).layers[0].attention
     ratio = linear.value.weight.std() / linear.query.weight.std()

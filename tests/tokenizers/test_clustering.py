@@ -140,6 +140,19 @@ def test_a_layer_of_the_teacher_is_clustered_without_dropout(layer: int | str) -
     assert not any(parameter.requires_grad for parameter in made.parameters())
 
 
+def test_input_normalization_applies_to_patches_or_to_the_vectors_of_the_teacher() -> None:
+    batch = batches(clustered()[0])[0]
+    patches = tokenizer(input_normalization="clip_mean")
+    assert torch.equal(patches.input_of(batch).patches, batch.normalized(deviation=False).patches)
+    layer = tokenizer(teacher=True, layer=1, input_normalization="clip_mean")
+    assert layer.input_of(batch) is batch
+    raw = tokenizer(teacher=True, layer=1).encode(batch)
+    columns = batch.valid.sum(1) // BANDS
+    for clip, vectors, plain in zip(range(len(raw)), layer.encode(batch), raw, strict=True):
+        of_band = plain[: int(columns[clip]) * BANDS : BANDS]
+        torch.testing.assert_close(vectors[: int(columns[clip]) * BANDS : BANDS], of_band - of_band.mean(0))
+
+
 def test_a_layer_that_does_not_exist_is_refused() -> None:
     (fault,) = KMeansConfig(layer=3).check_compatibility({"teacher_layers": 2})
     assert fault == "`layer` must be `last` or one of 0 to 2, but is 3"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,6 +55,20 @@ def test_unused_codes_are_revived_near_the_vectors_if_configured() -> None:
     for _ in range(10):
         without_revival.update(vectors, without_revival.nearest(vectors))
     assert (without_revival.codes @ torch.tensor([1.0, 0.0, 0.0]) < 0.9).any(), "without revival, unused codes stay"
+
+
+def test_unused_codes_come_back_within_a_short_training():
+    """k-means sees 16 vectors per code and a batch 4. Vectors then leave half of the codes."""
+    torch.manual_seed(0)
+    codebook = EmaCodebook(64, 8, revive_below=0.5, usage_decay=0.9)
+    vectors = unit(64 * 16, 8)
+    codebook.start(vectors, per_batch=256)
+    assert codebook.usage.sum().item() == pytest.approx(256)
+    near = vectors[vectors[:, 0] > 0]
+    for _ in range(60):
+        batch = near[torch.randint(len(near), (256,))]
+        codebook.update(batch, codebook.nearest(batch))
+    assert len(codebook.nearest(near).unique()) > 60
 
 
 def test_codes_start_at_the_centres_of_clusters() -> None:

@@ -27,7 +27,8 @@ from ossicle.core.interfaces import FrontEnd, Objective, ObjectiveOutput
 from ossicle.training.engine import request_stop, train
 
 STEPS = 24
-TIMINGS = {"time", "audio_seconds_per_second", "compute_time", "data_time", "lapse_time", "total_time", "wall_time"}
+TIMINGS = {"time", "audio_seconds_per_second", "cpu_seconds", "compute_time", "data_time", "lapse_time", "total_time"}
+TIMINGS |= {"wall_time"}
 
 EXPERIMENT = f"""
 name: small
@@ -40,6 +41,7 @@ schedule:
   iterations: [{{tokenizer: {{type: random_projection, codebook_size: 16, codebook_dim: 8}}}}]
 pretrain:
   {{steps: {STEPS}, batch_seconds: 4, crop_seconds: 1.0, lr: 1.0e-3, warmup_steps: 2, log_every: 1, checkpoint_every: 5,
+    ema_decay: 0.9, optimizer: muon, lr_schedule: cosine,
     objective: {{type: masked_prediction, predictor: {{layers: 1}}}}}}
 """
 

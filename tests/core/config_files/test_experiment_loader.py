@@ -78,7 +78,7 @@ def test_values(sound: Path, catalog_for: CatalogFor) -> None:
 def test_resolved_yaml_reads_back_to_the_same_experiment(sound: Path, catalog_for: CatalogFor) -> None:
     experiment = load_experiment(sound, catalog_for=catalog_for).experiment
     text = resolved_yaml(experiment)
-    assert "  betas: [0.9, 0.98]\n" in text
+    assert "  splits: [train, unlabelled]\n" in text
     assert "encoder:\n  type: beats\n  size: tiny\n" in text
     assert "  iterations:\n    - tokenizer:\n        type: random_projection\n" in text
     again = sound.with_name("again.yaml")

@@ -157,10 +157,8 @@ def test_merging_into_the_name_of_a_teacher_keeps_or_replaces_it(tiny: Path) -> 
     assert stages(tiny, TAUGHT, "schedule.iterations.0.teacher={of: untrained}") == plain
     tuned = stages(tiny, TAUGHT, "schedule.iterations.0.teacher.fine_tune.steps=7")["iteration 1/teacher"]
     assert (tuned.inputs["encoder"], tuned.settings["training"].steps) == ("untrained", 7)
-    listed = stages(
-        tiny, TAUGHT, "schedule.iterations.0.teacher.fine_tune={steps: 7, splits: [train], betas: [0.8, 0.9]}"
-    )
-    assert listed["iteration 1/teacher"].settings["training"].betas == (0.8, 0.9)
+    listed = stages(tiny, TAUGHT, "schedule.iterations.0.teacher.fine_tune={steps: 7, splits: [train], lr: 0.03}")
+    assert listed["iteration 1/teacher"].settings["training"].lr == 0.03
 
 
 def test_a_teacher_must_not_learn_the_labels_of_a_cross_validation(tiny: Path, tones: Path, tmp_path: Path) -> None:
@@ -180,6 +178,16 @@ def test_a_teacher_must_not_learn_the_labels_of_a_cross_validation(tiny: Path, t
         stages(tiny, *leakage, f"schedule.iterations.0.teacher.corpus={overlapping}")
     assert "iteration 1/teacher" in stages(tiny, *leakage, f"schedule.iterations.0.teacher.corpus={others}")
     assert "iteration 1/teacher" in stages(tiny, *leakage, "evaluate=[]")
+
+
+def test_a_teacher_must_not_learn_more_labels_than_its_student(tiny: Path) -> None:
+    fine_tune = "schedule.iterations.0.teacher.fine_tune={steps: 7, log_every: 1, label_share: %s}"
+    few = "evaluate=[{type: fine_tune, steps: 7, log_every: 1, label_share: 0.5}]"
+    with pytest.raises(ConfigError, match=r"`iteration 1/teacher` learns 100 % of the labels .*Set `label_share: 0.5`"):
+        stages(tiny, TAUGHT, fine_tune % 1.0, few)
+    found = stages(tiny, TAUGHT, fine_tune % 0.5, few, "seed=7")
+    assert found["iteration 1/teacher"].settings["label_seed"] == 7, "the evaluation draws the labels with its seed"
+    assert "iteration 1/teacher" in stages(tiny, TAUGHT, fine_tune % 1.0, "evaluate=[linear_probe]")
 
 
 def test_a_misspelt_key_of_a_teacher_is_the_only_error(tiny: Path) -> None:

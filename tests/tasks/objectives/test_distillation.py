@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,30 @@ def test_the_targets_of_a_fine_tuned_teacher_are_its_logits() -> None:
     output.loss.backward()
     assert all(parameter.grad is None for parameter in head.parameters())
     assert output.count == 8 * BANDS
+
+
+def test_patch_logits_give_each_patch_a_target() -> None:
+    made, batch = objective(classes=5, target="patch_logits"), clips(3, 5)
+    made.prepare([batch])
+    teacher, head = made._frozen
+    assert made._teach(batch).shape == (2, 5 * BANDS, 5)
+    mean = torch.stack([logits[real].mean(0) for logits, real in zip(made._teach(batch), batch.valid, strict=True)])
+    torch.testing.assert_close(mean, head(teacher(batch)))
+    assert made(batch).count == 8 * BANDS
+    pooled = make("head", "pooled", Head, {}, width=32, classes=5)
+    with pytest.raises(PluginError, match="head `PooledHead` has no logits of single patches: use `head: linear`"):
+        pooled.patch_logits(teacher(batch))
+
+
+def test_the_tokenizer_normalises_its_input_and_the_teacher_does_not() -> None:
+    made, batch = objective(), clips(4, 5)
+    made.tokenizer.input_normalization = "clip_mean"
+    made.eval().requires_grad_(False)
+    louder = replace(batch, patches=batch.patches + 3.0 * batch.valid[..., None])
+    tokens = made.tokenizer.tokenize(batch).ids
+    assert torch.equal(made.tokenizer.tokenize(louder).ids[batch.valid], tokens[batch.valid])
+    assert not torch.allclose(made._teach(batch), made._teach(louder))
+    torch.testing.assert_close(made.tokenizer.quantise(made.tokenizer.input_of(batch)).ids, tokens)
 
 
 def test_padding_changes_nothing() -> None:
