@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ..core.choices import CorpusChoice
 from ..core.config import Config
 
 
@@ -56,6 +57,30 @@ class CsvConfig(Config):
     """Column of the cross-validation fold, a whole number. Optional."""
     duration_column: str | None = None
     """Column of the expected durations in seconds. The survey uses them to find truncated recordings."""
+
+
+class MixMember(Config):
+    """A corpus of a mix."""
+
+    corpus: CorpusChoice
+    """The corpus. Its training and unlabelled clips are used."""
+    share: float | None = Field(default=None, gt=0)
+    """Share of the audio in training, relative to the other shares. Either every corpus of a mix has one or none has.
+    Without shares, each clip is used once per pass. With shares, clips are drawn with replacement."""
+
+
+class MixConfig(Config):
+    """The training clips of several corpora, without their labels."""
+
+    corpora: tuple[MixMember, ...] = Field(min_length=1)
+    """The corpora."""
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        missing = [member.corpus.display_name for member in self.corpora if member.share is None]
+        if 0 < len(missing) < len(self.corpora):
+            raise ValueError(f"all corpora of a mix need a `share`, or none: add one to {', '.join(missing)}")
+        return self
 
 
 class GmNotesConfig(Config):

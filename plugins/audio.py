@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ossicle.audio.corpus_config import CsvConfig, FolderConfig, GmNotesConfig, SpokenWordsConfig, SyntheticConfig
+from ossicle.audio.corpus_config import (
+    CsvConfig,
+    FolderConfig,
+    GmNotesConfig,
+    MixConfig,
+    SpokenWordsConfig,
+    SyntheticConfig,
+)
 from ossicle.audio.front_end_config import KaldiFbankConfig
 from ossicle.audio.published_corpus_config import (
     AudioSet2mConfig,
@@ -23,6 +30,7 @@ def ossicle_register(catalog: Catalog) -> None:
     corpora = "ossicle.audio.corpora"
     catalog.add("corpus", "folder", f"{corpora}.folder:FolderCorpus", config=FolderConfig)
     catalog.add("corpus", "csv", f"{corpora}.table:CsvCorpus", config=CsvConfig)
+    catalog.add("corpus", "mix", f"{corpora}.mix:MixCorpus", config=MixConfig)
     catalog.add("corpus", "gm_notes", f"{corpora}.gm_notes:GmNotesCorpus", config=GmNotesConfig)
     catalog.add("corpus", "spoken_words", f"{corpora}.spoken_words:SpokenWordsCorpus", config=SpokenWordsConfig)
     catalog.add("corpus", "synthetic", f"{corpora}.synthetic:SyntheticCorpus", config=SyntheticConfig)

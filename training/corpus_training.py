@@ -55,13 +55,15 @@ def train_on_corpus(
 
     Args:
         rows: the clips to train on; the good ones of `training.splits` if None
-        weights: as in `audio.pipeline.training_pipeline`
+        weights: as in `audio.pipeline.training_pipeline`; those of the manifest when None
         keep_checkpoints, choose_weights: as in `training.engine.train`
         monitor: returns additional metrics for a step whose metrics are published
     """
     manifest = run.manifest()
     if rows is None:
         rows = good_rows(run.inputs["survey"], manifest, training.splits)
+    if weights is None and manifest.weights.size:
+        weights = manifest.weights[rows]
 
     def stream(first: int, *, share: int = 0, shares: int = 1) -> DataPipeline:
         return training_pipeline(
