@@ -118,6 +118,8 @@ class Manifest:
         folds: (clips,) int32; -1 if the corpus has no folds
         contents: (clips,) uint64, which distinguishes recordings that agree in all other columns; 0 if the paths
             distinguish them
+        weights: (clips,) float64, relative frequency of each clip in pre-training, where clips are then drawn with
+            replacement; empty if every clip is used once per pass
     """
 
     root: Path
@@ -130,6 +132,7 @@ class Manifest:
     multi_label: bool = False
     folds: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     contents: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    weights: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", np.asarray(self.paths, dtype=np.dtypes.StringDType()))
@@ -140,6 +143,7 @@ class Manifest:
             object.__setattr__(self, "contents", np.zeros(len(self.paths), np.uint64))
         numbers = self.frames, self.sample_rates, self.folds, self.contents
         lengths = {len(column) for column in (self.paths, self.splits, self.labels, *numbers)}
+        lengths |= {len(self.weights)} if self.weights.size else set()
         if len(lengths) > 1:
             raise CorpusError(f"the columns of a manifest must have the same length, but have {sorted(lengths)}")
 
@@ -170,6 +174,7 @@ class Manifest:
             labels=self.labels.take(rows),
             folds=self.folds[rows],
             contents=self.contents[rows],
+            weights=self.weights[rows] if self.weights.size else self.weights,
         )
 
     def fingerprint(self) -> str:
@@ -188,4 +193,6 @@ class Manifest:
             digest.update("".join(_LINE % clip for clip in clips).encode())
         if self.contents.any():
             digest.update(self.contents.astype("<u8").tobytes())
+        if self.weights.size:
+            digest.update(self.weights.astype("<f8").tobytes())
         return digest.hexdigest()

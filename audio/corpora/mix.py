@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.build import build
-from ...core.corpus import TRAIN, UNLABELLED, Corpus, Labels, Manifest, text_column
+from ...core.corpus import TRAIN, UNLABELLED, Corpus
 from ...core.errors import CorpusError
+from ...core.manifest import Labels, Manifest, text_column
 from ..corpus_config import MixConfig
 
 

@@ -88,7 +88,7 @@ BROKEN_FILES = [
     ),
     (plugin("mine", arguments="catalogue", body="pass"), ": PluginValidationError: Plugin "),
     (plugin("mine").replace("@ossicle.hookimpl\n", ""), ": `ossicle_register` would never be called: mark it with `@"),
-    ("import ossicle\n", ": it offers nothing: mark a part with `@ossicle.tokenizer("),
+    ("import ossicle\n", ": it offers nothing: mark a part with a decorator such as `@ossicle.tokenizer("),
     ("import ossicle\n@ossicle.tokenizer('x')\nclass X:\n    pass\n", ":2: the first argument of `X.__init__` must be"),
 ]
 
