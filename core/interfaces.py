@@ -269,6 +269,33 @@ class Head(nn.Module, ABC):
         raise PluginError(f"head `{type(self).__name__}` has no logits of single patches: use `head: linear`")
 
 
+class Optimizer(ABC):
+    """Builds the optimizer of a training."""
+
+    @abstractmethod
+    def build(self, objective: Objective, *, lr: float) -> torch.optim.Optimizer:
+        """Build an optimizer of the parameters in `training.objective_extras.parameter_groups(objective)`.
+
+        Args:
+            lr: peak learning rate, to be multiplied by the `lr_scale` of a group
+        """
+
+
+class LrSchedule(ABC):
+    """Builds the learning-rate schedule of a training."""
+
+    @abstractmethod
+    def build(
+        self, optimizer: torch.optim.Optimizer, *, steps: int, warmup_steps: int
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Build a schedule whose peaks are the current learning rates of the optimizer.
+
+        Args:
+            steps: all steps, warm-up included
+            warmup_steps: steps over which the learning rate rises linearly from 0
+        """
+
+
 @dataclass
 class ObjectiveOutput:
     """The loss and the figures of one batch.

@@ -80,5 +80,7 @@ def ossicle_register_part_kinds(catalog: Catalog) -> None:
     add("tokenizer", f"{here}.interfaces:Tokenizer", "From patches to tokens.", construct=normalizing)
     add("head", f"{here}.interfaces:Head", "From an encoder's vectors to the classes of clips.", construct=stored)
     add("objective", f"{here}.interfaces:Objective", "What is learnt: gives the loss of a batch.", construct=module)
+    add("optimizer", f"{here}.interfaces:Optimizer", "How gradients change the weights.")
+    add("lr_schedule", f"{here}.interfaces:LrSchedule", "How the learning rate changes during a training.")
     add("schedule", f"{here}.stages:Schedule", "From an experiment to its stages.")
     add("task", f"{here}.task:Task", "What an encoder is evaluated on.")

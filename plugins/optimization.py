@@ -16,13 +16,6 @@ _MODULE = "ossicle.training.optimization"
 
 
 @hookimpl
-def ossicle_register_part_kinds(catalog: Catalog) -> None:
-    """Add optimizers and learning-rate schedules as kinds of parts."""
-    catalog.add_part_kind("optimizer", f"{_MODULE}:OptimizerBuilder", "How gradients change the weights.")
-    catalog.add_part_kind("lr_schedule", f"{_MODULE}:LrSchedule", "How the learning rate changes during a training.")
-
-
-@hookimpl
 def ossicle_register(catalog: Catalog) -> None:
     """Offer the optimizers of torch, and the schedules of torch and fairseq2."""
     catalog.add("optimizer", "adamw", f"{_MODULE}:AdamW", config=AdamWConfig)

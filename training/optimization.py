@@ -8,19 +8,17 @@ Notable choices:
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from fairseq2.optim.lr_schedulers import CosineAnnealingLR, PolynomialDecayLR
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ..core.build import build
 from ..core.experiment import TrainingConfig
-from ..core.interfaces import LayeredModule, Objective
+from ..core.interfaces import LayeredModule, LrSchedule, Objective, Optimizer
 from .objective_extras import parameter_groups
 from .optimization_config import (
     AdamWConfig,
@@ -31,52 +29,27 @@ from .optimization_config import (
 )
 
 
-class OptimizerBuilder(ABC):
-    """Builds a `torch.optim.Optimizer`. The first constructor argument is the typed configuration."""
-
-    @abstractmethod
-    def build(self, objective: Objective, *, lr: float) -> Optimizer:
-        """Build an optimizer of the parameters in `training.objective_extras.parameter_groups(objective)`.
-
-        Args:
-            lr: peak learning rate, to be multiplied by the `lr_scale` of a group
-        """
-
-
-class LrSchedule(ABC):
-    """Builds a learning-rate schedule. The first constructor argument is the typed configuration."""
-
-    @abstractmethod
-    def build(self, optimizer: Optimizer, *, steps: int, warmup_steps: int) -> LRScheduler:
-        """Build a schedule that starts from the optimizer's learning rates as its peaks.
-
-        Args:
-            steps: all steps, warm-up included
-            warmup_steps: steps over which the learning rate rises linearly from 0
-        """
-
-
-def build_optimizer(objective: Objective, settings: TrainingConfig) -> Optimizer:
+def build_optimizer(objective: Objective, settings: TrainingConfig) -> torch.optim.Optimizer:
     """Build the optimizer of a training, AdamW by default, at its peak learning rates."""
     choice = settings.optimizer
-    builder = build(choice, OptimizerBuilder) if choice else AdamW(AdamWConfig())
+    builder = build(choice, Optimizer) if choice else AdamW(AdamWConfig())
     return builder.build(objective, lr=settings.lr)
 
 
-def build_lr_schedule(optimizer: Optimizer, settings: TrainingConfig) -> LRScheduler:
+def build_lr_schedule(optimizer: torch.optim.Optimizer, settings: TrainingConfig) -> LRScheduler:
     """Build the learning-rate schedule of a training, a linear decay by default."""
     choice = settings.lr_schedule
     schedule = build(choice, LrSchedule) if choice else Polynomial(PolynomialConfig())
     return schedule.build(optimizer, steps=settings.steps, warmup_steps=settings.warmup_steps)
 
 
-class AdamW(OptimizerBuilder):
+class AdamW(Optimizer):
     """Builds AdamW over the parameter groups of the objective."""
 
     def __init__(self, config: AdamWConfig) -> None:
         self.config = config
 
-    def build(self, objective: Objective, *, lr: float) -> Optimizer:
+    def build(self, objective: Objective, *, lr: float) -> torch.optim.Optimizer:
         return _adamw(self._groups(objective, lr), self.config, lr)
 
     def _groups(self, objective: Objective, lr: float) -> list[dict[str, Any]]:
@@ -99,14 +72,14 @@ class Muon(AdamW):
 
     config: MuonConfig
 
-    def build(self, objective: Objective, *, lr: float) -> Optimizer:
+    def build(self, objective: Objective, *, lr: float) -> torch.optim.Optimizer:
         matrices = _matrices_of_layers(objective)
         split: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         for group in self._groups(objective, lr):
             for is_matrix, chosen in split.items():
                 if parameters := [one for one in group["params"] if (one in matrices) is is_matrix]:
                     chosen.append({**group, "params": parameters})
-        optimizers: list[Optimizer] = []
+        optimizers: list[torch.optim.Optimizer] = []
         if split[True]:
             optimizers.append(
                 torch.optim.Muon(split[True], lr=lr, momentum=self.config.momentum, adjust_lr_fn="match_rms_adamw")
@@ -121,10 +94,10 @@ def _matrices_of_layers(objective: Objective) -> set[Tensor]:
     return {one for stack in stacks for one in stack.layers.parameters() if one.dim() == 2}
 
 
-class CombinedOptimizer(Optimizer):
+class CombinedOptimizer(torch.optim.Optimizer):
     """Several optimizers of different parameters as one."""
 
-    def __init__(self, *optimizers: Optimizer) -> None:
+    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
         super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
         self._optimizers = optimizers
         # Schedules and fairseq2 change the groups, so they must be those of the optimizers.
@@ -154,7 +127,7 @@ class Polynomial(LrSchedule):
     def __init__(self, config: PolynomialConfig) -> None:
         self.config = config
 
-    def build(self, optimizer: Optimizer, *, steps: int, warmup_steps: int) -> LRScheduler:
+    def build(self, optimizer: torch.optim.Optimizer, *, steps: int, warmup_steps: int) -> LRScheduler:
         return PolynomialDecayLR(optimizer, steps, warmup_steps, power=self.config.power)
 
 
@@ -164,7 +137,7 @@ class Cosine(LrSchedule):
     def __init__(self, config: CosineConfig) -> None:
         self.config = config
 
-    def build(self, optimizer: Optimizer, *, steps: int, warmup_steps: int) -> LRScheduler:
+    def build(self, optimizer: torch.optim.Optimizer, *, steps: int, warmup_steps: int) -> LRScheduler:
         final = [group["lr"] * self.config.final_share for group in optimizer.param_groups]
         return CosineAnnealingLR(optimizer, steps - warmup_steps + 1, warmup_steps, final_lr=final)
 
@@ -175,7 +148,7 @@ class WarmupStableDecay(LrSchedule):
     def __init__(self, config: WarmupStableDecayConfig) -> None:
         self.config = config
 
-    def build(self, optimizer: Optimizer, *, steps: int, warmup_steps: int) -> LRScheduler:
+    def build(self, optimizer: torch.optim.Optimizer, *, steps: int, warmup_steps: int) -> LRScheduler:
         decay_steps = self.config.decay_share * steps
 
         def factor(step: int) -> float:

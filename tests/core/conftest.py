@@ -76,6 +76,12 @@ class Iterations(Config):
     iterations: tuple[Iteration, ...] = Field(min_length=1)
 
 
+class AdamW(Config):
+    """An optimizer."""
+
+    betas: tuple[float, float] = (0.9, 0.98)
+
+
 class Probe(Config):
     """A probe."""
 
@@ -90,6 +96,8 @@ PARTS: list[tuple[str, str, type[Config]]] = [
     ("encoder", "beats", Beats),
     ("tokenizer", "random_projection", RandomProjection),
     ("objective", "masked_prediction", MaskedPrediction),
+    ("optimizer", "adamw", AdamW),
+    ("lr_schedule", "polynomial", Folder),
     ("schedule", "beats", Iterations),
     ("task", "linear_probe", Probe),
     ("task", "knn_probe", Probe),

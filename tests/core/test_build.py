@@ -89,6 +89,16 @@ class AskingObjective(Asks, ossicle.Objective):
         raise NotImplementedError
 
 
+class AskingOptimizer(Asks, ossicle.Optimizer):
+    def build(self, objective: ossicle.Objective, *, lr: float) -> torch.optim.Optimizer:
+        raise NotImplementedError
+
+
+class AskingLrSchedule(Asks, ossicle.LrSchedule):
+    def build(self, optimizer: torch.optim.Optimizer, *, steps: int, warmup_steps: int) -> Any:
+        raise NotImplementedError
+
+
 class AskingMasking(Asks, ossicle.Masking):
     def order(self, ranks: Tensor, grid: Grid) -> Tensor:
         raise NotImplementedError
@@ -120,6 +130,8 @@ ASKING: dict[str, type] = {
     "head": AskingHead,
     "objective": AskingObjective,
     "masking": AskingMasking,
+    "optimizer": AskingOptimizer,
+    "lr_schedule": AskingLrSchedule,
     "schedule": AskingSchedule,
     "task": AskingTask,
     "launcher": AskingLauncher,
