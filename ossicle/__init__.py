@@ -37,6 +37,8 @@ _PUBLIC = {
     "head": "decorators",
     "objective": "decorators",
     "masking": "decorators",
+    "optimizer": "decorators",
+    "lr_schedule": "decorators",
     "schedule": "decorators",
     "task": "decorators",
     "launcher": "decorators",

@@ -103,7 +103,7 @@ class CombinedOptimizer(torch.optim.Optimizer):
         # Schedules and fairseq2 change the groups, so they must be those of the optimizers.
         self.param_groups = [group for optimizer in optimizers for group in optimizer.param_groups]
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step with every optimizer."""
         loss = closure() if closure is not None else None
         for optimizer in self._optimizers:

@@ -80,7 +80,8 @@ class LevelGuess(nn.Module):
         variance = (second - mean.square()).clamp(min=1e-4)
         prior = (count + _PRIOR / self.sums.shape[-1]).log()
         distance = (level[..., None, None] - mean).square() / variance
-        return (prior - 0.5 * (distance + variance.log() + math.log(2 * math.pi))).log_softmax(-1)
+        density: Tensor = prior - 0.5 * (distance + variance.log() + math.log(2 * math.pi))
+        return density.log_softmax(-1)
 
     def _learn(self, level: Tensor, tokens: Tensor, hidden: Tensor) -> None:
         _, bands, streams, size = self.sums.shape

@@ -144,9 +144,9 @@ def test_input_normalization_applies_to_patches_or_to_the_vectors_of_the_teacher
     batch = batches(clustered()[0])[0]
     patches = tokenizer(input_normalization="clip_mean")
     assert torch.equal(patches.input_of(batch).patches, batch.normalized(deviation=False).patches)
-    layer = tokenizer(teacher=True, layer=1, input_normalization="clip_mean")
+    layer = tokenizer(teacher=True, layer=1, input_normalization="clip_mean").eval()
     assert layer.input_of(batch) is batch
-    raw = tokenizer(teacher=True, layer=1).encode(batch)
+    raw = tokenizer(teacher=True, layer=1).eval().encode(batch)
     columns = batch.valid.sum(1) // BANDS
     for clip, vectors, plain in zip(range(len(raw)), layer.encode(batch), raw, strict=True):
         of_band = plain[: int(columns[clip]) * BANDS : BANDS]

@@ -34,16 +34,16 @@ from ossicle.tasks.stages.tokenizer_training_config import TokenizerTrainingConf
 
 KINDS = [kind for kind, origin in load_plugins().catalog.stage_kinds.values() if origin.source == "ossicle"]
 KEYS = {
-    "survey": "637078e35be4595f",
-    "encoder": "2ff29ffe965e0213",
+    "survey": "49cdab3315575142",
+    "encoder": "aed6c9441e4c35ce",
     "import": "9e10049bbf0a1b7d",
-    "tokenizer": "e0910ee1df2f4151",
-    "pretrain": "83271ccfc525163c",
+    "tokenizer": "9083c77910d2d1ba",
+    "pretrain": "1cd12aeb4c8b83a1",
     "tokens": "83d03a1aab3acb4c",
     "features": "ea388dc220e50340",
     "evaluate": "1e1319f4e27aa45a",
-    "fine_tune": "05546540908a98ce",
-    "evaluate_fine_tuned": "a2d9057d7a6f74d8",
+    "fine_tune": "6d3b71def4e96eab",
+    "evaluate_fine_tuned": "3b8199122ca13ee7",
 }
 
 
