@@ -61,8 +61,6 @@ _PUBLIC = {
     "Masking": "tasks.objectives.masking",
     "LrSchedule": "core.interfaces",
     "Objective": "core.interfaces",
-    "Optimizer": "core.interfaces",
-    "LrSchedule": "core.interfaces",
     "ObjectiveOutput": "core.interfaces",
     "Optimizer": "core.interfaces",
     "Tokenizer": "core.interfaces",

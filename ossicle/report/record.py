@@ -366,8 +366,8 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"`{path}` must be JSON, but is damaged: {error}") from None
     if not isinstance(run, dict):
         raise ArtifactError(f"`{path}` must hold a mapping, but holds a {type(run).__name__}")
-    stages = run.get("stages") or []
-    if any(isinstance(stage, dict) and not {"tags", "flags"} <= stage.keys() for stage in stages):
+    complete = [stage for stage in run.get("stages") or [] if isinstance(stage, dict) and "artifact" in stage]
+    if not all({"tags", "flags"} <= stage.keys() for stage in complete):
         raise ArtifactError(
             f"`{path}` was written by an older version of Ossicle: run the experiment again with this version, which "
             "reuses finished stages"
