@@ -13,8 +13,8 @@ UV := $(shell command -v uv || echo $(BIN)/uv)
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 # The files and folders that the check for plain English covers so far.
-PLAIN := README.md CONTRIBUTING.md CHANGELOG.md docs/ audio/ benchmarks/ encoders/ tokenizers/ presets/ examples/ \
-	experiments/ ossicle/cli/
+PLAIN := README.md CONTRIBUTING.md CHANGELOG.md pyproject.toml docs/ presets/ examples/ experiments/ tests/ .ci/ \
+	core/ audio/ encoders/ tokenizers/ checkpoints/ training/ tasks/ plugins/ benchmarks/ ossicle/
 
 .PHONY: demo test test-fast bench lint format clean
 

@@ -40,20 +40,30 @@ CROP_SECONDS = 10.0
 
 def main() -> None:
     arguments = _parser().parse_args()
-    runs = [_train(arguments.recipe, [*arguments.set, f"seed={seed}"], arguments.out) for seed in arguments.seeds]
+    runs, untrained = zip(
+        *(_train(arguments.recipe, [*arguments.set, f"seed={seed}"], arguments.out) for seed in arguments.seeds),
+        strict=True,
+    )
+    if arguments.untrained:
+        corpora = [_corpus_of(arguments.recipe), *arguments.transfer]
+        scores = [[_probe(encoder, corpus) for encoder in untrained] for corpus in corpora]
+        _print_row("untrained encoder", arguments.seeds, "0", "not", [_views(each) for each in scores])
     curves = [_curve(run) for run in runs]
-    transfers = {corpus: [_transfer(run, corpus) for run in runs] for corpus in arguments.transfer}
-    cells = [
-        f"{datetime.now(UTC):%Y-%m-%d}",
-        _commit(),
-        arguments.change,
-        " ".join(map(str, arguments.seeds)),
-        _each([curve[-1]["cpu_seconds"] / 60 for curve in curves]),
-        " / ".join(_minutes_to(GOAL, curve) for curve in curves),
-        " / ".join(_mean([_accuracy(curve[-1], view) for curve in curves]) for view in VIEWS),
-        *(" / ".join(_mean([scores[view] for scores in each]) for view in VIEWS) for each in transfers.values()),
-    ]
+    trained = [{view: _accuracy(curve[-1], view) for view in VIEWS} for curve in curves]
+    transfers = [[_probe(run, corpus) for run in runs] for corpus in arguments.transfer]
+    minutes = " / ".join(f"{curve[-1]['cpu_seconds'] / 60:.1f}" for curve in curves)
+    to_goal = " / ".join(_minutes_to(GOAL, curve) for curve in curves)
+    _print_row(arguments.change, arguments.seeds, minutes, to_goal, [_views(each) for each in (trained, *transfers)])
+
+
+def _print_row(change: str, seeds: Sequence[int], minutes: str, to_goal: str, scores: Sequence[str]) -> None:
+    cells = [f"{datetime.now(UTC):%Y-%m-%d}", _commit(), change, " ".join(map(str, seeds)), minutes, to_goal, *scores]
     print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def _views(scores: Sequence[Mapping[str, float]]) -> str:
+    """The mean over seeds of every view."""
+    return " / ".join(_mean([score[view] for score in scores]) for view in VIEWS)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,15 +73,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", nargs="+", default=[], metavar="PATH=VALUE", help="settings to change")
     parser.add_argument("--transfer", nargs="+", default=[TRANSFER], help="corpora to transfer to, in YAML")
+    parser.add_argument("--untrained", action="store_true", help="also print a row of the encoder before training")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     return parser
 
 
-def _train(recipe: Path, overrides: Sequence[str], out: Path) -> Path:
-    """Run the experiment, and return the artifact of its last pre-training."""
+def _train(recipe: Path, overrides: Sequence[str], out: Path) -> tuple[Path, Path]:
+    """Run the experiment. Return the artifacts of its last pre-training and of the untrained encoder."""
     folder = ossicle.run(recipe, overrides=overrides, out=out)
-    record = json.loads((folder / "run.json").read_text())
-    return folder / [stage for stage in record["stages"] if stage["kind"] == "pretrain"][-1]["artifact"]
+    stages = json.loads((folder / "run.json").read_text())["stages"]
+    artifacts = {stage["kind"]: folder / stage["artifact"] for stage in stages}
+    return artifacts["pretrain"], artifacts["encoder"]
+
+
+def _corpus_of(recipe: Path) -> str:
+    return str(yaml.safe_dump(yaml.safe_load(recipe.read_text())["corpus"]))
 
 
 def _curve(artifact: Path) -> list[dict[str, float]]:
@@ -97,8 +113,8 @@ def _minutes_to(goal: float, curve: Sequence[Mapping[str, float]]) -> str:
     return f"{np.interp(goal, scores[last - 1 : last + 1], minutes[last - 1 : last + 1]):.1f}"
 
 
-def _transfer(artifact: Path, corpus: str) -> dict[str, float]:
-    """Return the validation accuracy in % of every view on a corpus that the encoder was not trained on."""
+def _probe(artifact: Path, corpus: str) -> dict[str, float]:
+    """Return the validation accuracy in % of every view of an encoder on a corpus."""
     part = ossicle.load(artifact)
     catalog = load_plugins([]).catalog
     stated: dict[str, Any] = yaml.safe_load(corpus)
@@ -114,10 +130,6 @@ def _transfer(artifact: Path, corpus: str) -> dict[str, float]:
 def _commit() -> str:
     here = Path(__file__).parent
     return subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=here, text=True).strip()
-
-
-def _each(values: Sequence[float]) -> str:
-    return " / ".join(f"{value:.1f}" for value in values)
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -44,11 +44,11 @@ def test_a_constant_gain_of_each_bin_is_removed() -> None:
     )
 
 
-def test_a_clip_is_normalised_alike_alone_and_in_a_batch() -> None:
+def test_a_clip_is_normalised_alike_by_itself_and_in_a_batch() -> None:
     together = batch(2, 6)
-    alone = PatchBatch(together.patches[:1, :4], together.valid[:1, :4], Grid(2, BANDS), frames_per_patch=FRAMES)
+    single = PatchBatch(together.patches[:1, :4], together.valid[:1, :4], Grid(2, BANDS), frames_per_patch=FRAMES)
     torch.testing.assert_close(
-        together.normalized(deviation=True).patches[:1, :4], alone.normalized(deviation=True).patches
+        together.normalized(deviation=True).patches[:1, :4], single.normalized(deviation=True).patches
     )
     padding = ~together.valid
     assert not together.normalized(deviation=True).patches[padding].any()
