@@ -40,10 +40,8 @@ CROP_SECONDS = 10.0
 
 def main() -> None:
     arguments = _parser().parse_args()
-    runs, untrained = zip(
-        *(_train(arguments.recipe, [*arguments.set, f"seed={seed}"], arguments.out) for seed in arguments.seeds),
-        strict=True,
-    )
+    artifacts = [_train(arguments.recipe, [*arguments.set, f"seed={seed}"], arguments.out) for seed in arguments.seeds]
+    runs, untrained = zip(*artifacts, strict=True)
     if arguments.untrained:
         corpora = [_corpus_of(arguments.recipe), *arguments.transfer]
         scores = [[_probe(encoder, corpus) for encoder in untrained] for corpus in corpora]
