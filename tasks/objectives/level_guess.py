@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...core.data import PatchBatch
+from ...core.distributed import sum_over_ranks
 
 _MEMORY = 0.999
 """Weight of the old sums after a batch."""
@@ -91,4 +92,5 @@ class LevelGuess(nn.Module):
         cell = (band[:, None] * streams + torch.arange(streams, device=tokens.device)) * size + tokens  # (B, N, G)
         added = torch.zeros_like(self.sums).flatten(1)
         added.scatter_add_(1, cell.flatten().expand(3, -1), weights[..., None].expand(-1, -1, -1, streams).flatten(1))
+        sum_over_ranks(added)
         self.sums.mul_(_MEMORY).add_(added.view_as(self.sums))
