@@ -5,7 +5,7 @@ import torch
 import ossicle
 
 
-class SignHashConfig(ossicle.Config):
+class SignHashConfig(ossicle.TokenizerConfig):
     bits: int = 9
     """Random hyperplanes; the codebook has 2 ** bits codes."""
 
