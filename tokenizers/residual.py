@@ -43,9 +43,16 @@ class ResidualCodebooks(Quantiser):
     ) -> None:
         super().__init__()
         self.size, self.streams, self.dim = size, streams, dim
-        options = {"decay": decay, "revive_below": revive_below, "usage_decay": usage_decay}
         self.codebooks = nn.ModuleList(
-            EmaCodebook(size, dim, spherical=number == 0, kmeans_rounds=kmeans_rounds, **options)
+            EmaCodebook(
+                size,
+                dim,
+                decay=decay,
+                revive_below=revive_below,
+                usage_decay=usage_decay,
+                spherical=number == 0,
+                kmeans_rounds=kmeans_rounds,
+            )
             for number in range(streams)
         )
 

@@ -426,7 +426,7 @@ def _build_trainer(
         amp=settings.precision == "bf16",
         amp_dtype=torch.bfloat16,
         optimizer=optimizer,
-        lr_scheduler=build_lr_schedule(optimizer, settings),
+        lr_scheduler=build_lr_schedule(optimizer, settings),  # type: ignore[arg-type]  # fairseq2 has the old name
         fp16_loss_scaler=NOOP_FP16_LOSS_SCALER,
         validator=NOOP_VALIDATOR,
         early_stopper=NOOP_EARLY_STOPPER,
