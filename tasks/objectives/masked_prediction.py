@@ -25,8 +25,12 @@ from .level_guess import LevelGuess
 from .masked import MaskedObjective
 from .objective_config import MaskedPredictionConfig
 
-PLATEAU_MARGIN = 0.1
-"""A training has left its first plateau when its loss is this much below that of a guess from the level, in nats."""
+PLATEAU_MARGIN = 0.5
+"""A training has left its first plateau when its loss is this much below that of a guess from the level, in nats.
+
+On `gm_notes`, 400 steps on tokens that contain the level end 0.46 below it with a masked accuracy of 17 %. The 1,200
+steps of `beats/tiny` end 0.72 below it, with an encoder that is better than an untrained one.
+"""
 PLATEAU_PROGRESS = 0.9
 """Share of the training after which the plateau is reported."""
 

@@ -201,7 +201,7 @@ HEALTHY = {
     "guessing_loss": math.log(7),
     "predicted_perplexity": 5.0,
     "loss": 1.5,
-    "level_guess_loss": 1.8,
+    "level_guess_loss": 2.1,
 }
 
 
@@ -213,8 +213,8 @@ HEALTHY = {
         ({"token_perplexity": 3.1, "guessing_loss": 1.13, "loss": 0.5}, 0.1, []),
         ({"predicted_perplexity": 1.2}, 0.9, ["the predictions have collapsed"]),
         ({"predicted_perplexity": 1.2}, 0.2, []),
-        ({"level_guess_loss": 1.55}, 0.95, ["the training is still on its first plateau"]),
-        ({"level_guess_loss": 1.55}, 0.8, []),
+        ({"level_guess_loss": 1.9}, 0.95, ["the training is still on its first plateau"]),
+        ({"level_guess_loss": 1.9}, 0.8, []),
         ({"loss": 2.1}, 0.9, ["nothing is learnt"]),
         ({"loss": 2.1}, 0.2, []),
     ],
