@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from ossicle.core.catalog import Catalog, Origin
 from ossicle.core.choices import CorpusChoice, TokenizerChoice
-from ossicle.core.config import Config
+from ossicle.core.config import Config, TokenizerConfig
 from ossicle.core.part_kinds import ossicle_register_part_kinds
 from ossicle.core.plugin_loading import import_file
 
@@ -51,7 +51,7 @@ class Beats(Config):
     deep_norm: bool = True
 
 
-class RandomProjection(Config):
+class RandomProjection(TokenizerConfig):
     """Random codes."""
 
     codebook_size: int = Field(1024, ge=2)
