@@ -145,7 +145,8 @@ class _Defaults(Config):
 def test_defaults(catalog: Catalog) -> None:
     made = _Defaults.model_validate_json("{}", context={"catalog": catalog})
     assert made.path == Path("here")
-    assert made.tokenizer.config.model_dump() == {"codebook_size": 1024, "normalize": "none"}
+    expected = {"input_normalization": "none", "codebook_size": 1024, "normalize": "none"}
+    assert made.tokenizer.config.model_dump() == expected
     assert made.check_compatibility({}) == []
     assert len({made.tokenizer, made.tokenizer}) == 1
 
